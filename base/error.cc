@@ -1,0 +1,74 @@
+#include "base/error.h"
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+namespace guestagent {
+namespace {
+
+// JSON-RPC's own numbers where it has one (-32602, -32601, -32603), else -32000 minus gRPC's number of the code.
+constexpr std::array<CodeRow, 13> kCodes = {{
+    {Code::cancelled, "CANCELLED", -32001, 11},
+    {Code::invalid_argument, "INVALID_ARGUMENT", -32602, 2},
+    {Code::deadline_exceeded, "DEADLINE_EXCEEDED", -32004, 14},
+    {Code::not_found, "NOT_FOUND", -32005, 15},
+    {Code::already_exists, "ALREADY_EXISTS", -32006, 16},
+    {Code::permission_denied, "PERMISSION_DENIED", -32007, 17},
+    {Code::resource_exhausted, "RESOURCE_EXHAUSTED", -32008, 18},
+    {Code::failed_precondition, "FAILED_PRECONDITION", -32009, 19},
+    {Code::unimplemented, "UNIMPLEMENTED", -32601, 22},
+    {Code::internal, "INTERNAL", -32603, 23},
+    {Code::unavailable, "UNAVAILABLE", -32014, 24},
+    {Code::data_loss, "DATA_LOSS", -32015, 25},
+    {Code::busy, "BUSY", -32050, 30},
+}};
+
+}  // namespace
+
+const CodeRow& code_row(Code code) {
+  for (const CodeRow& row : kCodes) {
+    if (row.code == code) return row;
+  }
+  return kCodes[9];
+}
+
+Code code_from_wire(std::string_view wire) {
+  for (const CodeRow& row : kCodes) {
+    if (row.wire == wire) return row.code;
+  }
+  return Code::internal;
+}
+
+Error Error::with_context(std::string_view what) const {
+  return Error(code_, std::string(what) + ": " + this->what(), hint_);
+}
+
+Error system_error(std::string_view what, int err) {
+  const std::string message = std::string(what) + ": " + std::generic_category().message(err);
+  switch (err) {
+    case ENOSPC:
+    case EDQUOT:
+      return Error(Code::resource_exhausted, message, "free space on that file system, or configure another place");
+    case ENOENT:
+      return Error(Code::not_found, message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return Error(Code::permission_denied, message, "check owner and mode, and that the file system is mounted read-write");
+    case EEXIST:
+      return Error(Code::already_exists, message);
+    default:
+      return Error(Code::internal, message);
+  }
+}
+
+Error to_error(const std::exception& e) {
+  if (const auto* ours = dynamic_cast<const Error*>(&e)) return *ours;
+  if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
+    return Error(Code::resource_exhausted, "out of memory", "lower snapshot.memory_limit or give the host more memory");
+  }
+  return Error(Code::internal, e.what());
+}
+
+}  // namespace guestagent

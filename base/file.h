@@ -1,0 +1,67 @@
+// Files and directories, with the durability that a journal needs. Everything here throws Error, naming the path.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/unique_fd.h"
+
+namespace guestagent {
+
+namespace fs = std::filesystem;
+
+// The whole file. resource_exhausted when it is larger than `max_bytes`, not_found when there is none.
+std::string read_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
+
+// Replaces `path` with `content`: written beside it, fsynced, renamed, directory fsynced. Either the old or the new content
+// is there after a crash at any instant. The file never has a mode wider than `mode`.
+void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode = 0644);
+
+// Makes what was done to the entries of a directory (create, rename, unlink) durable.
+void fsync_dir(const fs::path& dir);
+void fsync_file(const fs::path& path);
+// Every file and directory below `dir`, then `dir`.
+void fsync_tree(const fs::path& dir);
+
+// Creates it with its parents; `mode` is for the last one only and holds also if it existed.
+void make_dir(const fs::path& dir, unsigned mode = 0755);
+
+// Removes it and all below it, without following symbolic links or crossing into another mounted file system.
+// What is already gone is no error.
+void remove_tree(const fs::path& path);
+
+// Space for a non-root process on the file system of `path` (or of its nearest existing parent), in bytes.
+std::uint64_t free_bytes(const fs::path& path);
+std::uint64_t volume_bytes(const fs::path& path);
+// Sum of the sizes of all regular files below `dir`; files that vanish meanwhile are not counted.
+std::uint64_t tree_bytes(const fs::path& dir);
+
+// An advisory lock on a file (flock), held while the object lives and by no other process. The file stays.
+class FileLock {
+ public:
+  // nullopt when somebody else has it. `note` is written into the file for whoever is refused.
+  static std::optional<FileLock> try_take(const fs::path& path, std::string_view note = {});
+
+ private:
+  explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+// A new directory, mode 0700, removed with all it has when the object dies (unless released).
+class TempDir {
+ public:
+  TempDir(const fs::path& parent, std::string_view name_prefix);
+  TempDir(TempDir&& other) noexcept;
+  TempDir& operator=(TempDir&&) = delete;
+  ~TempDir();
+  const fs::path& path() const { return path_; }
+  fs::path release();
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace guestagent

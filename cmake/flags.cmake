@@ -1,0 +1,20 @@
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
+                    -Wnull-dereference -Wformat=2 -Werror -fstack-protector-strong)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 reports these inside its own headers at -O2 (std::string operator+, std::vector insert).
+  add_compile_options(-Wno-restrict -Wno-null-dereference -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+endif()
+add_compile_definitions(_FILE_OFFSET_BITS=64)
+# Same bytes from the same commit, wherever it is built.
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+if(GUESTAGENT_SANITIZE)
+  add_compile_options(-fsanitize=${GUESTAGENT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${GUESTAGENT_SANITIZE})
+else()
+  add_compile_definitions($<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
+endif()
+add_compile_options($<$<CONFIG:Release>:-ffunction-sections> $<$<CONFIG:Release>:-fdata-sections>)
+add_link_options(-Wl,-z,relro,-z,now $<$<CONFIG:Release>:-Wl,--gc-sections> $<$<CONFIG:Release>:-s> -Wl,--as-needed)
+if(GUESTAGENT_FAILPOINTS)
+  add_compile_definitions(GUESTAGENT_FAILPOINTS)
+endif()

@@ -1,0 +1,29 @@
+# ga_layer(NAME DIR… LINKS lib…): a static library from the .cc files directly in each DIR.
+function(ga_layer name)
+  cmake_parse_arguments(L "" "" "DIRS;LINKS;PRIVATE_LINKS" ${ARGN})
+  set(sources)
+  foreach(dir IN LISTS L_DIRS)
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
+    list(APPEND sources ${found})
+  endforeach()
+  list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  list(SORT sources)
+  add_library(ga_${name} STATIC ${sources})
+  target_include_directories(ga_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(ga_${name} PUBLIC ${L_LINKS} PRIVATE ${L_PRIVATE_LINKS})
+endfunction()
+
+ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
+ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
+ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
+ga_layer(storage DIRS storage storage/local storage/http storage/swift storage/s3
+         LINKS ga_stream ga_config PRIVATE_LINKS CURL::libcurl OpenSSL::Crypto)
+ga_layer(strategies DIRS strategies strategies/mysql
+         LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
+ga_layer(agent DIRS agent LINKS ga_storage ga_strategies
+         PRIVATE_LINKS Boost::headers OpenSSL::SSL PkgConfig::SYSTEMD)
+
+add_executable(guestagent ${CMAKE_SOURCE_DIR}/agent/main.cc)
+target_link_libraries(guestagent PRIVATE ga_agent Boost::program_options Boost::headers)
+target_compile_definitions(guestagent PRIVATE GUESTAGENT_VERSION="${PROJECT_VERSION}")
+target_compile_definitions(ga_agent PUBLIC GUESTAGENT_VERSION="${PROJECT_VERSION}")

@@ -1,0 +1,188 @@
+// What the one YAML file says, checked. config/guestagent.yaml documents each key; the defaults stand here and there alike
+// (a test holds them together).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/secret.h"
+
+namespace guestagent {
+
+namespace fs = std::filesystem;
+
+struct TlsListenSettings {  // agent.listen: for a controller on another host; off unless `address` is set
+  std::string address;      // "0.0.0.0:8443"
+  fs::path certificate, key, client_ca;
+  std::vector<std::string> allow_names;  // subject common names or DNS names; empty: any certificate of client_ca
+};
+
+struct AgentSettings {
+  fs::path socket = "/run/guestagent/agent.sock";
+  unsigned socket_mode = 0660;
+  std::vector<std::string> allow_users;   // beside root and the agent's own user
+  std::vector<std::string> allow_groups;  // members may connect
+  fs::path state_dir = "/var/lib/guestagent";
+  unsigned job_history_days = 30;
+  LogLevel log_level = LogLevel::info;
+  LogFormat log_format = LogFormat::logfmt;
+  TlsListenSettings listen;
+};
+
+struct SpillSettings {
+  fs::path dir = "/var/lib/guestagent/spill";
+  std::uint64_t max_bytes = std::uint64_t{4} << 30;  // 0: off
+  std::uint64_t keep_free_bytes = std::uint64_t{1} << 30;
+};
+
+struct ThrottleSettings {  // bytes per second; 0: none
+  std::uint64_t upload = 0;
+  std::uint64_t download = 0;
+  std::uint64_t read = 0;  // of the source's data, by the backup tool's stream
+};
+
+struct EncryptionSettings {
+  std::string write_key;  // key id; empty: not encrypted
+  struct KeyFile {
+    std::string id;
+    fs::path file;  // exactly 32 bytes
+  };
+  std::vector<KeyFile> keys;
+};
+
+struct SnapshotSettings {
+  std::string compression = "zstd";
+  int level = 0;  // 0: the codec's fast default
+  std::uint64_t segment_bytes = std::uint64_t{32} << 20;
+  std::uint64_t memory_limit = std::uint64_t{192} << 20;  // of the agent's data path
+  unsigned workers = 0;                                   // compression threads; 0: one a core
+  unsigned transfers = 4;                                 // requests to the store at a time
+  SpillSettings spill;
+  ThrottleSettings throttle;
+  EncryptionSettings encryption;
+};
+
+struct RetrySettings {
+  unsigned tries = 8;
+  Millis first_delay{500};
+  Millis max_delay{30000};
+};
+
+struct LocalStoreSettings {
+  fs::path path = "/var/lib/guestagent/store";
+};
+
+struct TlsClientSettings {
+  fs::path ca_file;       // empty: the system's
+  bool insecure = false;  // explicit, warned about
+};
+
+struct SwiftSettings {
+  std::string auth = "v1";  // v1 | v3 | token
+  std::string auth_url;
+  std::string user, user_domain = "Default";
+  fs::path key_file;  // the password or the v1 key
+  std::string project, project_domain = "Default";
+  std::string application_credential_id;
+  fs::path application_credential_secret_file;
+  std::string region, interface = "public";
+  std::string storage_url;  // auth: token; else overrides the catalog's
+  fs::path token_file;      // auth: token
+  std::string storage_policy;
+  std::uint64_t delete_after_s = 0;  // X-Delete-After; 0: none
+  bool large_object = true;          // the static large object beside the manifest
+  TlsClientSettings tls;
+};
+
+struct S3Settings {
+  std::string endpoint, region = "us-east-1";
+  std::string access_key;
+  fs::path secret_key_file;
+  bool path_style = true;
+  TlsClientSettings tls;
+};
+
+struct HttpTimeouts {
+  Millis connect{10000};
+  Millis stall{30000};  // without a byte moved; never a limit on the whole transfer
+};
+
+struct StorageSettings {
+  std::string store = "local";  // local | swift | s3
+  std::string container = "guestagent";
+  std::string prefix = "snapshots";
+  LocalStoreSettings local;
+  SwiftSettings swift;
+  S3Settings s3;
+  RetrySettings retry;
+  HttpTimeouts timeouts;
+};
+
+struct ServerSettings {           // mysql.server: how the database server is stopped and started
+  std::string control = "systemd";  // systemd | commands | process
+  std::string unit = "mariadb.service";
+  std::vector<std::string> start, stop;  // control: commands
+  // The server itself, argv without options of the agent's: for its private first start, and for control: process.
+  std::vector<std::string> command = {"mariadbd"};
+  Millis start_timeout{600000};
+  Millis stop_timeout{600000};
+};
+
+struct MysqlTlsSettings {
+  fs::path ca_file, certificate, key;  // of the agent's own connection
+  bool verify = false;
+};
+
+struct MysqlSettings {
+  std::string advertised_address;             // required: what replicas connect to
+  std::optional<std::uint16_t> advertised_port;  // else the server's own
+  fs::path socket = "/run/mysqld/mysqld.sock";
+  std::string user = "root";
+  std::optional<fs::path> password_file;   // none: the socket's peer decides
+  std::optional<fs::path> client_file;     // an option file of the server's kind, [client] user and password; instead of both
+  MysqlTlsSettings tls;
+  fs::path defaults_file = "/etc/mysql/my.cnf";
+  // Written by the agent, read by the server last of all; must be in a directory that defaults_file includes.
+  fs::path managed_file = "/etc/mysql/conf.d/zz-guestagent.cnf";
+  fs::path data_dir = "/var/lib/mysql";
+  fs::path staging_dir;  // empty: beside data_dir ("<data_dir>.guestagent"); on the same file system for a switch by rename
+  std::string os_user = "mysql";  // owner of the data and of the server's process
+  ServerSettings server;
+  std::string backup_tool = "auto";  // auto | mariadb-backup | xtrabackup | clone
+  fs::path tools_dir;                // where the tools are if not on PATH
+  unsigned backup_parallel = 2;
+  std::uint64_t prepare_memory = 0;  // 0: from the redo's size and what is free
+  Millis lock_wait{60000};           // the longest that the backup's lock may wait on the source
+  std::string require_tls = "auto";  // auto | yes | no, for the replication account
+  fs::path replication_ca_file;      // on a replica: the CA that the source's certificate must have
+  std::string replication_host = "%";  // host part of the replication account
+  std::string replication = "gtid";    // gtid | position
+  bool allow_restart = false;        // may the agent restart the source to turn its binary log on
+  bool keep_previous_data = false;
+  Millis catch_up_timeout{3600000};
+  Millis drain_timeout{3600000};
+  Millis lag_limit{60000};       // past it the verdict is lagging
+  Millis lease_limit{86400000};  // how long binary logs are kept for an account that never connects
+};
+
+struct Settings {
+  AgentSettings agent;
+  SnapshotSettings snapshot;
+  StorageSettings storage;
+  std::string datastore = "mysql";
+  MysqlSettings mysql;
+};
+
+// Reads and checks a file. Throws Error(invalid_argument): "FILE: storage.swift.auth_url (line 14): required", one line for every
+// mistake that was found, not only for the first. Files that keys name are not opened here.
+Settings load_settings(const fs::path& file);
+// The same from text, `name` standing for the file in errors.
+Settings parse_settings(std::string_view yaml, std::string_view name);
+
+}  // namespace guestagent

@@ -1,0 +1,172 @@
+// The contract of every kind of datastore. The agent drives it, one changing call at a time; the calls that only look (describe,
+// status, checksum_tables) may come from other threads meanwhile.
+//
+// A datastore records what it must be able to undo in the job's journal *before* it does it. Steps are its own; after a crash the
+// agent hands the journal back to recover(). Everything throws Error; cancelled when the job is.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/job_context.h"
+#include "strategies/metadata.h"
+#include "stream/byte_stream.h"
+
+namespace guestagent {
+
+struct ServerDescription {
+  bool reachable = false;
+  std::string unreachable_because;
+  std::string datastore_version;  // "mariadb-10.11.19"
+  std::string advertised_address;
+  std::uint16_t port = 0;
+  std::uint32_t server_id = 0;
+  std::string server_uuid;  // empty where the server has none
+  bool has_user_data = false;
+  std::uint64_t data_bytes = 0, volume_bytes = 0, free_bytes = 0;
+  std::map<std::string, std::string> tools;  // name -> version, of those found
+};
+
+// A check made before anything is touched, with its own result.
+struct Check {
+  std::string name;  // "space", "version", …
+  enum class Result { ok, warning, failed, skipped } result = Result::ok;
+  std::string message;
+  std::string hint;
+  Code code = Code::failed_precondition;  // what a failed one becomes
+};
+struct Plan {
+  std::vector<Check> checks;
+  std::vector<std::string> steps;  // what would be done, in order, in plain words
+};
+// Throws the first failed check's Error; the others' messages follow in its hint. Warnings go to `job`.
+void require_passed(const Plan& plan, JobContext& job);
+
+// What the source's side of a snapshot tells, beside the bytes.
+struct SourceFacts {
+  std::string master_host;
+  std::uint16_t master_port = 0;
+  std::string datastore_version;
+  std::uint64_t dataset_bytes = 0;
+  Position binlog_position;
+  Position lease_position;
+  std::string replication_user;
+  Secret replication_password;
+  bool require_tls = false;
+  std::string tool, format;  // "mariadb-backup 10.11.19", "xbstream"
+  std::vector<std::string> requires_list;
+  std::string server_json;  // what attach must know of the source's server (page size, plugins, …): a JSON object, kept in the manifest
+};
+
+// A copy being taken. Dropping it before facts() kills the tool, waits for it and undoes what was made for it (the account, the
+// lease). read() answers 0 only after the tool ended with status 0 and said that it completed.
+class SnapshotStream : public ByteSource {
+ public:
+  virtual std::uint64_t expected_bytes() const = 0;  // an estimate, for progress
+  // REQUIRES: read() answered 0. From here on the replication account stays.
+  virtual SourceFacts facts() = 0;
+};
+
+struct SnapshotRequest {
+  std::string snapshot_id;  // the replication account's name comes from it
+};
+
+struct AttachRequest {
+  SnapshotMetadata snapshot;
+  bool read_only = true;
+  std::optional<std::uint32_t> server_id;  // else kept from an earlier attach, else derived from the host's machine id and data directory
+  bool overwrite = false;
+  std::optional<bool> keep_previous_data;   // else the setting
+  std::optional<Millis> catch_up_timeout;   // else the setting
+};
+
+// New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it undoes.
+class Installation {
+ public:
+  virtual ~Installation() = default;
+  // The new data is good: the old is removed (or kept, and its place logged).
+  virtual void accept() = 0;
+  // Puts the old data back and starts the server on it. Idempotent.
+  virtual void undo() = 0;
+};
+
+struct AttachOutcome {
+  std::uint32_t server_id = 0;
+  bool read_only = true;
+  bool caught_up = false;  // else: both threads run, but the timeout passed: the verdict is lagging
+};
+
+struct DetachRequest {
+  std::optional<Millis> drain_timeout;  // else the setting
+  bool force = false;
+};
+
+struct DetachOutcome {
+  Position last_applied;
+};
+
+struct TableChecksum {
+  std::string table;  // "`db`.`table`" without the quotes: db.table
+  std::uint64_t rows = 0;
+  std::string digest;
+};
+
+class Datastore {
+ public:
+  virtual ~Datastore() = default;
+
+  // What runs here. Never throws for a server that is down: `reachable` says so.
+  virtual ServerDescription describe() = 0;
+
+  // Source: checks, makes the replication account and the lease, reads the lease position, starts the tool.
+  virtual Plan plan_snapshot(const SnapshotRequest& request) = 0;
+  virtual std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest& request, JobContext& job) = 0;
+
+  // Target: every check that can be made before the first byte is fetched. `server_json` is SourceFacts::server_json from the manifest.
+  virtual Plan plan_attach(const AttachRequest& request, const std::string& server_json) = 0;
+
+  // Extracts `stream` (of `format`) into the empty directory `dir` and prepares it there: complete, verified, fsynced, owned by the
+  // server's user. The running server and its data are not touched. Also what `guestagent restore` does.
+  virtual void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) = 0;
+
+  // Switches the server to the data in `dir` (made by receive): stop, exchange, private first start (inherited replication cleared,
+  // the agent's own account made again, event scheduler off), normal start. On any Error the old data is back and served.
+  virtual std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) = 0;
+
+  // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed).
+  virtual AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) = 0;
+
+  // Drains and ends replication (DESIGN invariant: no received transaction is lost); on Error the replica goes on following.
+  virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
+};
+
+// What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither grows.
+class DatastoreUpkeep {
+ public:
+  virtual ~DatastoreUpkeep() = default;
+
+  // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer is a status.
+  virtual std::string status() = 0;
+
+  // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
+  virtual fs::path make_staging(JobContext& job) = 0;
+
+  // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new data whole
+  // and no child, directory or account is left. Answers which in words ("put the old data back"). Idempotent.
+  virtual std::string recover(std::string_view method, JobContext& job) = 0;
+
+  // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
+  virtual void release_source(const std::string& replication_user) = 0;
+
+  // Digests of tables at a position (waited for), without blocking writers. Empty `tables`: all user tables.
+  virtual std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
+                                                     const std::optional<Position>& at, Position& read_at, JobContext& job) = 0;
+};
+
+}  // namespace guestagent

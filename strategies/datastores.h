@@ -1,0 +1,19 @@
+// The table of datastores: the one place that knows their names.
+#pragma once
+
+#include <memory>
+
+#include "config/settings.h"
+#include "strategies/datastore.h"
+
+namespace guestagent {
+
+struct DatastoreParts {
+  std::shared_ptr<Datastore> datastore;
+  std::shared_ptr<DatastoreUpkeep> upkeep;
+};
+
+// The configured datastore. Connects to nothing. Throws Error(invalid_argument) for one that nobody knows.
+DatastoreParts make_datastore(const Settings& settings, Clock& clock);
+
+}  // namespace guestagent

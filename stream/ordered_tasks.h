@@ -1,0 +1,60 @@
+// Work on numbered pieces by several threads, with the results in order.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace guestagent {
+
+// A fixed set of worker threads. Tasks start in the order in which they were given. Thread-safe.
+class WorkerPool {
+ public:
+  explicit WorkerPool(unsigned threads);
+  ~WorkerPool();  // waits for running tasks; those not begun are dropped (their futures say broken_promise)
+
+  template <typename F>
+  auto run(F f) -> std::future<decltype(f())> {
+    auto task = std::make_shared<std::packaged_task<decltype(f())()>>(std::move(f));
+    auto result = task->get_future();
+    enqueue([task] { (*task)(); });
+    return result;
+  }
+
+ private:
+  void enqueue(std::function<void()> task);
+  void work();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  bool ending_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// Results of tasks in the order in which they were added, at most `window` under way: the whole bound on a pipeline's memory.
+// Not thread-safe (one owner).
+template <typename T>
+class InOrder {
+ public:
+  explicit InOrder(std::size_t window) : window_(window) {}
+  bool full() const { return pending_.size() >= window_; }
+  bool empty() const { return pending_.empty(); }
+  void add(std::future<T> future) { pending_.push_back(std::move(future)); }
+  // Waits for the oldest; rethrows what it threw.
+  T take() {
+    std::future<T> first = std::move(pending_.front());
+    pending_.pop_front();
+    return first.get();
+  }
+
+ private:
+  std::size_t window_;
+  std::deque<std::future<T>> pending_;
+};
+
+}  // namespace guestagent
