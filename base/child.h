@@ -17,15 +17,15 @@
 namespace guestagent {
 
 struct ChildSpec {
-  std::vector<std::string> argv;  // argv[0] is searched on PATH unless it has a slash; never holds a secret
-  std::vector<std::string> env;   // the whole environment, "NAME=value"; empty means PATH and LC_ALL=C only
-  std::string working_dir;        // empty: inherited
+  std::vector<std::string> argv = {};  // argv[0] is searched on PATH unless it has a slash; never holds a secret
+  std::vector<std::string> env = {};   // the whole environment, "NAME=value"; empty means PATH and LC_ALL=C only
+  std::string working_dir = {};        // empty: inherited
   bool pipe_stdin = false;        // else /dev/null
   bool pipe_stdout = false;       // else drained into the log of lines, as standard error is
   // Run as this user and group (the server's), when the agent is root.
-  std::optional<std::pair<uid_t, gid_t>> run_as;
+  std::optional<std::pair<uid_t, gid_t>> run_as = {};
   // Each complete line of standard error (and of standard output unless piped), called on the draining thread.
-  std::function<void(std::string_view)> on_line;
+  std::function<void(std::string_view)> on_line = {};
 };
 
 // One running or ended child, leader of its own process group, killed by the kernel when the agent dies. Not thread-safe, but

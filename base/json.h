@@ -1,6 +1,13 @@
 // RapidJSON for hostile input: bounded depth, path-aware typed reading, strict or lenient.
 #pragma once
 
+// A failed assertion of the library is an error of ours (INTERNAL), never an abort. Defined before its first header, the same in
+// every file: RapidJSON is included through this header only.
+namespace guestagent {
+[[noreturn]] void json_assertion_failed(const char* what);
+}
+#define RAPIDJSON_ASSERT(x) (static_cast<bool>(x) ? static_cast<void>(0) : ::guestagent::json_assertion_failed(#x))
+
 #include <rapidjson/document.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
