@@ -1,0 +1,103 @@
+"""What the integration tests have in common: a source, empty targets, an agent for each, and a store."""
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from agent import Agent, Calls, OneshotError, RpcError, binary  # noqa: E402,F401
+from load import Writer, numbered, seed, seed_small  # noqa: E402,F401
+from mariadb import ErrantWatch, MariaDB, SqlError, assert_same, at_one_position  # noqa: E402,F401
+from proxy import Proxy  # noqa: E402,F401
+from scratch import Scratch, is_running, log, processes_of, wait_for  # noqa: E402,F401
+
+
+def check(condition, what):
+    """A fact that must hold; unlike assert it cannot be switched off."""
+    if not condition:
+        raise AssertionError(what)
+
+
+def check_equal(got, wanted, what):
+    check(got == wanted, f"{what}: {got!r}, should be {wanted!r}")
+
+
+@contextlib.contextmanager
+def step(what):
+    started = time.monotonic()
+    log(f"{what} …")
+    yield
+    log(f"{what}: {time.monotonic() - started:.1f} s")
+
+
+class Site:
+    """A context manager. `store`: "local" or "swift"; `by`: "daemon" or "oneshot", how call() reaches the agents. When the test
+    fails, the ends of all logs are printed."""
+
+    def __init__(self, name, store="local", by="daemon"):
+        self.name, self.store_kind, self.by = name, store, by
+        self.stack = contextlib.ExitStack()
+        self.servers, self.agents = [], {}
+
+    def __enter__(self):
+        self.scratch = self.stack.enter_context(Scratch(self.name))
+        if self.store_kind == "swift":
+            from swift import Swift
+            self.swift = self.stack.enter_context(Swift(self.scratch.dir / "swift"))
+            key_file = self.scratch.dir / "swift.key"
+            key_file.touch(mode=0o600)
+            key_file.write_text(self.swift.key + "\n")
+            self.store = {"store": "swift", "container": "replicas", "prefix": "lab",
+                          "swift": {"auth": "v1", "auth_url": self.swift.auth_url, "user": self.swift.user, "key_file": str(key_file)}}
+        else:
+            self.store_dir = self.scratch.dir / "store"
+            self.store = {"store": "local", "local": {"path": str(self.store_dir)}}
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            for agent in self.agents.values():
+                log(f"--- end of the log of the agent of {agent.server.name}:\n{agent.log_tail(60)}")
+            for server in self.servers:
+                log(f"--- end of the error log of {server.name}:\n{server.log_tail(25)}")
+        self.stack.__exit__(kind, error, trace)
+
+    def server(self, name, server_id, **how):
+        server = MariaDB(self.scratch, name, server_id, **how).initialise().start()
+        self.servers.append(server)
+        return server
+
+    def agent(self, server, start=True, grants="ALL PRIVILEGES ON *.*", store=None, **how):
+        agent = Agent(self.scratch, server, store or self.store, **how)
+        if server.answers():
+            agent.create_account(grants=grants)
+        self.agents[agent.dir.name] = agent
+        if self.by == "daemon" and start:
+            agent.start()
+        return agent
+
+    def call(self, agent, method, params=None):
+        return agent.call(method, params) if self.by == "daemon" else agent.oneshot(method, params)
+
+    def store_files(self):
+        """name -> digest of everything in a local store."""
+        return {str(p.relative_to(self.store_dir)): hashlib.sha256(p.read_bytes()).hexdigest()
+                for p in sorted(self.store_dir.rglob("*")) if p.is_file()}
+
+    def healthy(self, agent, timeout=60):
+        def verdict():
+            status = self.call(agent, "get_replication_status")
+            return status if status.get("verdict") == "healthy" else None
+        return wait_for(f"verdict healthy of {agent.server.name}", verdict, timeout, 0.3)
+
+    def leftovers(self, agent):
+        """What a finished job of an agent must not leave behind: staging directories, spill, tool processes, open journals."""
+        found = [str(p) for p in agent.server.dir.iterdir() if "guestagent" in p.name]
+        found += [str(p) for d in ("spill", "state") if (agent.dir / d).exists() for p in (agent.dir / d).rglob("*")
+                  if p.is_file() and (d == "spill" or p.suffix == ".journal")]
+        found += [line for line in self.scratch.processes().values() if any(t in line for t in ("mariadb-backup", "mbstream"))]
+        return found
