@@ -38,6 +38,7 @@ constexpr StatusColumns kMariadbColumns = {
     .sql_error = "Last_SQL_Error",
     .sql_error_time = "",
     .gtid_received = "Gtid_IO_Pos",
+    .gtid_applied = "Gtid_Slave_Pos",
     .gtid_mode = "Using_Gtid",
     .tls = "Master_SSL_Allowed",
 };
@@ -67,6 +68,7 @@ constexpr StatusColumns kSlaveColumns = {
     .sql_error = "Last_SQL_Error",
     .sql_error_time = "Last_SQL_Error_Timestamp",
     .gtid_received = "Retrieved_Gtid_Set",
+    .gtid_applied = "Executed_Gtid_Set",
     .gtid_mode = "Auto_Position",
     .tls = "Master_SSL_Allowed",
 };
@@ -96,17 +98,45 @@ constexpr StatusColumns kReplicaColumns = {
     .sql_error = "Last_SQL_Error",
     .sql_error_time = "Last_SQL_Error_Timestamp",
     .gtid_received = "Retrieved_Gtid_Set",
+    .gtid_applied = "Executed_Gtid_Set",
     .gtid_mode = "Auto_Position",
     .tls = "Source_SSL_Allowed",
 };
 
-constexpr Words kMariadbWords = {"CHANGE MASTER TO",        "MASTER",           "SLAVE",
-                                 "SHOW ALL SLAVES STATUS", "SHOW SLAVE HOSTS", kMariadbColumns};
-constexpr Words kSlaveWords = {"CHANGE MASTER TO",  "MASTER",           "SLAVE",
-                               "SHOW SLAVE STATUS", "SHOW SLAVE HOSTS", kSlaveColumns};
-// MySQL took the new words one after another from 8.0.22 to 8.0.26 (the variables); the old ones work until 8.4.
-constexpr Words kReplicaWords = {"CHANGE REPLICATION SOURCE TO", "SOURCE",        "REPLICA",
-                                 "SHOW REPLICA STATUS",          "SHOW REPLICAS", kReplicaColumns};
+constexpr Words kMariadbWords = {
+    .change_source = "CHANGE MASTER TO",
+    .option_prefix = "MASTER",
+    .replica = "SLAVE",
+    .show_replica_status = "SHOW ALL SLAVES STATUS",
+    .show_replicas = "SHOW SLAVE HOSTS",
+    .stop_all = "STOP ALL SLAVES",
+    .reset_channel = "RESET SLAVE {channel} ALL",
+    .position_wait = "MASTER_POS_WAIT",
+    .columns = kMariadbColumns,
+};
+constexpr Words kSlaveWords = {
+    .change_source = "CHANGE MASTER TO",
+    .option_prefix = "MASTER",
+    .replica = "SLAVE",
+    .show_replica_status = "SHOW SLAVE STATUS",
+    .show_replicas = "SHOW SLAVE HOSTS",
+    .stop_all = "STOP SLAVE",
+    .reset_channel = "RESET SLAVE ALL",
+    .position_wait = "MASTER_POS_WAIT",
+    .columns = kSlaveColumns,
+};
+// MySQL took the new words one after another from 8.0.22 to 8.0.26; the old ones work until 8.4.
+constexpr Words kReplicaWords = {
+    .change_source = "CHANGE REPLICATION SOURCE TO",
+    .option_prefix = "SOURCE",
+    .replica = "REPLICA",
+    .show_replica_status = "SHOW REPLICA STATUS",
+    .show_replicas = "SHOW REPLICAS",
+    .stop_all = "STOP REPLICA",
+    .reset_channel = "RESET REPLICA ALL",
+    .position_wait = "SOURCE_POS_WAIT",
+    .columns = kReplicaColumns,
+};
 
 constexpr std::array kExpireDays = {"expire_logs_days"sv};
 constexpr std::array kExpireSeconds = {"binlog_expire_logs_seconds"sv};
@@ -123,6 +153,24 @@ constexpr std::array kOldCheckpoints = {"xtrabackup_checkpoints"sv};
 constexpr std::array kNewInfo = {"mariadb_backup_info"sv, "xtrabackup_info"sv};
 constexpr std::array kNewBinlogInfo = {"mariadb_backup_binlog_info"sv, "xtrabackup_binlog_info"sv};
 constexpr std::array kNewCheckpoints = {"mariadb_backup_checkpoints"sv, "xtrabackup_checkpoints"sv};
+
+// What an agent's account needs where it is not root. SUPER is for the event scheduler, which has no right of
+// its own in MariaDB.
+constexpr std::string_view kMariadbAgent =
+    "SELECT, RELOAD, PROCESS, SHUTDOWN, CREATE USER, SUPER, REPLICATION SLAVE, BINLOG MONITOR, BINLOG ADMIN, "
+    "SLAVE MONITOR, "
+    "REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, READ_ONLY ADMIN, CONNECTION ADMIN";
+constexpr std::string_view kOldAgent =
+    "SELECT, RELOAD, PROCESS, SHUTDOWN, CREATE USER, SUPER, REPLICATION SLAVE, REPLICATION CLIENT";
+constexpr std::string_view kMysqlAgent =
+    "SELECT, RELOAD, PROCESS, SHUTDOWN, CREATE USER, SUPER, REPLICATION SLAVE, REPLICATION CLIENT, "
+    "BACKUP_ADMIN, CONNECTION_ADMIN, "
+    "REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, BINLOG_ADMIN";
+constexpr std::string_view kMysql9Agent =
+    "SELECT, RELOAD, PROCESS, SHUTDOWN, CREATE USER, REPLICATION SLAVE, REPLICATION CLIENT, BACKUP_ADMIN, "
+    "CLONE_ADMIN, "
+    "CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, BINLOG_ADMIN, SYSTEM_USER, "
+    "SESSION_VARIABLES_ADMIN";
 
 constexpr ServerVersion v(Family family, unsigned major, unsigned minor, unsigned patch = 0) {
   return {family, major, minor, patch};
@@ -151,8 +199,13 @@ constexpr Dialect mariadb_10_4() {
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}",
       .require_in_create = " REQUIRE SSL",
-      .source_public_key = false,
+      .by_hash = "IDENTIFIED VIA mysql_native_password USING {hash}",
+      .by_peer = "IDENTIFIED VIA unix_socket",
+      .alter_account = true,
+      .agent_privileges = kOldAgent,
+      .source_options = "",
       .purge_variables = kExpireDays,
+      .tablespace_paths = "SELECT PATH FROM information_schema.innodb_sys_datafiles",
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kMariadbTools,
@@ -168,6 +221,8 @@ constexpr Dialect mariadb_10_6() {
   d.from = v(Family::mariadb, 10, 6, 1);
   d.before = v(Family::mariadb, 11, 0);
   d.purge_variables = kExpireSeconds;
+  d.tablespace_paths = "SELECT FILENAME FROM information_schema.innodb_sys_tablespaces";
+  d.agent_privileges = kMariadbAgent;
   // REPLICATION CLIENT is BINLOG MONITOR since 10.5.2.
   d.grant_replication = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {account}";
   return d;
@@ -210,8 +265,13 @@ constexpr Dialect mysql_5_6() {
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require}",
       .require_in_create = "",
-      .source_public_key = false,
+      .by_hash = "IDENTIFIED BY PASSWORD {hash}",
+      .by_peer = "IDENTIFIED WITH auth_socket",
+      .alter_account = false,
+      .agent_privileges = kOldAgent,
+      .source_options = "MASTER_RETRY_COUNT=4294967295",
       .purge_variables = kExpireDays,
+      .tablespace_paths = "SELECT PATH FROM information_schema.innodb_sys_datafiles",
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kXtrabackup,
@@ -232,6 +292,8 @@ constexpr Dialect mysql_5_7() {
   d.create_account = "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require}";
   d.grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}";
   d.require_in_create = " REQUIRE SSL";
+  d.by_hash = "IDENTIFIED WITH mysql_native_password AS {hash}";
+  d.alter_account = true;
   d.xtrabackup_series = "2.4";
   return d;
 }
@@ -241,9 +303,11 @@ constexpr Dialect mysql_8_0_0() {
   d.before = v(Family::mysql, 8, 0, 17);
   d.account_hash = AccountHash::caching_sha2;
   d.create_account = "CREATE USER {account} IDENTIFIED WITH caching_sha2_password AS {hash}{require}";
-  d.source_public_key = true;
+  d.by_hash = "IDENTIFIED WITH caching_sha2_password AS {hash}";
+  d.agent_privileges = kMysqlAgent;
+  d.source_options = "MASTER_RETRY_COUNT=4294967295, GET_MASTER_PUBLIC_KEY=1";
+  d.tablespace_paths = "SELECT PATH FROM information_schema.innodb_datafiles";
   d.purge_variables = kExpireSecondsOrDays;
-  d.processlist = "performance_schema.processlist";
   d.xtrabackup_series = "8.0";
   return d;
 }
@@ -261,7 +325,10 @@ constexpr Dialect mysql_8_0_26() {
   d.words = &kReplicaWords;
   d.gtid_option = "SOURCE_AUTO_POSITION=1";
   d.gtid_option_off = "SOURCE_AUTO_POSITION=0";
+  // 8.4 gives up after ten tries unless told otherwise.
+  d.source_options = "SOURCE_RETRY_COUNT=4294967295, GET_SOURCE_PUBLIC_KEY=1";
   d.log_updates = "log_replica_updates";
+  d.processlist = "performance_schema.processlist";
   d.replica_option = "skip_replica_start";
   return d;
 }
@@ -278,6 +345,7 @@ constexpr Dialect mysql_8_4() {
   Dialect d = mysql_8_2();
   d.from = v(Family::mysql, 8, 4);
   d.before = v(Family::mysql, 9, 0);
+  d.agent_privileges = kMysql9Agent;
   d.purge_variables = kExpireSeconds;
   d.xtrabackup_series = "8.4";
   return d;
@@ -316,9 +384,13 @@ bool contains_no_case(std::string_view text, std::string_view word) {
          }) != text.end();
 }
 
-Family rows_of(Family family) { return family == Family::percona ? Family::mysql : family; }
+Family rows_of(Family family) {
+  return family == Family::percona ? Family::mysql : family;
+}
 
-auto number(const ServerVersion& version) { return std::tuple(version.major, version.minor, version.patch); }
+auto number(const ServerVersion& version) {
+  return std::tuple(version.major, version.minor, version.patch);
+}
 
 }  // namespace
 
@@ -338,20 +410,23 @@ std::string ServerVersion::text() const {
   return std::string(family_name(family)) + "-" + series() + "." + std::to_string(patch);
 }
 
-std::string ServerVersion::series() const { return std::to_string(major) + "." + std::to_string(minor); }
+std::string ServerVersion::series() const {
+  return std::to_string(major) + "." + std::to_string(minor);
+}
 
 ServerVersion parse_server_version(std::string_view version, std::string_view comment) {
   ServerVersion out;
   const bool mariadb = contains_no_case(version, "mariadb") || contains_no_case(comment, "mariadb");
-  out.family = mariadb                                   ? Family::mariadb
+  out.family = mariadb                                ? Family::mariadb
                : contains_no_case(comment, "percona") ? Family::percona
-                                                         : Family::mysql;
+                                                      : Family::mysql;
   // MariaDB before 11 put "5.5.5-" before its version for old replicas.
   std::string_view text = version;
   if (mariadb && text.starts_with("5.5.5-")) text.remove_prefix(6);
   if (!parse_number(text, out)) {
     throw Error(Code::failed_precondition,
-                "reading the server's version: @@version: \"" + std::string(version.substr(0, 80)) + "\" has no number",
+                "reading the server's version: @@version: \"" + std::string(version.substr(0, 80)) +
+                    "\" has no number",
                 "the agent knows MariaDB, MySQL and Percona Server");
   }
   return out;
@@ -370,7 +445,9 @@ ServerVersion parse_datastore_version(std::string_view text) {
               "for example mariadb-10.11.19, mysql-8.4.3, percona-8.0.36");
 }
 
-std::span<const Dialect> dialects() { return kDialects; }
+std::span<const Dialect> dialects() {
+  return kDialects;
+}
 
 const Dialect& dialect_for(const ServerVersion& version) {
   const Dialect* oldest = nullptr;
@@ -379,16 +456,18 @@ const Dialect& dialect_for(const ServerVersion& version) {
     if (oldest == nullptr) oldest = &row;
     if (number(version) >= number(row.from) && number(version) < number(row.before)) return row;
   }
-  throw Error(Code::failed_precondition, "choosing how to speak to the server: " + version.text() + " is too old",
+  throw Error(Code::failed_precondition,
+              "choosing how to speak to the server: " + version.text() + " is too old",
               "supported from " + oldest->from.text() + " on");
 }
 
 std::string unsupported_pair(const ServerVersion& source, const ServerVersion& target) {
   const auto pair = source.text() + " to " + target.text();
-  if (rows_of(source.family) != rows_of(target.family)) return pair + ": a physical copy fits only its own family";
+  if (rows_of(source.family) != rows_of(target.family))
+    return pair + ": a physical copy fits only its own family";
   if (source.family != target.family) return pair + ": MySQL and Percona Server are not mixed";
-  // A data directory goes to its own series or a newer one; within a series the formats are the same for MariaDB and MySQL 5.x,
-  // while MySQL 8 refuses to go back even by a patch.
+  // A data directory goes to its own series or a newer one; within a series the formats are the same for
+  // MariaDB and MySQL 5.x, while MySQL 8 refuses to go back even by a patch.
   const auto series = [](const ServerVersion& s) { return std::pair(s.major, s.minor); };
   if (series(target) < series(source)) return pair + ": a replica cannot be older than its source";
   const bool strict = source.family != Family::mariadb && source.major >= 8;
@@ -402,7 +481,8 @@ std::string unsupported_pair(const ServerVersion& source, const ServerVersion& t
       if (s.major == 8) return s.minor == 0 ? 2 : 3;
       return s.minor == 6 ? 0 : 1;
     };
-    if (step(target) - step(source) > 1) return pair + ": MySQL upgrades a data directory only from the series before";
+    if (step(target) - step(source) > 1)
+      return pair + ": MySQL upgrades a data directory only from the series before";
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// What differs between the servers of the MySQL family, as one table of data. A new version is a row (or a changed bound) in
-// dialect.cc; no other file asks for a version.
+// What differs between the servers of the MySQL family, as one table of data. A new version is a row (or a
+// changed bound) in dialect.cc; no other file asks for a version.
 #pragma once
 
 #include <compare>
@@ -24,8 +24,8 @@ struct ServerVersion {
   auto operator<=>(const ServerVersion&) const = default;
 };
 
-// From @@version ("10.11.19-MariaDB-0+deb12u1", "9.7.4", "5.5.5-10.4.2-MariaDB-log") and @@version_comment. Throws
-// Error(failed_precondition) for a version that has no number.
+// From @@version ("10.11.19-MariaDB-0+deb12u1", "9.7.4", "5.5.5-10.4.2-MariaDB-log") and @@version_comment.
+// Throws Error(failed_precondition) for a version that has no number.
 ServerVersion parse_server_version(std::string_view version, std::string_view comment);
 // From text() of an agent, possibly a newer one. Throws Error(invalid_argument).
 ServerVersion parse_datastore_version(std::string_view text);
@@ -40,34 +40,37 @@ struct StatusColumns {
   std::string_view received_file, received_offset, applied_file, applied_offset;
   std::string_view seconds_behind, delay, remaining_delay;
   std::string_view io_errno, io_error, io_error_time, sql_errno, sql_error, sql_error_time;
-  std::string_view gtid_received, gtid_mode, tls;
+  std::string_view gtid_received, gtid_applied, gtid_mode, tls;
 };
 
 // How one vocabulary speaks of replication.
 struct Words {
-  std::string_view change_source;   // "CHANGE MASTER TO"
-  std::string_view option_prefix;   // "MASTER" in MASTER_HOST
-  std::string_view replica;         // "SLAVE" in START SLAVE
+  std::string_view change_source;        // "CHANGE MASTER TO"
+  std::string_view option_prefix;        // "MASTER" in MASTER_HOST
+  std::string_view replica;              // "SLAVE" in START SLAVE
   std::string_view show_replica_status;  // of every channel
   std::string_view show_replicas;        // who is connected, as seen on the source
+  std::string_view stop_all;             // both threads of every channel
+  std::string_view reset_channel;        // with {channel}, a quoted string
+  std::string_view position_wait;        // function (file, offset, seconds)
   StatusColumns columns;
 };
 
 struct Dialect {
-  Family family;             // Percona Server uses MySQL's rows
+  Family family;               // Percona Server uses MySQL's rows
   ServerVersion from, before;  // the range: from <= version < before
 
   const Words* words;
-  std::string_view show_binlog_status;   // "SHOW MASTER STATUS"
-  std::string_view reset_binlogs;        // "RESET MASTER"
+  std::string_view show_binlog_status;  // "SHOW MASTER STATUS"
+  std::string_view reset_binlogs;       // "RESET MASTER"
 
   GtidKind gtid;
-  std::string_view gtid_executed;   // expression: what this server has, applied or written by itself
-  std::string_view gtid_binlog;     // expression: what stands in its binary log
-  std::string_view gtid_start;      // variable that says where replication starts: gtid_slave_pos, gtid_purged
-  std::string_view gtid_option;     // of the change-source statement
+  std::string_view gtid_executed;  // expression: what this server has, applied or written by itself
+  std::string_view gtid_binlog;    // expression: what stands in its binary log
+  std::string_view gtid_start;     // variable that says where replication starts: gtid_slave_pos, gtid_purged
+  std::string_view gtid_option;    // of the change-source statement
   std::string_view gtid_option_off;
-  std::string_view gtid_wait;       // function (set, seconds) that waits until the set is applied; 0 done
+  std::string_view gtid_wait;  // function (set, seconds) that waits until the set is applied; 0 done
   std::string_view gtid_wait_timed_out;  // what it answers past its time
 
   bool super_read_only;
@@ -76,12 +79,19 @@ struct Dialect {
   std::string_view create_account;
   std::string_view grant_replication;  // with {account} and {require}
   std::string_view require_in_create;  // "" where only GRANT knows REQUIRE
-  bool source_public_key;  // change-source takes GET_…_PUBLIC_KEY=1
+  // The agent's own account: by a hash ({hash} quoted) or by the socket's peer.
+  std::string_view by_hash, by_peer;
+  bool alter_account;  // ALTER USER takes them; else the account is dropped and created
+  std::string_view agent_privileges;
+  // More options of the change-source statement, which this server needs so that the same is meant
+  // everywhere.
+  std::string_view source_options;
 
   // Variables that make the server purge binary logs, and are 0 while a lease holds.
   std::span<const std::string_view> purge_variables;
-  std::string_view processlist;     // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
-  std::string_view log_updates;     // name of log_slave_updates
+  std::string_view tablespace_paths;  // query: one column, the path of each InnoDB file
+  std::string_view processlist;       // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
+  std::string_view log_updates;       // name of log_slave_updates
 
   // The first that is installed and fits takes the copy.
   std::span<const std::string_view> backup_tools;  // "mariadb-backup", "xtrabackup", "clone"
@@ -90,11 +100,12 @@ struct Dialect {
   // Names of the files that the tool of this server writes beside the data, newest name first.
   std::span<const std::string_view> info_files, binlog_info_files, checkpoints_files;
 
-  std::string_view replica_option;  // option-file name of "do not start replication": skip_slave_start, skip_replica_start
+  std::string_view
+      replica_option;  // option-file name of "do not start replication": skip_slave_start, skip_replica_start
 };
 
-// The row for `version`; the newest row of the family for a server newer than the table. Throws Error(failed_precondition), naming
-// the oldest that is supported, for one older than the table.
+// The row for `version`; the newest row of the family for a server newer than the table. Throws
+// Error(failed_precondition), naming the oldest that is supported, for one older than the table.
 const Dialect& dialect_for(const ServerVersion& version);
 // All rows, for tests and documentation.
 std::span<const Dialect> dialects();

@@ -1,9 +1,11 @@
-// A client of one database server with named operations: what the agent may do to a server is what stands here.
+// A client of one database server with named operations: what the agent may do to a server is what stands
+// here.
 //
-// Not thread-safe: one object, one connection, one thread at a time. It connects at the first use and again, once per call, after
-// the server was restarted. Everything throws Error: unavailable when the server does not answer, permission_denied (naming the
-// account and what it lacks), else internal with the server's number and message. No statement that it sends holds a password in
-// clear, except change_source, where the protocol has no other way; that one is kept out of the general log where permitted.
+// Not thread-safe: one object, one connection, one thread at a time. It connects at the first use and again,
+// once per call, after the server was restarted. Everything throws Error: unavailable when the server does
+// not answer, permission_denied (naming the account and what it lacks), else internal with the server's
+// number and message. No statement that it sends holds a password in clear, except change_source, where the
+// protocol has no other way; that one is kept out of the general log where permitted.
 #pragma once
 
 #include <cstdint>
@@ -35,16 +37,17 @@ struct ConnectTarget {
   fs::path ca_file, certificate, key;
   bool verify = false;
   Millis connect_timeout{10000};
-  Millis read_timeout{600000};  // of one answer; waits of this class come in far shorter slices
+  Millis read_timeout{600000};   // of one answer; waits of this class come in far shorter slices
   std::string describe() const;  // "root on /run/mysqld/mysqld.sock", "repl_x on 10.0.0.1:3306"
 };
 
-// The agent's own account on its own server: from mysql.user and mysql.password_file, or mysql.client_file ([client] user, password),
-// read now. Throws Error(permission_denied) for a file that others can read, not_found, invalid_argument.
+// The agent's own account on its own server: from mysql.user and mysql.password_file, or mysql.client_file
+// ([client] user, password), read now. Throws Error(permission_denied) for a file that others can read,
+// not_found, invalid_argument.
 ConnectTarget local_target(const MysqlSettings& settings);
 
-// [client] (and [mariadb-client], [mysql]) user and password of an option file of the server's kind; the values that are not there
-// stay empty.
+// [client] (and [mariadb-client], [mysql]) user and password of an option file of the server's kind; the
+// values that are not there stay empty.
 struct ClientCredentials {
   std::string user;
   Secret password;
@@ -62,11 +65,11 @@ struct ServerIdentity {
   bool networking = true;  // false with skip_networking
   bool log_bin = false;
   std::string log_bin_basename, binlog_format;
-  bool log_updates = false;     // log_slave_updates
-  bool gtid_on = false;         // always on MariaDB; gtid_mode=ON on MySQL
+  bool log_updates = false;  // log_slave_updates
+  bool gtid_on = false;      // always on MariaDB; gtid_mode=ON on MySQL
   bool read_only = false, super_read_only = false;
   bool event_scheduler = false;
-  bool tls = false;             // the server can speak TLS
+  bool tls = false;  // the server can speak TLS
   std::uint64_t page_size = 0;
   unsigned lower_case_table_names = 0;
   std::uint64_t redo_bytes = 0;  // capacity of the redo log
@@ -78,8 +81,8 @@ struct ServerIdentity {
 };
 
 struct BinlogStatus {
-  Position position;                 // gtid is filled where the server has GTIDs
-  std::string do_db, ignore_db;      // filters of the source's binary log
+  Position position;             // gtid is filled where the server has GTIDs
+  std::string do_db, ignore_db;  // filters of the source's binary log
 };
 
 // Files of the binary log, oldest first. Needs BINLOG MONITOR / REPLICATION CLIENT.
@@ -118,7 +121,8 @@ struct NewSource {
   fs::path ca_file;  // with tls: verify the source's certificate by it; empty: encrypt only
   unsigned connect_retry_s = 5;
   unsigned heartbeat_s = 5;
-  // By GTID when the set is given (the replica's start set is then set by start_from), else by file and offset.
+  // By GTID when the set is given (the replica's start set is then set by start_from), else by file and
+  // offset.
   bool by_gtid = true;
   std::string file;
   std::uint64_t offset = 0;
@@ -157,8 +161,10 @@ class ServerClient {
 
   // --- what is it ---
   void ping();  // one round trip
-  // Waits until it answers, or deadline_exceeded with the last reason; `alive` (may be empty) says whether waiting still makes sense.
-  void wait_until_up(Millis timeout, Clock& clock, std::stop_token stop, const std::function<bool()>& alive = {});
+  // Waits until it answers, or deadline_exceeded with the last reason; `alive` (may be empty) says whether
+  // waiting still makes sense.
+  void wait_until_up(Millis timeout, Clock& clock, std::stop_token stop,
+                     const std::function<bool()>& alive = {});
   ServerVersion version();
   const Dialect& dialect();
   ServerIdentity identity();
@@ -168,28 +174,29 @@ class ServerClient {
   // --- what is in it ---
   // A database, table, view, routine or event that is not the server's own; an empty database counts.
   bool has_user_data();
-  std::uint64_t data_bytes();                    // data and indexes of all tables, as the server estimates
-  std::vector<TableName> user_tables();          // base tables, ordered by name
+  std::uint64_t data_bytes();            // data and indexes of all tables, as the server estimates
+  std::vector<TableName> user_tables();  // base tables, ordered by name
   // Tables with DATA DIRECTORY or INDEX DIRECTORY, that is outside of the data directory.
   std::vector<std::string> tables_elsewhere();
-  std::vector<std::string> enabled_events();     // "db.event"
+  std::vector<std::string> enabled_events();  // "db.event"
 
   // --- where is it ---
-  BinlogStatus binlog_status();                  // failed_precondition when the binary log is off
+  BinlogStatus binlog_status();  // failed_precondition when the binary log is off
   std::vector<BinlogFile> binlog_files();
-  std::string gtid_executed();                   // everything it has; empty without GTIDs
-  std::string gtid_binlog();                     // what its own binary log says: on a source, where it is now
+  std::string gtid_executed();  // everything it has; empty without GTIDs
+  std::string gtid_binlog();    // what its own binary log says: on a source, where it is now
   // The name of the engine's word for where replication starts: gtid_slave_pos / gtid_purged (its value).
   std::string gtid_start();
 
   // --- accounts ---
-  // Least rights for a replica's connection, from a hash made here; not in the binary log when `log` is false (the replicas of this
-  // source would otherwise get it too).
-  void create_replication_account(const std::string& user, const std::string& host, const Secret& password, bool require_tls, bool log);
+  // Least rights for a replica's connection, from a hash made here; not in the binary log when `log` is false
+  // (the replicas of this source would otherwise get it too).
+  void create_replication_account(const std::string& user, const std::string& host, const Secret& password,
+                                  bool require_tls, bool log);
   void drop_account(const std::string& user, const std::string& host, bool log);  // gone already: no error
   bool account_exists(const std::string& user, const std::string& host);
-  // The agent's own account, with all rights it needs, made or given this password again; never in the binary log. An empty password
-  // means authentication by the socket's peer where the server can.
+  // The agent's own account, with all rights it needs, made or given this password again; never in the binary
+  // log. An empty password means authentication by the socket's peer where the server can.
   void make_agent_account(const std::string& user, const std::string& host, const Secret& password);
   std::vector<DumpThread> dump_threads(const std::string& user);
   std::vector<Session> sessions();
@@ -203,32 +210,37 @@ class ServerClient {
   void reset_binlogs();  // removes all binary logs and, on MySQL, its GTIDs; a replica must be stopped
 
   // --- replication ---
-  std::vector<ReplicaStatus> replica_status();  // one per channel, the default one first; empty when there is none
+  std::vector<ReplicaStatus>
+  replica_status();  // one per channel, the default one first; empty when there is none
   void change_source(const NewSource& source);  // REQUIRES: stopped
-  void start_from(const std::string& gtid);     // sets gtid_slave_pos / gtid_purged; REQUIRES: stopped, nothing of its own on MySQL
+  void start_from(const std::string& gtid);  // sets gtid_slave_pos / gtid_purged; REQUIRES: stopped, nothing
+                                             // of its own on MySQL
   void start_replica();
-  void stop_replica();      // both threads; not running: no error. All channels.
-  void start_receiving();   // the IO thread alone
+  void stop_replica();     // both threads; not running: no error. All channels.
+  void start_receiving();  // the IO thread alone
   void stop_receiving();
   void reset_replica_all();  // all settings of all channels are gone; REQUIRES: stopped
-  // The table of GTIDs that a copy brings, emptied (MariaDB: mysql.gtid_slave_pos), without a trace in the binary log.
+  // The table of GTIDs that a copy brings, emptied (MariaDB: mysql.gtid_slave_pos), without a trace in the
+  // binary log.
   void clear_gtid_start();
   // Waits at most `slice` until `gtid` is applied here.
   bool wait_applied(const std::string& gtid, Millis slice);
-  // The same by the source's file and offset, on a running replica. Throws failed_precondition when the SQL thread does not run.
+  // The same by the source's file and offset, on a running replica. Throws failed_precondition when the SQL
+  // thread does not run.
   bool wait_applied(const std::string& file, std::uint64_t offset, Millis slice);
 
   // --- global settings ---
-  void set_read_only(bool on);        // with super_read_only where there is one
+  void set_read_only(bool on);  // with super_read_only where there is one
   void set_event_scheduler(bool on);
   void set_server_id(std::uint32_t id);
   void shutdown();  // asks the server to end, in order
 
   // --- checksums ---
-  // Opens a snapshot of all tables at one position without blocking writers; digests read in it until end_snapshot.
+  // Opens a snapshot of all tables at one position without blocking writers; digests read in it until
+  // end_snapshot.
   Position begin_consistent_read();
-  TableDigest digest_table(const std::string& schema, const std::string& name, std::optional<std::uint64_t> sample,
-                           std::stop_token stop);
+  TableDigest digest_table(const std::string& schema, const std::string& name,
+                           std::optional<std::uint64_t> sample, std::stop_token stop);
   void end_consistent_read();
 
  private:
@@ -236,8 +248,8 @@ class ServerClient {
   std::unique_ptr<State> state_;
 };
 
-// An identifier for use inside a statement: `name` with back-quotes doubled. Throws invalid_argument for an empty one or one with a
-// zero byte.
+// An identifier for use inside a statement: `name` with back-quotes doubled. Throws invalid_argument for an
+// empty one or one with a zero byte.
 std::string quote_name(std::string_view name);
 // 'user'@'host'.
 std::string quote_account(std::string_view user, std::string_view host);

@@ -1,5 +1,5 @@
-// What backup tools write beside the data, read without guessing: a missing or malformed field is Error(data_loss) naming file and
-// field.
+// What backup tools write beside the data, read without guessing: a missing or malformed field is
+// Error(data_loss) naming file and field.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct ToolInfo {
   std::string start_time, end_time;
   std::optional<std::uint64_t> innodb_from_lsn, innodb_to_lsn;
   bool partial = false, incremental = false, compressed = false, encrypted = false;
-  std::string format;             // "xbstream"
-  std::string binlog_pos;         // as written: filename '…', position '…', GTID of the last change '…'
+  std::string format;      // "xbstream"
+  std::string binlog_pos;  // as written: filename '…', position '…', GTID of the last change '…'
   std::optional<double> lock_time_s;
 };
 ToolInfo parse_tool_info(std::string_view text, std::string_view file_name);
@@ -29,8 +29,8 @@ ToolInfo parse_tool_info(std::string_view text, std::string_view file_name);
 // xtrabackup_binlog_info: FILE TAB POSITION [TAB GTIDSET, which MySQL may spread over several lines].
 Position parse_binlog_info(std::string_view text, std::string_view file_name);
 
-// The same position out of the tool's standard error ("… MySQL binlog position: filename 'b.000003', position '4711', GTID of the
-// last change '0-1-2'"), or nullopt when no line has it.
+// The same position out of the tool's standard error ("… MySQL binlog position: filename 'b.000003', position
+// '4711', GTID of the last change '0-1-2'"), or nullopt when no line has it.
 std::optional<Position> position_in_line(std::string_view line);
 
 // xtrabackup_checkpoints.
@@ -43,7 +43,8 @@ ToolCheckpoints parse_checkpoints(std::string_view text, std::string_view file_n
 // The tool's word that it completed stands in its last non-empty line: "… completed OK!".
 bool says_completed(std::string_view last_line);
 
-// "mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)" and "xtrabackup version 8.0.35-31 based on …"
+// "mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)" and "xtrabackup
+// version 8.0.35-31 based on …"
 // -> "10.11.19", "8.0.35-31". Throws Error(internal) when there is no version in it.
 std::string parse_tool_version(std::string_view output);
 
