@@ -8,8 +8,12 @@
 
 #include "agent/jobs.h"
 #include "agent/operations.h"
+#include "agent/rpc_error.h"
 
 namespace guestagent {
+
+// A batch is answered one after the other; a longer one is refused.
+inline constexpr unsigned kMaxBatch = 20;
 
 class Dispatcher {
  public:
@@ -20,17 +24,17 @@ class Dispatcher {
   // Answers a request of any bytes with a response object (or nothing for a notification). Never throws. Thread-safe.
   std::string handle(std::string_view request);
 
-  // One call: the result as JSON text; throws Error. What handle() and --oneshot share.
+  // One call: the result as JSON text; throws Error (JobError when a job ran). What handle() and --oneshot share.
   std::string call(const std::string& method, std::string_view params_json);
 
-  std::vector<std::string> methods() const;
+  std::vector<std::string_view> methods() const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-// The JSON-RPC error object of an Error.
-std::string write_rpc_error(const Error& error, const std::string& job_id = {});
+// True for the methods that run as jobs, whose progress can be followed.
+bool runs_as_job(std::string_view method);
 
 }  // namespace guestagent

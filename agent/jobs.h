@@ -1,74 +1,79 @@
-// Jobs: one long operation each, with a record that outlives the process.
+// Jobs: one long operation each, in a thread of its own, with a record that outlives the process (job_records.h).
 //
-// Records are `<state_dir>/jobs/<job_id>.json` (mode 0600: results hold a password), journals `<state_dir>/jobs/<job_id>.journal`.
 // One changing job runs at a time on a host, in the daemon or in a --oneshot process alike: `<state_dir>/lock` says who. Whoever
-// takes the lock first recovers the journals that dead processes left.
+// takes the lock first recovers what dead processes left; a job that fails here is undone by the same recovery, at once.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "agent/job_records.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/job_context.h"
 #include "config/settings.h"
 
 namespace guestagent {
 
-struct JobProgress {
-  std::uint64_t done_bytes = 0;
-  std::optional<std::uint64_t> total_bytes;
-  double rate = 0;  // bytes per second, over the last seconds
-  std::optional<std::uint64_t> eta_s;
+// The journal step after which a job counts as succeeded, whatever happens to its process; its data is {"result": RESULT}.
+inline constexpr std::string_view kResultStep = "result";
+
+// A job's failure, told to whoever waited for it.
+class JobError : public Error {
+ public:
+  JobError(const Error& error, std::string job_id) : Error(error), job_id_(std::move(job_id)) {}
+  const std::string& job_id() const { return job_id_; }
+
+ private:
+  std::string job_id_;
 };
 
-struct JobRecord {
-  std::string job_id, method;
-  std::string params_digest;  // sha256 of the params, to tell a repeat from another job
-  std::string state;          // running | succeeded | failed | cancelled
-  std::string phase;
-  std::string started_at;
-  std::optional<std::string> finished_at;
-  JobProgress progress;
-  std::vector<std::string> warnings;
-  std::optional<std::string> result;  // JSON text
-  std::optional<std::string> error;   // JSON text: an RPC error object
-};
-
-std::string write_job(const JobRecord& record);
-
+// All methods are thread-safe.
 class Jobs {
  public:
   using Work = std::function<std::string(JobContext&)>;  // answers the result as JSON text
-  // Recovers one dead job: answers in words what was done.
-  using Recover = std::function<std::string(const JobRecord&, JobContext&)>;
 
-  // `settings` and `clock` outlive it.
-  Jobs(const AgentSettings& settings, Recover recover, Clock& clock);
+  struct Recovery {
+    std::string what;  // in words: "put the old data back"; empty when there was nothing to do
+    std::string left;  // what could not be removed now, and why; empty: nothing. The journal is kept for a later try.
+  };
+  // Finishes (where the journal has kResultStep) or undoes a failed or dead job by its journal. Idempotent.
+  using Recover = std::function<Recovery(const std::string& method, JobContext&)>;
+  // Sees each record of this process as it changes (at most every 200 ms but for phases and ends), from one thread at a time.
+  using Observer = std::function<void(const JobRecord&)>;
+
+  // `settings` and `clock` outlive it. Touches no file.
+  Jobs(const AgentSettings& settings, Recover recover, Clock& clock, Observer observer = {});
   ~Jobs();  // cancels what runs and waits for it
 
-  // Recovers what dead processes left, if nobody runs a job now. Also done by every start().
+  // Recovers what dead processes left, if nobody runs a changing job now, and drops records older than the settings keep. Also done by
+  // every start() of a changing job, whose work does not begin when a dead job's data could not be set right.
   void recover();
 
-  // Starts `work` in a thread of its own and answers its id. A repeat of a known job_id with the same method and params answers that
-  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs.
-  std::string start(const std::string& method, std::optional<std::string> job_id, const std::string& params_digest, Work work);
+  // Starts `work` and answers its id. A repeat of a known job_id with the same method and params answers that job; with others it
+  // throws already_exists. busy, naming the running job, when another changing job runs.
+  std::string start(const std::string& method, JobKind kind, std::optional<std::string> job_id, const std::string& params_digest,
+                    Work work);
 
+  // By time of start.
   std::vector<JobRecord> list();
   JobRecord get(const std::string& job_id);  // not_found
-  // Waits until the job has ended or `timeout` passed; answers its record then.
+  // Waits until the job has ended, its process has died, `timeout` passed, or shut_down(); answers its record then.
   JobRecord wait(const std::string& job_id, Millis timeout);
-  // Waits for any change of the record after `seen` (a counter that the call moves on), at most `timeout`.
+  // Waits for any change of the record after `seen` (which the call moves on; 0 at first), at most `timeout`.
   JobRecord wait_change(const std::string& job_id, std::uint64_t& seen, Millis timeout);
   // Asks it to stop; the record says when it has. Works on a job of another process too. failed_precondition when it has ended.
   void cancel(const std::string& job_id);
 
+  // Cancels what runs here and lets every waiter go; nothing can be started from now on. Does not wait for the jobs to end.
+  void shut_down();
+
  private:
   struct State;
+  struct Live;
   std::unique_ptr<State> state_;
 };
 

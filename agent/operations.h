@@ -1,9 +1,15 @@
-// The methods of the RPC contract, as functions of parsed params: where a byte stream of a datastore meets a store.
+// The methods of the RPC contract, as functions of params that were read: where a byte stream of a datastore meets a store.
+//
+// None of them cleans up after itself: each journals what it is about to make, and recover() undoes that, after a failure as after a
+// crash.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "agent/jobs.h"
+#include "agent/params.h"
 #include "base/job_context.h"
 #include "base/json.h"
 #include "config/settings.h"
@@ -13,30 +19,41 @@
 
 namespace guestagent {
 
+// All methods answer their result as JSON text, throw Error, and may be called from any thread (the changing ones one at a time).
 class Operations {
  public:
   // Everything outlives it.
   Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep, Throttle& throttle,
              Clock& clock);
 
-  // Long, changing; run as jobs. Each answers its result as JSON text.
-  std::string get_replication_snapshot(const JsonReader& params, JobContext& job);
-  std::string attach_replication_slave(const JsonReader& params, JobContext& job);
-  std::string detach_replication_slave(const JsonReader& params, JobContext& job);
-  std::string delete_replication_snapshot(const JsonReader& params, JobContext& job);
-  std::string cleanup_replication_source(const JsonReader& params, JobContext& job);
+  // Long, changing; run as jobs.
+  std::string get_replication_snapshot(const SnapshotParams& params, JobContext& job);
+  std::string attach_replication_slave(const AttachRequest& request, JobContext& job);
+  std::string detach_replication_slave(const DetachRequest& request, JobContext& job);
+  std::string delete_replication_snapshot(const std::string& href, JobContext& job);
+  std::string cleanup_replication_source(const std::string& replication_user, JobContext& job);
   // Long, only reading; run as jobs too, but without the lock.
-  std::string verify_replication_snapshot(const JsonReader& params, JobContext& job);
-  std::string checksum_tables(const JsonReader& params, JobContext& job);
+  std::string verify_replication_snapshot(const std::string& href, JobContext& job);
+  std::string checksum_tables(const ChecksumParams& params, JobContext& job);
+
+  // What each would check and do; nothing is touched.
+  Plan plan_snapshot(const SnapshotParams& params);
+  Plan plan_attach(const AttachRequest& request);
+  Plan plan_detach(const DetachRequest& request);
+  Plan plan_delete(const std::string& href);
+  Plan plan_cleanup(const std::string& replication_user);
+  Plan plan_verify(const std::string& href);
+  Plan plan_checksum(const ChecksumParams& params);
+
   // At once.
   std::string list_replication_snapshots();
   std::string get_replication_status();
-  std::string get_info(const std::vector<std::string>& methods);
+  std::string get_info(const std::vector<std::string_view>& methods);
 
-  // Finishes or undoes a job that died: the datastore's part and the store's.
-  std::string recover(std::string_view method, JobContext& job);
+  // Finishes or undoes a job that failed or died: the datastore's part and the store's.
+  Jobs::Recovery recover(const std::string& method, JobContext& job);
 
-  // `guestagent cat` and `guestagent restore`.
+  // `guestagent cat` and `guestagent restore`: the verified raw stream; extracted and prepared in the empty directory `to`.
   void cat(std::string_view href, ByteSink& out, JobContext& job);
   void restore(std::string_view href, const fs::path& to, JobContext& job);
 

@@ -1,0 +1,249 @@
+#include "agent/dispatcher.h"
+
+#include <algorithm>
+#include <array>
+
+#include "agent/params.h"
+#include "agent/plans.h"
+#include "base/log.h"
+#include "base/text.h"
+
+namespace guestagent {
+namespace {
+
+constexpr int kParseError = -32700;
+constexpr int kInvalidRequest = -32600;
+constexpr Millis kDefaultWait{60000};
+constexpr std::array<std::string_view, 3> kJobParams = {"async", "dry_run", "job_id"};
+
+enum class How { changing, reading, at_once };
+
+// What a call of a job's method comes to, once its params were read.
+struct Prepared {
+  Jobs::Work work;
+  std::function<Plan()> plan;
+};
+
+struct Method {
+  std::string_view name;
+  How how;
+  std::vector<std::string_view> params;
+  std::function<Prepared(const JsonReader&)> prepare;        // changing, reading
+  std::function<std::string(const JsonReader&)> answer = {};  // at_once
+};
+
+// Binds what `read` made of the params to a method of Operations and its dry run.
+template <typename P>
+std::function<Prepared(const JsonReader&)> job_of(Operations& operations, P (*read)(const JsonReader&),
+                                                  std::string (Operations::*run)(const P&, JobContext&),
+                                                  Plan (Operations::*plan)(const P&)) {
+  return [&operations, read, run, plan](const JsonReader& params) {
+    const auto request = std::make_shared<const P>(read(params));
+    return Prepared{[&operations, run, request](JobContext& job) { return (operations.*run)(*request, job); },
+                    [&operations, plan, request] { return (operations.*plan)(*request); }};
+  };
+}
+
+std::string read_href(const JsonReader& params) { return read_name_param(params, "snapshot_href"); }
+std::string read_user(const JsonReader& params) { return read_name_param(params, "replication_user"); }
+
+std::string job_list(Jobs& jobs) {
+  JsonWriter out;
+  out.begin_object().key("jobs").begin_array();
+  for (const JobRecord& record : jobs.list()) out.raw(write_job(record, false));
+  out.end_array().end_object();
+  return out.text();
+}
+
+std::string response(std::string_view member, std::string_view value, std::string_view id) {
+  return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) + "\":" + std::string(value) + "}";
+}
+
+std::string refuse(int number, const std::string& why, std::string_view id = "null") {
+  const Error error(Code::invalid_argument, why, R"(send {"jsonrpc": "2.0", "id": 1, "method": "get_info", "params": {}})");
+  return response("error", write_rpc_error(error, number), id);
+}
+
+}  // namespace
+
+struct Dispatcher::State {
+  Operations& operations;
+  Jobs& jobs;
+  const bool allow_async;
+  std::vector<Method> table;
+
+  const Method& find(const std::string& name) const;
+  std::vector<std::string_view> names() const;
+  std::string call(const std::string& name, const JsonValue& params);
+  std::string run_job(const Method& method, const JsonReader& params);
+  std::string handle_one(const JsonValue& request);
+};
+
+Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
+    : state_(new State{operations, jobs, allow_async, {}}) {
+  using O = Operations;
+  state_->table = {
+      {"get_replication_snapshot", How::changing, {"snapshot_id", "compression"},
+       job_of(operations, read_snapshot_params, &O::get_replication_snapshot, &O::plan_snapshot)},
+      {"attach_replication_slave", How::changing, {"snapshot", "slave_config", "catch_up_timeout_s"},
+       job_of(operations, read_attach_params, &O::attach_replication_slave, &O::plan_attach)},
+      {"detach_replication_slave", How::changing, {"drain_timeout_s", "force"},
+       job_of(operations, read_detach_params, &O::detach_replication_slave, &O::plan_detach)},
+      {"delete_replication_snapshot", How::changing, {"snapshot_href"},
+       job_of(operations, read_href, &O::delete_replication_snapshot, &O::plan_delete)},
+      {"verify_replication_snapshot", How::reading, {"snapshot_href"},
+       job_of(operations, read_href, &O::verify_replication_snapshot, &O::plan_verify)},
+      {"list_replication_snapshots", How::at_once, {}, {},
+       [&operations](const JsonReader&) { return operations.list_replication_snapshots(); }},
+      {"cleanup_replication_source", How::changing, {"replication_user"},
+       job_of(operations, read_user, &O::cleanup_replication_source, &O::plan_cleanup)},
+      {"get_replication_status", How::at_once, {}, {},
+       [&operations](const JsonReader&) { return operations.get_replication_status(); }},
+      {"checksum_tables", How::reading, {"tables", "sample", "at"},
+       job_of(operations, read_checksum_params, &O::checksum_tables, &O::plan_checksum)},
+      {"get_info", How::at_once, {}, {}, [this, &operations](const JsonReader&) { return operations.get_info(methods()); }},
+      {"list_jobs", How::at_once, {}, {}, [&jobs](const JsonReader&) { return job_list(jobs); }},
+      {"get_job", How::at_once, {"job_id"}, {},
+       [&jobs](const JsonReader& params) { return write_job(jobs.get(read_job_id(params))); }},
+      {"wait_job", How::at_once, {"job_id", "timeout_s"}, {},
+       [&jobs](const JsonReader& params) {
+         return write_job(jobs.wait(read_job_id(params), read_seconds(params, "timeout_s").value_or(kDefaultWait)));
+       }},
+      {"cancel_job", How::at_once, {"job_id"}, {},
+       [&jobs](const JsonReader& params) {
+         const std::string id = read_job_id(params);
+         jobs.cancel(id);
+         return write_job(jobs.get(id));
+       }},
+  };
+}
+
+Dispatcher::~Dispatcher() = default;
+
+std::vector<std::string_view> Dispatcher::State::names() const {
+  std::vector<std::string_view> names;
+  for (const Method& method : table) names.push_back(method.name);
+  return names;
+}
+
+const Method& Dispatcher::State::find(const std::string& name) const {
+  for (const Method& method : table) {
+    if (method.name == name) return method;
+  }
+  const std::string_view meant = nearest(name, names());
+  throw Error(Code::unimplemented, "call " + printable(name) + ": there is no such method",
+              (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") + "the methods are: " + join(names()));
+}
+
+std::string Dispatcher::State::call(const std::string& name, const JsonValue& params) {
+  const Method& method = find(name);
+  if (params.IsArray()) throw Error(Code::invalid_argument, "params: must be an object: params go by name");
+  const JsonReader reader(params, "params");
+  std::vector<std::string_view> known = method.params;
+  if (method.how != How::at_once) known.insert(known.end(), kJobParams.begin(), kJobParams.end());
+  allow_only(reader, known);
+  return method.how == How::at_once ? method.answer(reader) : run_job(method, reader);
+}
+
+std::string Dispatcher::State::run_job(const Method& method, const JsonReader& params) {
+  const JobParams common = read_job_params(params);
+  Prepared prepared = method.prepare(params);
+  if (common.async && !allow_async) {
+    throw params.error("async", "not with --oneshot: the process ends with its answer");
+  }
+  if (common.dry_run) return write_plan(prepared.plan());
+
+  const JobKind kind = method.how == How::changing ? JobKind::changing : JobKind::reading;
+  const std::string id =
+      jobs.start(std::string(method.name), kind, common.job_id, params_digest(params.value()), std::move(prepared.work));
+  if (common.async) {
+    JsonWriter out;
+    out.begin_object().member("job_id", id).end_object();
+    return out.text();
+  }
+  const JobRecord record = jobs.wait(id, Millis::max());
+  if (record.state == "succeeded" && record.result) return *record.result;
+  if (record.error) throw JobError(read_rpc_error(*record.error), id);
+  throw JobError(Error(Code::unavailable, std::string(method.name) + ": job " + id + " is " + record.state + " in a process that cannot be waited for",
+                       "ask again with get_job"), id);
+}
+
+std::string Dispatcher::State::handle_one(const JsonValue& request) {
+  if (!request.IsObject()) return refuse(kInvalidRequest, "the request: must be an object");
+  const auto id_member = request.FindMember("id");
+  const bool notification = id_member == request.MemberEnd();
+  std::string id = "null";
+  if (!notification) {
+    const JsonValue& value = id_member->value;
+    if (!value.IsString() && !value.IsNumber() && !value.IsNull()) {
+      return refuse(kInvalidRequest, "id: must be a string, a number or null");
+    }
+    id = to_json(value);
+  }
+  const auto version = request.FindMember("jsonrpc");
+  if (version == request.MemberEnd() || !version->value.IsString() || version->value != "2.0") {
+    return refuse(kInvalidRequest, "jsonrpc: must be \"2.0\"", id);
+  }
+  const auto method = request.FindMember("method");
+  if (method == request.MemberEnd() || !method->value.IsString()) {
+    return refuse(kInvalidRequest, "method: must be a string", id);
+  }
+  const auto params = request.FindMember("params");
+  const JsonValue none(rapidjson::kObjectType);
+  const bool given = params != request.MemberEnd() && !params->value.IsNull();
+  std::string answer;
+  try {
+    answer = response("result", call(method->value.GetString(), given ? params->value : none), id);
+  } catch (const JobError& e) {  // the job has logged it
+    answer = response("error", write_rpc_error(e, e.job_id()), id);
+  } catch (const std::exception& e) {
+    const Error error = to_error(e);
+    log_warning("call refused", {{"method", printable(method->value.GetString())},
+                                 {"code", std::string(code_row(error.code()).wire)},
+                                 {"error", error.what()}});
+    answer = response("error", write_rpc_error(error), id);
+  }
+  return notification ? "" : answer;
+}
+
+std::string Dispatcher::handle(std::string_view request) {
+  try {
+    JsonDocument document;
+    try {
+      document = parse_json(request, "request");
+    } catch (const Error& e) {
+      return refuse(kParseError, e.what());
+    }
+    if (!document.IsArray()) return state_->handle_one(document);
+    if (document.Empty()) return refuse(kInvalidRequest, "the batch: is empty");
+    if (document.Size() > kMaxBatch) {
+      return refuse(kInvalidRequest, "the batch: at most " + std::to_string(kMaxBatch) + " requests at a time");
+    }
+    std::string answers;
+    for (const JsonValue& one : document.GetArray()) {
+      const std::string answer = state_->handle_one(one);
+      if (!answer.empty()) answers += (answers.empty() ? "" : ",") + answer;
+    }
+    return answers.empty() ? "" : "[" + answers + "]";
+  } catch (const std::exception& e) {
+    const Error error = to_error(e);
+    log_error("request failed", {{"error", error.what()}});
+    return response("error", write_rpc_error(error), "null");
+  }
+}
+
+std::string Dispatcher::call(const std::string& method, std::string_view params_json) {
+  const JsonDocument params = parse_json(params_json, "params");
+  return state_->call(method, params);
+}
+
+std::vector<std::string_view> Dispatcher::methods() const { return state_->names(); }
+
+bool runs_as_job(std::string_view method) {
+  constexpr std::array<std::string_view, 7> kJobs = {
+      "get_replication_snapshot",   "attach_replication_slave",    "detach_replication_slave", "delete_replication_snapshot",
+      "cleanup_replication_source", "verify_replication_snapshot", "checksum_tables"};
+  return std::find(kJobs.begin(), kJobs.end(), method) != kJobs.end();
+}
+
+}  // namespace guestagent

@@ -1,0 +1,107 @@
+// The dry runs of Operations.
+#include <algorithm>
+
+#include "agent/foreground_job.h"
+#include "agent/operations.h"
+#include "agent/plans.h"
+#include "agent/snapshot_metadata.h"
+#include "storage/snapshot_reader.h"
+#include "storage/snapshots.h"
+
+namespace guestagent {
+
+Plan Operations::plan_snapshot(const SnapshotParams& params) {
+  const std::string id = params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_);
+  Plan plan = datastore_.plan_snapshot({id});
+  plan.checks.push_back(check_by("store", "the store answers and has no snapshot " + id, [&] {
+    if (!store_.stat(id + "/manifest.json", {})) return;
+    throw Error(Code::already_exists, "the store has a snapshot " + id, "choose another snapshot_id, or delete that one");
+  }));
+  plan.steps.push_back("store the copy as " + store_.href(id + "/manifest.json") + ", compressed with " +
+                       params.compression.value_or(settings_.snapshot.compression));
+  return plan;
+}
+
+Plan Operations::plan_attach(const AttachRequest& request) {
+  Plan plan;
+  std::string server;
+  plan.checks.push_back(check_by("snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of", [&] {
+    if (request.snapshot.datastore != settings_.datastore) {
+      throw Error(Code::failed_precondition, "the snapshot is of datastore " + request.snapshot.datastore + ", this agent serves " + settings_.datastore);
+    }
+    ForegroundJob look;
+    SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
+    check_same_snapshot(request.snapshot, reader.manifest());
+    server = read_server(reader.manifest().dataset_json);
+  }));
+  if (plan.checks.back().result == Check::Result::failed) return plan;
+  Plan there = datastore_.plan_attach(request, server);
+  plan.checks.insert(plan.checks.end(), there.checks.begin(), there.checks.end());
+  plan.steps = std::move(there.steps);
+  return plan;
+}
+
+Plan Operations::plan_detach(const DetachRequest& request) {
+  Plan plan;
+  const std::string text = upkeep_.status();
+  const JsonDocument document = parse_json(text, "status");
+  const JsonReader status(document, "status", Code::internal);
+  plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
+    const std::string role = status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
+    if (role != "replica") {
+      throw Error(Code::failed_precondition, "this server is no replica: " + role, "there is nothing to detach; get_replication_status tells more");
+    }
+  }));
+  plan.checks.push_back(check_by("sql thread", "the SQL thread applies what was received", [&] {
+    const std::string thread = status.opt_string("sql_thread").value_or("unknown");
+    if (thread != "running" && !request.force) {
+      throw Error(Code::failed_precondition, "the SQL thread is " + thread + ": what was received cannot be applied",
+                  "mend what stopped it (errors in get_replication_status); force: true gives up what it has not applied");
+    }
+  }));
+  plan.steps = {"stop receiving from the source", "apply every complete transaction that was received",
+                "remove the replication settings, now and for the next start", "make the server writable"};
+  return plan;
+}
+
+Plan Operations::plan_delete(const std::string& href) {
+  const std::string id = snapshot_id_of(store_, href);
+  std::uint64_t objects = 0;
+  Plan plan;
+  plan.checks.push_back(check_by("store", "the store answers", [&] {
+    store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {});
+  }));
+  plan.steps = {"remove the manifest of snapshot " + id + ", then the rest of its " + std::to_string(objects) + " objects"};
+  return plan;
+}
+
+Plan Operations::plan_cleanup(const std::string& replication_user) {
+  const ServerDescription server = datastore_.describe();
+  Plan plan;
+  plan.checks.push_back(check_by("server", "the database server answers", [&] {
+    if (!server.reachable) throw Error(Code::unavailable, server.unreachable_because);
+  }));
+  plan.steps = {"drop the account " + replication_user, "end its lease on the binary logs"};
+  return plan;
+}
+
+Plan Operations::plan_verify(const std::string& href) {
+  Plan plan;
+  std::uint64_t segments = 0;
+  plan.checks.push_back(check_by("snapshot", "its manifest is there and whole", [&] {
+    ForegroundJob look;
+    segments = SnapshotReader(store_, href, settings_.snapshot, throttle_, look).manifest().segments;
+  }));
+  plan.steps = {"read " + std::to_string(segments) + " segments back and check each"};
+  return plan;
+}
+
+Plan Operations::plan_checksum(const ChecksumParams& params) {
+  Plan plan = plan_cleanup("");
+  plan.steps = {(params.tables.empty() ? std::string("read all user tables")
+                                       : "read " + std::to_string(params.tables.size()) + " tables") +
+                " in one consistent view"};
+  return plan;
+}
+
+}  // namespace guestagent

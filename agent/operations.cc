@@ -1,0 +1,242 @@
+#include "agent/operations.h"
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "agent/foreground_job.h"
+#include "agent/plans.h"
+#include "agent/snapshot_metadata.h"
+#include "base/log.h"
+#include "storage/snapshot_reader.h"
+#include "storage/snapshot_writer.h"
+#include "storage/snapshots.h"
+
+namespace guestagent {
+namespace {
+
+constexpr unsigned kProtocolVersion = 1;
+// A store that does not answer must not hold up what has nothing to do with it.
+constexpr Seconds kLeftoverPatience{20};
+// The journal's step before the first object of a snapshot is stored or removed: {"snapshot_id": …}.
+constexpr std::string_view kObjectsStep = "objects";
+
+// Requests a stop when its time is up.
+class TimeLimit {
+ public:
+  explicit TimeLimit(Seconds limit)
+      : timer_([this, limit](std::stop_token ended) {
+          std::mutex mutex;
+          std::unique_lock lock(mutex);
+          std::condition_variable_any().wait_for(lock, ended, limit, [] { return false; });
+          if (!ended.stop_requested()) source_.request_stop();
+        }) {}
+  std::stop_token token() { return source_.get_token(); }
+
+ private:
+  std::stop_source source_;
+  std::jthread timer_;
+};
+
+void journal_objects(JobContext& job, const std::string& snapshot_id) {
+  JsonWriter out;
+  out.begin_object().member("snapshot_id", snapshot_id).end_object();
+  job.journal().record(kObjectsStep, out.text());
+}
+
+// From here on the job is a success: a crash finishes what is left of it and undoes nothing.
+std::string journal_result(JobContext& job, std::string result) {
+  JsonWriter out;
+  out.begin_object().key("result").raw(result).end_object();
+  try {
+    job.journal().record(kResultStep, out.text());
+  } catch (const Error& e) {
+    if (!job.journal().find(kResultStep)) throw;
+    job.warn(e.what());  // it is on the disk: there is no way back
+  }
+  return result;
+}
+
+void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
+  if (snapshot.datastore == settings.datastore) return;
+  throw Error(Code::failed_precondition,
+              "attach snapshot " + snapshot.id + ": it is of datastore " + snapshot.datastore + ", this agent serves " + settings.datastore);
+}
+
+}  // namespace
+
+Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
+                       Throttle& throttle, Clock& clock)
+    : settings_(settings), store_(store), datastore_(datastore), upkeep_(upkeep), throttle_(throttle), clock_(clock) {}
+
+std::string Operations::get_replication_snapshot(const SnapshotParams& params, JobContext& job) {
+  const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_)};
+  SnapshotSettings settings = settings_.snapshot;
+  if (params.compression) settings.compression = *params.compression;
+
+  job.phase("check");
+  SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job);
+  require_passed(datastore_.plan_snapshot(request), job);
+
+  journal_objects(job, request.snapshot_id);
+  const std::unique_ptr<SnapshotStream> stream = datastore_.open_snapshot(request, job);
+  job.phase("copy");
+  writer.write(*stream, stream->expected_bytes());
+  const SourceFacts facts = stream->facts();
+  job.phase("manifest");
+  const SnapshotSummary stored =
+      writer.finish({facts.tool, facts.format, write_dataset(settings_.datastore, facts), facts.requires_list});
+  return journal_result(job, write_metadata(make_metadata(settings_.datastore, facts, stored)));
+}
+
+std::string Operations::attach_replication_slave(const AttachRequest& request, JobContext& job) {
+  check_datastore(request.snapshot, settings_);
+  job.phase("check");
+  fs::path staging;
+  {
+    SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
+    check_same_snapshot(request.snapshot, reader.manifest());
+    require_passed(datastore_.plan_attach(request, read_server(reader.manifest().dataset_json)), job);
+    staging = upkeep_.make_staging(job);
+    job.phase("fetch");
+    datastore_.receive(reader, reader.manifest().format, staging, job);
+  }
+  job.phase("switch");
+  const std::unique_ptr<Installation> installation = datastore_.install(request, staging, job);
+  job.phase("catch up");
+  const AttachOutcome outcome = datastore_.start_replicating(request, job);
+
+  JsonWriter out;
+  out.begin_object().member("state", "replica").member("server_id", outcome.server_id).member("read_only", outcome.read_only);
+  out.key("status").raw(upkeep_.status()).end_object();
+  const std::string result = journal_result(job, out.text());
+  job.phase("tidy");
+  installation->accept();
+  return result;
+}
+
+std::string Operations::detach_replication_slave(const DetachRequest& request, JobContext& job) {
+  job.phase("drain");
+  const DetachOutcome outcome = datastore_.stop_replicating(request, job);
+  JsonWriter out;
+  out.begin_object().member("state", "standalone").key("last_applied");
+  write_position(out, outcome.last_applied);
+  out.key("status").raw(upkeep_.status()).end_object();
+  return journal_result(job, out.text());
+}
+
+std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
+  const std::string id = snapshot_id_of(store_, href);
+  job.phase("delete");
+  journal_objects(job, id);
+  const std::uint64_t objects = delete_snapshot(store_, id, job.stop_token());
+  JsonWriter out;
+  out.begin_object().member("deleted", true).member("objects", objects).end_object();
+  return journal_result(job, out.text());
+}
+
+std::string Operations::cleanup_replication_source(const std::string& replication_user, JobContext& job) {
+  job.phase("clean up");
+  upkeep_.release_source(replication_user);
+  JsonWriter out;
+  out.begin_object().member("dropped", true).member("replication_user", replication_user).end_object();
+  return out.text();
+}
+
+std::string Operations::verify_replication_snapshot(const std::string& href, JobContext& job) {
+  job.phase("verify");
+  const VerifyResult result = verify_snapshot(store_, href, settings_.snapshot, throttle_, job);
+  JsonWriter out;
+  out.begin_object().member("ok", true).member("segments", result.segments);
+  out.member("raw_bytes", result.raw_bytes).member("stored_bytes", result.stored_bytes).end_object();
+  return out.text();
+}
+
+std::string Operations::checksum_tables(const ChecksumParams& params, JobContext& job) {
+  job.phase("checksum");
+  Position read_at;
+  const std::vector<TableChecksum> sums = upkeep_.checksum_tables(params.tables, params.sample, params.at, read_at, job);
+  JsonWriter out;
+  out.begin_object().key("at");
+  write_position(out, read_at);
+  out.key("tables").begin_array();
+  for (const TableChecksum& sum : sums) {
+    out.begin_object().member("table", sum.table).member("rows", sum.rows).member("digest", sum.digest).end_object();
+  }
+  out.end_array().end_object();
+  return out.text();
+}
+
+std::string Operations::list_replication_snapshots() {
+  JsonWriter out;
+  out.begin_object().key("snapshots").begin_array();
+  for (const SnapshotListing& listing : list_snapshots(store_, {})) {
+    out.begin_object().member("id", listing.id).member("href", listing.href).member("created", format_utc(listing.created_at));
+    out.member("complete", listing.complete).member("bytes", listing.stored_bytes).end_object();
+  }
+  out.end_array().end_object();
+  return out.text();
+}
+
+std::string Operations::get_replication_status() { return upkeep_.status(); }
+
+std::string Operations::get_info(const std::vector<std::string_view>& methods) {
+  const ServerDescription server = datastore_.describe();
+  JsonWriter out;
+  out.begin_object().member("agent_version", GUESTAGENT_VERSION).member("protocol_version", kProtocolVersion);
+  out.member("datastore", settings_.datastore);
+  out.member_or_null("datastore_version",
+                     server.datastore_version.empty() ? std::nullopt : std::optional(server.datastore_version));
+  out.key("tools").begin_object();
+  for (const auto& [name, version] : server.tools) out.member(name, version);
+  out.end_object().key("methods").begin_array();
+  for (const std::string_view method : methods) out.value(method);
+  out.end_array();
+  out.member("reachable", server.reachable);
+  if (!server.reachable) out.member("unreachable_because", server.unreachable_because);
+  out.key("host").begin_object().member("advertised_address", server.advertised_address);
+  out.member("port", unsigned{server.port});
+  out.member_or_null("server_id", server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
+  out.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
+  out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
+  out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
+  out.end_object().end_object();
+  return out.text();
+}
+
+Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
+  Jobs::Recovery recovery;
+  recovery.what = upkeep_.recover(method, job);
+  const Journal::Step* objects = job.journal().find(kObjectsStep);
+  if (!objects || job.journal().find(kResultStep)) return recovery;
+
+  const JsonDocument step = parse_json(objects->data, "journal step objects");
+  const std::string id = JsonReader(step, "objects", Code::internal).string("snapshot_id");
+  try {
+    TimeLimit limit(kLeftoverPatience);
+    const std::uint64_t removed = delete_snapshot(store_, id, limit.token());
+    if (!recovery.what.empty()) recovery.what += ", ";
+    recovery.what += "removed the " + std::to_string(removed) + " stored objects of snapshot " + id;
+  } catch (const Error& e) {
+    recovery.left = "stored objects of snapshot " + id + " are left: " + e.what();
+  }
+  return recovery;
+}
+
+void Operations::cat(std::string_view href, ByteSink& out, JobContext& job) {
+  job.phase("read");
+  SnapshotReader reader(store_, href, settings_.snapshot, throttle_, job);
+  std::vector<std::byte> buffer(std::size_t{256} << 10);
+  while (const std::size_t n = reader.read(buffer)) out.write(Bytes(buffer.data(), n));
+  out.finish();
+}
+
+void Operations::restore(std::string_view href, const fs::path& to, JobContext& job) {
+  job.phase("fetch");
+  SnapshotReader reader(store_, href, settings_.snapshot, throttle_, job);
+  datastore_.receive(reader, reader.manifest().format, to, job);
+}
+
+}  // namespace guestagent

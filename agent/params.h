@@ -1,0 +1,51 @@
+// The params of the RPC contract, read strictly: an unknown key or a wrong type is INVALID_ARGUMENT and names its path.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "strategies/datastore.h"
+
+namespace guestagent {
+
+// Those that every changing or long method takes, too.
+struct JobParams {
+  bool async = false;
+  bool dry_run = false;
+  std::optional<std::string> job_id;
+};
+JobParams read_job_params(const JsonReader& params);
+
+struct SnapshotParams {
+  std::optional<std::string> snapshot_id;
+  std::optional<std::string> compression;
+};
+SnapshotParams read_snapshot_params(const JsonReader& params);
+
+AttachRequest read_attach_params(const JsonReader& params);
+DetachRequest read_detach_params(const JsonReader& params);
+// `snapshot_href`, `replication_user`
+std::string read_name_param(const JsonReader& params, std::string_view key);
+
+struct ChecksumParams {
+  std::vector<std::string> tables;
+  std::optional<std::uint64_t> sample;
+  std::optional<Position> at;
+};
+ChecksumParams read_checksum_params(const JsonReader& params);
+
+std::string read_job_id(const JsonReader& params);
+// "…_s": seconds, whole or not.
+std::optional<Millis> read_seconds(const JsonReader& params, std::string_view key);
+
+// Throws for the first member of `object` that is not in `known`, naming what it may have meant.
+void allow_only(const JsonReader& object, const std::vector<std::string_view>& known);
+
+// sha256 of what the params ask for: order of keys and white space do not matter, nor do `async` and `job_id`.
+std::string params_digest(const JsonValue& params);
+
+}  // namespace guestagent

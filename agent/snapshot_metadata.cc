@@ -1,0 +1,94 @@
+#include "agent/snapshot_metadata.h"
+
+#include "base/json.h"
+
+namespace guestagent {
+namespace {
+
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
+JsonDocument parse_dataset(const std::string& dataset_json) {
+  try {
+    return parse_json(dataset_json, "manifest.dataset");
+  } catch (const Error& e) {
+    throw Error(Code::data_loss, e.what());
+  }
+}
+
+}  // namespace
+
+std::string write_dataset(const std::string& datastore, const SourceFacts& facts) {
+  JsonWriter out;
+  out.begin_object().member("datastore", datastore).member("datastore_version", facts.datastore_version);
+  out.member("dataset_bytes", facts.dataset_bytes);
+  out.key("master").begin_object().member("host", facts.master_host).member("port", unsigned{facts.master_port}).end_object();
+  out.key("binlog_position");
+  write_position(out, facts.binlog_position);
+  out.key("lease_position");
+  write_position(out, facts.lease_position);
+  out.key("server").raw(facts.server_json.empty() ? "{}" : facts.server_json);
+  out.end_object();
+  return out.text();
+}
+
+std::string read_server(const std::string& dataset_json) {
+  const JsonDocument document = parse_dataset(dataset_json);
+  const JsonReader in(document, "manifest.dataset", Code::data_loss);
+  const auto server = in.opt_object("server");
+  return server ? to_json(server->value()) : "{}";
+}
+
+SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored) {
+  SnapshotMetadata metadata;
+  metadata.master_host = facts.master_host;
+  metadata.master_port = facts.master_port;
+  metadata.datastore = datastore;
+  metadata.datastore_version = facts.datastore_version;
+  metadata.dataset_size = (facts.dataset_bytes + kGiB - 1) / kGiB;
+  metadata.dataset_bytes = facts.dataset_bytes;
+  metadata.snapshot_href = stored.href;
+  metadata.binlog_position = facts.binlog_position;
+  metadata.lease_position = facts.lease_position;
+  metadata.replication_user = facts.replication_user;
+  metadata.replication_password = facts.replication_password;
+  metadata.require_tls = facts.require_tls;
+  const Manifest& manifest = stored.manifest;
+  metadata.id = manifest.id;
+  metadata.created_at = format_utc(manifest.created_at);
+  metadata.tool = manifest.tool;
+  metadata.format = manifest.format;
+  metadata.compression = codec_name(manifest.codec);
+  metadata.encryption = manifest.encryption_key;
+  metadata.segments = manifest.segments;
+  metadata.raw_bytes = manifest.raw_bytes;
+  metadata.stored_bytes = manifest.stored_bytes;
+  metadata.digest = manifest.digest;
+  metadata.format_version = kFormatVersion;
+  metadata.requires_list = manifest.requires_list;
+  return metadata;
+}
+
+void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest) {
+  const std::string doing = "compare the metadata with the manifest of snapshot " + manifest.id + ": ";
+  if (metadata.id != manifest.id) {
+    throw Error(Code::failed_precondition, doing + "the metadata is of snapshot " + metadata.id,
+                "pass the metadata whole, as get_replication_snapshot answered it");
+  }
+  const auto differ = [&](std::string_view what) {
+    return Error(Code::data_loss, doing + std::string(what) + " differs: one of the two was altered or the snapshot was replaced",
+                 "take a new snapshot");
+  };
+  if (metadata.digest != manifest.digest) throw differ("the digest");
+  if (metadata.segments != manifest.segments) throw differ("the number of segments");
+  if (metadata.raw_bytes != manifest.raw_bytes) throw differ("the size");
+  if (metadata.format != manifest.format) throw differ("the format");
+
+  const JsonDocument document = parse_dataset(manifest.dataset_json);
+  const JsonReader dataset(document, "manifest.dataset", Code::data_loss);
+  if (const auto position = dataset.opt_object("binlog_position");
+      position && !(read_position(*position) == metadata.binlog_position)) {
+    throw differ("the replication position");
+  }
+}
+
+}  // namespace guestagent
