@@ -10,6 +10,8 @@
 #include "base/error.h"
 
 #ifdef GUESTAGENT_FAILPOINTS
+#include <atomic>
+
 #include "base/clock.h"
 #endif
 
@@ -112,7 +114,11 @@ void failpoint(std::string_view name) {
   if (setting == nullptr) return;
   const std::string_view text = setting;
   const std::size_t equals = text.find('=');
-  if (text.substr(0, equals) != name) return;
+  const std::string_view place = text.substr(0, equals);
+  const std::size_t at = place.find('@');
+  if (place.substr(0, at) != name) return;
+  static std::atomic<int> times = 0;
+  if (at != std::string_view::npos && ++times != std::atoi(std::string(place.substr(at + 1)).c_str())) return;
   const std::string action(equals == std::string_view::npos ? "kill" : text.substr(equals + 1));
   if (action == "kill") {
     ::kill(::getpid(), SIGKILL);

@@ -40,8 +40,8 @@ class Journal {
   std::vector<Step> steps_;
 };
 
-// In test builds (GUESTAGENT_FAILPOINTS) the environment variable GUESTAGENT_FAILPOINT="NAME[=kill|error|sleep:MS]" makes the
-// agent kill itself, fail or wait at the place of that name; in a release build this is nothing. Journal::record calls
+// In test builds (GUESTAGENT_FAILPOINTS) the environment variable GUESTAGENT_FAILPOINT="NAME[@N][=kill|error|sleep:MS]" makes the
+// agent kill itself, fail or wait at the place of that name (the N-th time that it comes there); in a release build this is nothing. Journal::record calls
 // failpoint("journal:STEP") after each step.
 #ifdef GUESTAGENT_FAILPOINTS
 void failpoint(std::string_view name);

@@ -21,6 +21,7 @@ struct TlsListenSettings {  // agent.listen: for a controller on another host; o
   std::string address;      // "0.0.0.0:8443"
   fs::path certificate, key, client_ca;
   std::vector<std::string> allow_names;  // subject common names or DNS names; empty: any certificate of client_ca
+  bool operator==(const TlsListenSettings&) const = default;
 };
 
 struct AgentSettings {
@@ -33,18 +34,21 @@ struct AgentSettings {
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::logfmt;
   TlsListenSettings listen;
+  bool operator==(const AgentSettings&) const = default;
 };
 
 struct SpillSettings {
   fs::path dir = "/var/lib/guestagent/spill";
   std::uint64_t max_bytes = std::uint64_t{4} << 30;  // 0: off
   std::uint64_t keep_free_bytes = std::uint64_t{1} << 30;
+  bool operator==(const SpillSettings&) const = default;
 };
 
 struct ThrottleSettings {  // bytes per second; 0: none
   std::uint64_t upload = 0;
   std::uint64_t download = 0;
   std::uint64_t read = 0;  // of the source's data, by the backup tool's stream
+  bool operator==(const ThrottleSettings&) const = default;
 };
 
 struct EncryptionSettings {
@@ -52,8 +56,10 @@ struct EncryptionSettings {
   struct KeyFile {
     std::string id;
     fs::path file;  // exactly 32 bytes
+    bool operator==(const KeyFile&) const = default;
   };
   std::vector<KeyFile> keys;
+  bool operator==(const EncryptionSettings&) const = default;
 };
 
 struct SnapshotSettings {
@@ -66,21 +72,25 @@ struct SnapshotSettings {
   SpillSettings spill;
   ThrottleSettings throttle;
   EncryptionSettings encryption;
+  bool operator==(const SnapshotSettings&) const = default;
 };
 
 struct RetrySettings {
   unsigned tries = 8;
   Millis first_delay{500};
   Millis max_delay{30000};
+  bool operator==(const RetrySettings&) const = default;
 };
 
 struct LocalStoreSettings {
   fs::path path = "/var/lib/guestagent/store";
+  bool operator==(const LocalStoreSettings&) const = default;
 };
 
 struct TlsClientSettings {
   fs::path ca_file;       // empty: the system's
   bool insecure = false;  // explicit, warned about
+  bool operator==(const TlsClientSettings&) const = default;
 };
 
 struct SwiftSettings {
@@ -98,6 +108,7 @@ struct SwiftSettings {
   std::uint64_t delete_after_s = 0;  // X-Delete-After; 0: none
   bool large_object = true;          // the static large object beside the manifest
   TlsClientSettings tls;
+  bool operator==(const SwiftSettings&) const = default;
 };
 
 struct S3Settings {
@@ -106,11 +117,13 @@ struct S3Settings {
   fs::path secret_key_file;
   bool path_style = true;
   TlsClientSettings tls;
+  bool operator==(const S3Settings&) const = default;
 };
 
 struct HttpTimeouts {
   Millis connect{10000};
   Millis stall{30000};  // without a byte moved; never a limit on the whole transfer
+  bool operator==(const HttpTimeouts&) const = default;
 };
 
 struct StorageSettings {
@@ -122,6 +135,7 @@ struct StorageSettings {
   S3Settings s3;
   RetrySettings retry;
   HttpTimeouts timeouts;
+  bool operator==(const StorageSettings&) const = default;
 };
 
 struct ServerSettings {           // mysql.server: how the database server is stopped and started
@@ -132,11 +146,13 @@ struct ServerSettings {           // mysql.server: how the database server is st
   std::vector<std::string> command = {"mariadbd"};
   Millis start_timeout{600000};
   Millis stop_timeout{600000};
+  bool operator==(const ServerSettings&) const = default;
 };
 
 struct MysqlTlsSettings {
   fs::path ca_file, certificate, key;  // of the agent's own connection
   bool verify = false;
+  bool operator==(const MysqlTlsSettings&) const = default;
 };
 
 struct MysqlSettings {
@@ -169,6 +185,7 @@ struct MysqlSettings {
   Millis drain_timeout{3600000};
   Millis lag_limit{60000};       // past it the verdict is lagging
   Millis lease_limit{86400000};  // how long binary logs are kept for an account that never connects
+  bool operator==(const MysqlSettings&) const = default;
 };
 
 struct Settings {
@@ -177,6 +194,7 @@ struct Settings {
   StorageSettings storage;
   std::string datastore = "mysql";
   MysqlSettings mysql;
+  bool operator==(const Settings&) const = default;
 };
 
 // Reads and checks a file. Throws Error(invalid_argument): "FILE: storage.swift.auth_url (line 14): required", one line for every
