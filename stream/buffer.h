@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -13,8 +12,11 @@
 
 namespace guestagent {
 
-// Measured: page faults on fresh memory cost as much as MD5; chunks are used again instead of being given back.
+// Measured: page faults on fresh memory cost as much as MD5; chunks are used again instead of being given back. The process keeps
+// at most kFreeChunks unused ones; release_free_chunks() gives those to the system when a transfer is over. Thread-safe.
 inline constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+inline constexpr std::size_t kFreeChunks = 64;
+void release_free_chunks();
 
 // A sequence of bytes. Movable, not copyable; not thread-safe, but const use from several threads is.
 class Buffer {
@@ -43,8 +45,17 @@ class Buffer {
   // All of it as one string: for small objects (manifests, indexes).
   std::string text() const;
 
+  // What `bytes` of content occupy: whole chunks.
+  static constexpr std::uint64_t footprint(std::uint64_t bytes) {
+    return (bytes + kChunkBytes - 1) / kChunkBytes * kChunkBytes;
+  }
+
  private:
-  using Chunk = std::unique_ptr<std::byte[]>;
+  struct GiveBack {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  using Chunk = std::unique_ptr<std::byte[], GiveBack>;
+  static Chunk new_chunk();
   std::vector<Chunk> chunks_;
   std::uint64_t size_ = 0;
 };

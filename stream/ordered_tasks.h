@@ -5,14 +5,15 @@
 #include <deque>
 #include <functional>
 #include <future>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <thread>
 #include <vector>
 
 namespace guestagent {
 
-// A fixed set of worker threads. Tasks start in the order in which they were given. Thread-safe.
+// A fixed set of worker threads. Tasks start in the order in which they were given; log lines of theirs carry the tags of the
+// thread that made the pool. Thread-safe.
 class WorkerPool {
  public:
   explicit WorkerPool(unsigned threads);
