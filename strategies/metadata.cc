@@ -1,0 +1,142 @@
+#include "strategies/metadata.h"
+
+namespace guestagent {
+namespace {
+
+constexpr unsigned kFormatVersion = 1;
+
+std::uint16_t read_port(const JsonReader& in, std::string_view key) {
+  return static_cast<std::uint16_t>(in.uint(key, 1, 65535));
+}
+
+}  // namespace
+
+void write_position(JsonWriter& out, const Position& position) {
+  out.begin_object();
+  out.member_or_null("file", position.file);
+  out.member_or_null("position", position.offset);
+  out.member_or_null("gtid", position.gtid);
+  out.member("known", position.restored ? std::string_view("restored") : std::string_view("now"));
+  out.end_object();
+}
+
+Position read_position(const JsonReader& in) {
+  Position out;
+  out.file = in.opt_string("file");
+  out.offset = in.opt_uint("position");
+  out.gtid = in.opt_string("gtid");
+  const std::string known = in.opt_string("known").value_or("now");
+  if (known != "now" && known != "restored") throw in.error("known", "must be \"now\" or \"restored\"");
+  out.restored = known == "restored";
+  if (!out.restored && !out.gtid && !(out.file && out.offset)) {
+    throw in.error("file", "a position needs a file and a position, or a GTID set");
+  }
+  if (out.file.has_value() != out.offset.has_value()) {
+    throw in.error(out.file ? "position" : "file", "file and position go together");
+  }
+  return out;
+}
+
+std::string write_metadata(const SnapshotMetadata& metadata) {
+  JsonWriter out;
+  out.begin_object();
+  out.key("master").begin_object();
+  out.member("host", metadata.master_host);
+  out.member("port", std::uint64_t{metadata.master_port});
+  out.end_object();
+
+  out.key("dataset").begin_object();
+  out.member("datastore", metadata.datastore);
+  out.member("datastore_version", metadata.datastore_version);
+  out.member("dataset_size", metadata.dataset_size);
+  out.member("dataset_bytes", metadata.dataset_bytes);
+  out.member("snapshot_href", metadata.snapshot_href);
+  out.end_object();
+
+  out.key("binlog_position");
+  write_position(out, metadata.binlog_position);
+  out.key("lease_position");
+  write_position(out, metadata.lease_position);
+
+  out.key("replication_user").begin_object();
+  out.member("name", metadata.replication_user);
+  out.member("password", metadata.replication_password.reveal());
+  out.member("require_tls", metadata.require_tls);
+  out.end_object();
+
+  out.key("snapshot").begin_object();
+  out.member("id", metadata.id);
+  out.member("created_at", metadata.created_at);
+  out.member("tool", metadata.tool);
+  out.member("format", metadata.format);
+  out.member("compression", metadata.compression);
+  out.member_or_null("encryption", metadata.encryption);
+  out.member("segments", metadata.segments);
+  out.member("raw_bytes", metadata.raw_bytes);
+  out.member("stored_bytes", metadata.stored_bytes);
+  out.member("digest", metadata.digest);
+  out.member("format_version", std::uint64_t{metadata.format_version});
+  out.key("requires").begin_array();
+  for (const std::string& each : metadata.requires_list) out.value(each);
+  out.end_array();
+  out.end_object();
+  out.end_object();
+  return out.text();
+}
+
+SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) {
+  const JsonReader in(value, path);
+  SnapshotMetadata out;
+
+  // First what tells whether the rest can be understood at all.
+  const JsonReader snapshot = in.object("snapshot");
+  out.format_version = static_cast<unsigned>(snapshot.uint("format_version", 1, 1000000));
+  if (out.format_version > kFormatVersion) {
+    throw Error(Code::failed_precondition,
+                "reading the snapshot's metadata: " + snapshot.path() +
+                    ".format_version: " + std::to_string(out.format_version) +
+                    " is newer than this agent's " + std::to_string(kFormatVersion),
+                "upgrade the agent on this host");
+  }
+  out.requires_list = snapshot.strings("requires");
+  if (!out.requires_list.empty()) {
+    throw Error(Code::failed_precondition,
+                "reading the snapshot's metadata: " + snapshot.path() +
+                    ".requires: this agent does not know \"" + out.requires_list.front().substr(0, 80) + "\"",
+                "upgrade the agent on this host");
+  }
+  out.id = snapshot.string("id");
+  out.created_at = snapshot.string("created_at");
+  out.tool = snapshot.string("tool");
+  out.format = snapshot.string("format");
+  out.compression = snapshot.string("compression");
+  out.encryption = snapshot.opt_string("encryption");
+  out.segments = snapshot.uint("segments");
+  out.raw_bytes = snapshot.uint("raw_bytes");
+  out.stored_bytes = snapshot.uint("stored_bytes");
+  out.digest = snapshot.string("digest");
+
+  const JsonReader master = in.object("master");
+  out.master_host = master.string("host");
+  if (out.master_host.empty()) throw master.error("host", "must not be empty");
+  out.master_port = read_port(master, "port");
+
+  const JsonReader dataset = in.object("dataset");
+  out.datastore = dataset.string("datastore");
+  out.datastore_version = dataset.string("datastore_version");
+  out.dataset_size = dataset.uint("dataset_size");
+  out.dataset_bytes = dataset.opt_uint("dataset_bytes").value_or(out.dataset_size << 30);
+  out.snapshot_href = dataset.string("snapshot_href");
+
+  out.binlog_position = read_position(in.object("binlog_position"));
+  out.lease_position = read_position(in.object("lease_position"));
+
+  const JsonReader user = in.object("replication_user");
+  out.replication_user = user.string("name");
+  out.replication_password = Secret(user.string("password"));
+  out.require_tls = user.opt_boolean("require_tls").value_or(false);
+  if (out.replication_user.empty()) throw user.error("name", "must not be empty");
+  return out;
+}
+
+}  // namespace guestagent
