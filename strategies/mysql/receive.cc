@@ -1,0 +1,296 @@
+#include "strategies/mysql/receive.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+#include "base/child.h"
+#include "base/error.h"
+#include "strategies/mysql/dialect.h"
+#include "strategies/mysql/server_control.h"
+#include "strategies/mysql/tool_info.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::size_t kBlock = std::size_t{1} << 20;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+// A tool that ends early must be an error with its own words, not a signal that ends the agent.
+class NoBrokenPipeSignal {
+ public:
+  NoBrokenPipeSignal() {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoBrokenPipeSignal() {
+    const timespec now{};
+    while (::sigtimedwait(&pipe_, nullptr, &now) > 0) {
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoBrokenPipeSignal(const NoBrokenPipeSignal&) = delete;
+  NoBrokenPipeSignal& operator=(const NoBrokenPipeSignal&) = delete;
+
+ private:
+  sigset_t pipe_{}, before_{};
+};
+
+bool mentions_full_disk(const std::vector<std::string>& lines) {
+  return std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
+    return line.find("No space left") != std::string::npos || line.find("Errcode: 28") != std::string::npos ||
+           line.find("error 28") != std::string::npos || line.find("Disk quota") != std::string::npos;
+  });
+}
+
+Error tool_error(const std::string& doing, const std::string& why, const std::vector<std::string>& lines, const std::string& hint) {
+  std::string message = doing + ": " + why;
+  for (const std::string& line : lines) message += " | " + line;
+  if (mentions_full_disk(lines)) {
+    return Error(Code::resource_exhausted, message, "free space there, or set mysql.staging_dir to a larger file system");
+  }
+  return Error(Code::internal, message, hint);
+}
+
+// All of `data` to the child, however slowly it reads; false when it no longer does.
+bool feed(int fd, Bytes data, JobContext& job) {
+  while (!data.empty()) {
+    const ssize_t n = ::write(fd, data.data(), data.size());
+    if (n >= 0) {
+      data = data.subspan(static_cast<std::size_t>(n));
+      continue;
+    }
+    if (errno == EPIPE) return false;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) throw system_error("feeding the extract tool", errno);
+    job.check_cancelled();
+    pollfd room{fd, POLLOUT, 0};
+    ::poll(&room, 1, 200);
+  }
+  return true;
+}
+
+std::string first_tool(const std::vector<std::string>& names, const MysqlSettings& settings) {
+  for (std::size_t i = 0; i + 1 < names.size(); ++i) {
+    try {
+      return tool_path(settings, names[i]);
+    } catch (const Error& e) {
+      if (e.code() != Code::failed_precondition) throw;
+    }
+  }
+  return tool_path(settings, names.back());
+}
+
+void extract(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
+  ChildSpec spec;
+  spec.argv = {first_tool(receive_tools(format, settings).extract, settings), "-x", "-p",
+               std::to_string(std::max(1U, settings.backup_parallel)), "-C", dir.string()};
+  spec.pipe_stdin = true;
+  const std::string doing = "extracting the copy by " + spec.argv[0];
+  Child tool(spec);
+  const NoBrokenPipeSignal quiet;
+  const int in = tool.stdin_fd();
+  ::fcntl(in, F_SETPIPE_SZ, static_cast<int>(kBlock));
+  if (::fcntl(in, F_SETFL, ::fcntl(in, F_GETFL) | O_NONBLOCK) != 0) throw system_error(doing, errno);
+
+  std::vector<std::byte> block(kBlock);
+  bool reads = true;
+  while (reads) {
+    job.check_cancelled();
+    const std::size_t n = stream.read(block);
+    if (n == 0) break;
+    reads = feed(in, Bytes(block).first(n), job);
+  }
+  tool.close_stdin();
+  const Child::Exit exit = tool.wait(job.stop_token());
+  if (!reads || !exit.ok()) {
+    throw tool_error(doing, reads ? exit.describe() : "it stopped reading (" + exit.describe() + ")", tool.last_lines(),
+                     "see whether that tool fits the snapshot's (get_info shows the tools)");
+  }
+  // It can fail to write a file and still end with 0; then it says so.
+  const std::vector<std::string> said = tool.last_lines();
+  for (const std::string& line : said) {
+    if (line.find("rror") != std::string::npos || line.find("an't") != std::string::npos || line.find("ailed") != std::string::npos) {
+      throw tool_error(doing, "it ended with 0, but it said", said, "");
+    }
+    job.warn(doing + ": " + line);
+  }
+}
+
+// Names of any server's tool: the copy tells which it was.
+template <typename Member>
+fs::path info_file(const fs::path& dir, Member member) {
+  std::vector<std::string_view> names;
+  for (const Dialect& dialect : dialects()) {
+    for (const std::string_view name : dialect.*member) {
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+  }
+  return find_info_file(dir, names);
+}
+
+// Prepare would follow such a file to wherever it leads: on the source's own host, into the source's live data.
+void refuse_tables_elsewhere(const fs::path& dir) {
+  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
+    if (!entry.is_symlink() && entry.path().extension() != ".isl") continue;
+    throw Error(Code::failed_precondition, "checking the extracted copy: " + entry.path().lexically_relative(dir).string() +
+                                               ": it leads to a table outside of the data directory",
+                "on the source, move tables with DATA DIRECTORY into the data directory and take the snapshot again");
+  }
+}
+
+ToolInfo check_whole(const fs::path& dir) {
+  refuse_tables_elsewhere(dir);
+  const fs::path info_path = info_file(dir, &Dialect::info_files);
+  const ToolInfo info = parse_tool_info(read_file(info_path), info_path.filename().string());
+  const auto refuse = [&](const std::string& what) {
+    throw Error(Code::failed_precondition, "checking the extracted copy: " + info_path.filename().string() + ": it is " + what,
+                "only a full, plain copy makes a replica: take the snapshot again");
+  };
+  if (info.partial) refuse("partial");
+  if (info.incremental) refuse("incremental");
+  if (info.compressed) refuse("compressed by the tool");
+  if (info.encrypted) refuse("encrypted by the tool");
+  const fs::path checkpoints_path = info_file(dir, &Dialect::checkpoints_files);
+  const ToolCheckpoints checkpoints = parse_checkpoints(read_file(checkpoints_path), checkpoints_path.filename().string());
+  if (checkpoints.backup_type != "full-backuped") refuse("of type " + checkpoints.backup_type + ", not full-backuped");
+  return info;
+}
+
+std::uint64_t redo_in(const fs::path& dir) {
+  std::uint64_t sum = 0;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && (name.starts_with("ib_logfile") || name == "xtrabackup_logfile")) sum += entry.file_size();
+  }
+  return sum;
+}
+
+void prepare(const fs::path& dir, const ToolInfo& info, const MysqlSettings& settings, JobContext& job) {
+  const std::uint64_t redo = redo_in(dir);
+  ChildSpec spec;
+  const bool mariadb = info.tool_name.find("xtrabackup") == std::string::npos;
+  spec.argv = {tool_path(settings, mariadb ? "mariadb-backup" : "xtrabackup"), "--no-defaults", "--prepare",
+               "--target-dir=" + dir.string(), "--use-memory=" + std::to_string(prepare_memory(settings, redo))};
+  const std::string doing = "preparing the copy by " + spec.argv[0];
+  Child tool(spec);
+  const Child::Exit exit = tool.wait(job.stop_token());
+  std::vector<std::string> lines = tool.last_lines();
+  while (!lines.empty() && lines.back().find_first_not_of(" \t\r") == std::string::npos) lines.pop_back();
+  if (!exit.ok()) throw tool_error(doing, exit.describe(), lines, "the running server was not touched; take the snapshot again, or see whether the tool fits");
+  if (lines.empty() || !says_completed(lines.back())) {
+    throw tool_error(doing, "it did not say that it completed", lines, "the running server was not touched");
+  }
+  const fs::path path = info_file(dir, &Dialect::checkpoints_files);
+  const ToolCheckpoints after = parse_checkpoints(read_file(path), path.filename().string());
+  if (after.backup_type != "full-prepared" && after.backup_type != "log-applied") {
+    throw tool_error(doing, path.filename().string() + " says " + after.backup_type + " afterwards", lines, "");
+  }
+}
+
+void make_empty(const fs::path& dir) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(dir)) found.push_back(entry.path());
+  for (const fs::path& path : found) remove_tree(path);
+}
+
+std::uint64_t available_memory() {
+  std::uint64_t available = 0;
+  std::ifstream in("/proc/meminfo");
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("MemAvailable:")) continue;
+    std::istringstream(line.substr(13)) >> available;
+    available *= 1024;
+  }
+  // A container's or unit's own limit, by either version of cgroups.
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::uint64_t limit = 0;
+    if (std::ifstream(file) >> limit && limit > 0) available = std::min(available, limit);
+  }
+  return available;
+}
+
+}  // namespace
+
+std::string tool_path(const MysqlSettings& settings, const std::string& name) {
+  if (!settings.tools_dir.empty()) {
+    const fs::path path = settings.tools_dir / name;
+    if (::access(path.c_str(), X_OK) == 0) return path.string();
+    throw Error(Code::failed_precondition, "looking for the tool " + name + ": " + path.string() + ": not there, or no program",
+                "install it there, or set mysql.tools_dir");
+  }
+  if (const auto path = find_program(name)) return *path;
+  throw Error(Code::failed_precondition, "looking for the tool " + name + ": it is not installed",
+              "install it (the package mariadb-backup or percona-xtrabackup of the server's version), or set mysql.tools_dir");
+}
+
+ReceiveTools receive_tools(const std::string& format, const MysqlSettings& settings) {
+  if (format != "xbstream") {
+    throw Error(Code::failed_precondition, "receiving the copy: format " + format + ": this agent knows xbstream",
+                "use an agent of the snapshot's version");
+  }
+  if (settings.backup_tool == "xtrabackup") return {{"xbstream"}, {"xtrabackup"}};
+  if (settings.backup_tool == "mariadb-backup") return {{"mbstream"}, {"mariadb-backup"}};
+  return {{"mbstream", "xbstream"}, {"mariadb-backup", "xtrabackup"}};
+}
+
+std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_bytes) {
+  if (settings.prepare_memory != 0) return settings.prepare_memory;
+  // Records to apply take more room than they have in the log; below the tool's own default nothing is won.
+  const std::uint64_t wanted = 128 * kMiB + redo_bytes * 2;
+  return std::clamp(wanted, 128 * kMiB, std::max(128 * kMiB, available_memory() / 2));
+}
+
+void give_to_server(const fs::path& dir, const MysqlSettings& settings) {
+  const auto user = server_user(settings);
+  std::array<char, 256> context{};
+  const ssize_t context_size = ::lgetxattr(settings.data_dir.c_str(), "security.selinux", context.data(), context.size());
+  const auto give = [&](const fs::path& path, mode_t mode) {
+    if (user && ::lchown(path.c_str(), user->first, user->second) != 0) throw system_error("setting the owner of " + path.string(), errno);
+    if (mode != 0 && ::chmod(path.c_str(), mode) != 0) throw system_error("setting the mode of " + path.string(), errno);
+    if (context_size > 0 && ::lsetxattr(path.c_str(), "security.selinux", context.data(), static_cast<std::size_t>(context_size), 0) != 0) {
+      throw system_error("setting the security context of " + path.string(), errno);
+    }
+  };
+  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
+    give(entry.path(), entry.is_directory() ? 0700 : 0660);
+  }
+  give(dir, 0);
+}
+
+void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
+  std::error_code ec;
+  if (!fs::exists(dir, ec)) make_dir(dir, 0700);
+  if (!fs::is_directory(dir, ec) || !fs::is_empty(dir, ec) || ec) {
+    throw Error(Code::failed_precondition, "receiving the copy: " + dir.string() + ": not an empty directory", "name an empty or a new directory");
+  }
+  server_user(settings);  // or it throws, before the long work
+  try {
+    extract(stream, format, dir, settings, job);
+    const ToolInfo info = check_whole(dir);
+    job.phase("prepare");
+    prepare(dir, info, settings, job);
+    job.check_cancelled();
+    give_to_server(dir, settings);
+    fsync_tree(dir);
+  } catch (const std::exception& failure) {
+    try {
+      make_empty(dir);
+    } catch (const Error& e) {
+      job.warn(e.what());
+    }
+    throw;
+  }
+}
+
+}  // namespace guestagent::mysql
