@@ -41,8 +41,8 @@ class Journal {
 };
 
 // In test builds (GUESTAGENT_FAILPOINTS) the environment variable GUESTAGENT_FAILPOINT="NAME[@N][=kill|error|sleep:MS]" makes the
-// agent kill itself, fail or wait at the place of that name (the N-th time that it comes there); in a release build this is nothing. Journal::record calls
-// failpoint("journal:STEP") after each step.
+// agent kill itself, fail or wait at the place of that name (the N-th time that it comes there); in a release build this is
+// nothing. Journal::record calls failpoint("journal:STEP") after each step.
 #ifdef GUESTAGENT_FAILPOINTS
 void failpoint(std::string_view name);
 #else
