@@ -85,7 +85,7 @@ void read_swift(YamlReader& in, SwiftSettings& out) {
   in.text("application_credential_id", out.application_credential_id);
   in.path("application_credential_secret_file", out.application_credential_secret_file);
   in.text("region", out.region);
-  in.text("interface", out.interface);
+  in.choice("interface", out.interface, {"public", "internal", "admin"});
   in.text("storage_url", out.storage_url);
   in.path("token_file", out.token_file);
   in.text("storage_policy", out.storage_policy);

@@ -60,9 +60,9 @@ class YamlReader {
  public:
   YamlReader(const YamlNode* node, std::string path, unsigned line, YamlReport& report);
 
-  bool has(std::string_view key) const;  // present with a value
+  bool has(std::string_view key) const;  // present, with a value that is not ""
   void text(std::string_view key, std::string& out);
-  void path(std::string_view key, std::filesystem::path& out);  // absolute
+  void path(std::string_view key, std::filesystem::path& out);  // absolute; "" only where it is the default
   void path(std::string_view key, std::optional<std::filesystem::path>& out);
   void choice(std::string_view key, std::string& out, std::initializer_list<std::string_view> words);
   void boolean(std::string_view key, bool& out);

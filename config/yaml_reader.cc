@@ -29,12 +29,14 @@ const YamlNode* YamlReader::find(std::string_view key) const {
 const YamlNode* YamlReader::ask(std::string_view key) {
   known_.emplace_back(key);
   report_.asked(full(key));
-  return has(key) ? find(key) : nullptr;
+  const YamlNode* node = find(key);
+  return node != nullptr && node->kind != YamlNode::Kind::null ? node : nullptr;
 }
 
 bool YamlReader::has(std::string_view key) const {
   const YamlNode* node = find(key);
-  return node != nullptr && node->kind != YamlNode::Kind::null;
+  if (node == nullptr || node->kind == YamlNode::Kind::null) return false;
+  return node->kind != YamlNode::Kind::scalar || !node->text.empty();
 }
 
 void YamlReader::mistake(std::string_view key, std::string_view why) {
@@ -76,13 +78,12 @@ void YamlReader::text(std::string_view key, std::string& out) {
 }
 
 void YamlReader::path(std::string_view key, std::filesystem::path& out) {
-  std::string value;
+  std::string value = out.string();
   text(key, value);
-  if (value.empty()) {
-    if (has(key) && find(key)->kind == YamlNode::Kind::scalar && find(key)->text.empty()) mistake(key, "must not be empty");
-    return;
-  }
-  if (value[0] != '/') return mistake(key, "must be an absolute path");  // not shown: it may be a secret in the wrong place
+  if (value == out.string()) return;
+  if (value.empty()) return mistake(key, "must not be empty");
+  // Not shown: it may be a secret that stands in the wrong place.
+  if (value[0] != '/') return mistake(key, "must be an absolute path");
   out = std::filesystem::path(value).lexically_normal();
   if (!out.has_filename() && out != out.root_path()) out = out.parent_path();
 }
@@ -194,9 +195,9 @@ std::optional<std::uint64_t> YamlReader::whole(std::string_view key, std::uint64
 
 void YamlReader::section(std::string_view key, const std::function<void(YamlReader&)>& read) {
   known_.emplace_back(key);
-  const YamlNode* node = has(key) ? find(key) : nullptr;
-  if (node != nullptr && node->kind != YamlNode::Kind::map) return mistake(key, "must be a section of keys");
   const YamlNode* named = find(key);
+  const YamlNode* node = named != nullptr && named->kind != YamlNode::Kind::null ? named : nullptr;
+  if (node != nullptr && node->kind != YamlNode::Kind::map) return mistake(key, "must be a section of keys");
   YamlReader reader(node, full(key), named != nullptr ? named->line : line_, report_);
   read(reader);
   reader.finish();
