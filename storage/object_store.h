@@ -1,8 +1,9 @@
 // The contract of every store. One contract suite (tests/contract/storage) runs on every implementation.
 //
-// A store keeps named byte strings under one root (a directory; a container and prefix). Names are relative, of
-// [A-Za-z0-9._/-], without "..", an empty component or a leading slash; anything else is invalid_argument before a byte moves.
-// All methods are thread-safe and throw StoreError.
+// A store keeps named byte strings under one root (a directory; a container and prefix). Names are relative,
+// of [A-Za-z0-9._/-], without a component "." or "..", an empty one or a leading slash, and not longer than
+// the limits below; anything else is invalid_argument before a byte moves. All methods are thread-safe and
+// throw StoreError.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +20,16 @@
 
 namespace guestagent {
 
-// An Error that knows whether the same call may succeed later. Stores classify; only the retrying decorator retries.
+// An Error that knows whether the same call may succeed later. Stores classify; only the retrying decorator
+// retries.
 class StoreError : public Error {
  public:
   StoreError(Code code, const std::string& message, std::string hint, bool retryable,
              std::optional<Seconds> retry_after = std::nullopt, std::string brief = {})
-      : Error(code, message, std::move(hint)), retryable_(retryable), retry_after_(retry_after), brief_(std::move(brief)) {}
+      : Error(code, message, std::move(hint)),
+        retryable_(retryable),
+        retry_after_(retry_after),
+        brief_(std::move(brief)) {}
   bool retryable() const { return retryable_; }
   std::optional<Seconds> retry_after() const { return retry_after_; }
   // A word or two for the retry summary: "503", "stalled 30 s", "reset".
@@ -46,34 +51,42 @@ class ObjectStore {
  public:
   virtual ~ObjectStore() = default;
 
-  // Stores `body` under `name`, replacing what was there, whole or not at all; it is durable and was confirmed by the store's own
-  // digest (where it has one) when this returns. The body is only read, so the caller can send it again.
+  // Stores `body` under `name`, replacing what was there, whole or not at all; it is durable and was
+  // confirmed by the store's own digest (where it has one) when this returns. The body is only read, so the
+  // caller can send it again.
   virtual void put(std::string_view name, const Buffer& body, std::stop_token stop) = 0;
 
-  // The whole object. not_found; resource_exhausted when larger than `max_size`; data_loss or unavailable when it came short.
+  // The whole object. not_found; resource_exhausted when larger than `max_size`; data_loss or unavailable
+  // when it came short.
   virtual Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) = 0;
 
   // What is known of an object, or nullopt when there is none.
   virtual std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) = 0;
 
-  // Every object whose name starts with `prefix`, in order of names. What was just written may be missing (stores are eventually
-  // consistent): never decide on completeness by listing.
-  virtual void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each, std::stop_token stop) = 0;
+  // Every object whose name starts with `prefix`, in order of names. What was just written may be missing
+  // (stores are eventually consistent): never decide on completeness by listing.
+  virtual void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each,
+                    std::stop_token stop) = 0;
 
   // True if it was there; false, no error, when it was not.
   virtual bool remove(std::string_view name, std::stop_token stop) = 0;
 
-  // Makes `name` readable as the objects `parts` joined in order, if the store can (Swift: static large object, nested above the
-  // cluster's limit); false if it cannot. Deleting `name` leaves the parts.
+  // Makes `name` readable as the objects `parts` joined in order, if the store can (Swift: static large
+  // object, nested above the cluster's limit); false if it cannot. Deleting `name` leaves the parts.
   virtual bool join(std::string_view name, const std::vector<ObjectInfo>& parts, std::stop_token stop) = 0;
 
-  // The address of an object for people and other tools; it holds no secret.
+  // The address of an object for people and other tools; it holds no secret. Where the store's own address
+  // comes with its login (Swift), this and name_of() may log in once.
   virtual std::string href(std::string_view name) const = 0;
   // The name of the object at that address, or nullopt when it is not under this store's root.
   virtual std::optional<std::string> name_of(std::string_view href) const = 0;
 };
 
+inline constexpr std::size_t kMaxObjectName = 512;
+inline constexpr std::size_t kMaxObjectNameComponent = 200;
+
 // Throws StoreError(invalid_argument) unless `name` is as the contract says.
 void check_object_name(std::string_view name);
+bool valid_object_name(std::string_view name);
 
 }  // namespace guestagent

@@ -1,0 +1,22 @@
+#include "storage/stores.h"
+
+#include "storage/local/local_store.h"
+#include "storage/retrying_store.h"
+
+namespace guestagent {
+namespace {
+
+std::unique_ptr<ObjectStore> make_plain(const StorageSettings& settings) {
+  if (settings.store == "local")
+    return make_local_store(settings.local.path, settings.container, settings.prefix);
+  throw Error(Code::invalid_argument, "storage.store: \"" + settings.store + "\": no such store",
+              "use local");
+}
+
+}  // namespace
+
+std::unique_ptr<ObjectStore> make_store(const StorageSettings& settings, Clock& clock) {
+  return make_retrying_store(make_plain(settings), settings.retry, clock);
+}
+
+}  // namespace guestagent
