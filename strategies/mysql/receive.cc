@@ -15,6 +15,7 @@
 
 #include "base/child.h"
 #include "base/error.h"
+#include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/dialect.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/tool_info.h"
@@ -223,14 +224,9 @@ std::uint64_t available_memory() {
 }  // namespace
 
 std::string tool_path(const MysqlSettings& settings, const std::string& name) {
-  if (!settings.tools_dir.empty()) {
-    const fs::path path = settings.tools_dir / name;
-    if (::access(path.c_str(), X_OK) == 0) return path.string();
-    throw Error(Code::failed_precondition, "looking for the tool " + name + ": " + path.string() + ": not there, or no program",
-                "install it there, or set mysql.tools_dir");
-  }
-  if (const auto path = find_program(name)) return *path;
-  throw Error(Code::failed_precondition, "looking for the tool " + name + ": it is not installed",
+  if (const auto path = find_tool_path(settings, name)) return path->string();
+  const std::string where = settings.tools_dir.empty() ? "on PATH" : "in " + settings.tools_dir.string();
+  throw Error(Code::failed_precondition, "looking for the tool " + name + ": there is none " + where,
               "install it (the package mariadb-backup or percona-xtrabackup of the server's version), or set mysql.tools_dir");
 }
 

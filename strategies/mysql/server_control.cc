@@ -145,8 +145,24 @@ std::optional<std::pair<uid_t, gid_t>> server_user(const MysqlSettings& settings
   return std::make_pair(entry.pw_uid, entry.pw_gid);
 }
 
-std::vector<std::string> server_argv(const MysqlSettings& settings, const std::vector<std::string>& options) {
+std::vector<std::string> server_argv(const MysqlSettings& settings, const std::vector<std::string>& options,
+                                     const fs::path& defaults_file) {
   std::vector<std::string> argv = settings.server.command;
+  const auto names_defaults = [](const std::string& argument) {
+    return argument.starts_with("--defaults-file=") || argument.starts_with("--defaults-extra-file=") || argument == "--no-defaults";
+  };
+  const auto named = std::find_if(argv.begin(), argv.end(), names_defaults);
+  if (named == argv.end()) {
+    // It must be the server's first option; the server may be run by a loader before it.
+    constexpr std::array<std::string_view, 4> servers = {"mariadbd", "mysqld", "mariadbd-safe", "mysqld_safe"};
+    auto program = std::find_if(argv.begin(), argv.end(), [&](const std::string& argument) {
+      return std::find(servers.begin(), servers.end(), fs::path(argument).filename().string()) != servers.end();
+    });
+    if (program == argv.end()) program = argv.begin();
+    argv.insert(program + 1, "--defaults-file=" + (defaults_file.empty() ? settings.defaults_file : defaults_file).string());
+  } else if (!defaults_file.empty()) {
+    *named = "--defaults-file=" + defaults_file.string();
+  }
   argv.insert(argv.end(), options.begin(), options.end());
   if (::geteuid() == 0 && !server_user(settings)) argv.push_back("--user=root");
   return argv;

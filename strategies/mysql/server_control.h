@@ -44,9 +44,10 @@ bool greets(const fs::path& socket, Millis patience = Millis{1000});
 // user already. Throws Error: failed_precondition for a user that does not exist, permission_denied when the agent may not become it.
 std::optional<std::pair<uid_t, gid_t>> server_user(const MysqlSettings& settings);
 
-// The server's argv with `options` put where they win over its option files. As root by the wish of mysql.os_user, with --user=root,
-// which the server insists on.
-std::vector<std::string> server_argv(const MysqlSettings& settings, const std::vector<std::string>& options);
+// The server's argv: mysql.server.command, reading `defaults_file` (empty: the one that the command names, else mysql.defaults_file),
+// with `options` where they win over it. As root by the wish of mysql.os_user, with --user=root, which the server insists on.
+std::vector<std::string> server_argv(const MysqlSettings& settings, const std::vector<std::string>& options,
+                                     const fs::path& defaults_file = {});
 
 // The environment for the server: the agent's own without what is meant for the agent (notify socket, watchdog, …).
 std::vector<std::string> server_environment();

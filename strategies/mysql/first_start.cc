@@ -1,0 +1,165 @@
+#include "strategies/mysql/first_start.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "base/child.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "strategies/mysql/detached.h"
+#include "strategies/mysql/option_file.h"
+#include "strategies/mysql/server_client.h"
+#include "strategies/mysql/server_control.h"
+#include "strategies/mysql/switch_data.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::size_t kLongestSocket = 100;  // the kernel's limit is 107
+constexpr Millis kPoll{50};
+
+// Beside the data where the path is short enough for a socket.
+fs::path choose_dir(const MysqlSettings& settings) {
+  const fs::path beside = new_work_path(work_dir(settings.data_dir), "first");
+  if ((beside / "s.sock").string().size() <= kLongestSocket) return beside;
+  return new_work_path(fs::temp_directory_path(), "guestagent-first");
+}
+
+class PrivateServer {
+ public:
+  PrivateServer(const MysqlSettings& settings, const Dialect& dialect, const fs::path& dir, bool with_accounts, Clock& clock,
+                JobContext& job)
+      : settings_(settings), clock_(clock), job_(job), dir_(dir), child_(spec(dialect, with_accounts)) {
+    const SteadyTime end = clock_.steady() + settings_.server.start_timeout;
+    while (!greets(socket())) {
+      job_.check_cancelled();
+      if (const auto exit = child_.try_wait()) throw failure("it ended: " + exit->describe());
+      if (clock_.steady() >= end) throw failure("it did not answer within mysql.server.start_timeout");
+      clock_.sleep(kPoll, job_.stop_token());
+    }
+  }
+
+  fs::path socket() const { return dir_ / "s.sock"; }
+
+  // In order; no account is needed for that.
+  void stop() {
+    child_.kill_group(SIGTERM);
+    const SteadyTime end = clock_.steady() + settings_.server.stop_timeout;
+    for (;;) {
+      if (const auto exit = child_.try_wait()) {
+        if (!exit->ok()) throw failure("it did not end in order: " + exit->describe());
+        return;
+      }
+      job_.check_cancelled();
+      if (clock_.steady() >= end) throw failure("it did not end within mysql.server.stop_timeout");
+      clock_.sleep(kPoll, job_.stop_token());
+    }
+  }
+
+ private:
+  ChildSpec spec(const Dialect& dialect, bool with_accounts) {
+    const fs::path options = dir_ / "my.cnf";
+    // The guard stands in the managed file, which therefore is left out.
+    write_file_atomic(options, flatten_option_files(settings_.defaults_file, settings_.managed_file), 0600);
+    const auto user = server_user(settings_);
+    if (user && ::chown(options.c_str(), user->first, user->second) != 0) throw system_error("setting the owner of " + options.string(), errno);
+    std::vector<std::string> arguments = {
+        "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option), "--read-only=OFF",
+        "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--general-log=OFF", "--slow-query-log=OFF",
+        "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(), "--log-error=" + (dir_ / "error.log").string()};
+    if (!with_accounts) arguments.emplace_back("--skip-grant-tables");
+    ChildSpec out;
+    out.argv = server_argv(settings_, arguments, options);
+    out.env = server_environment();
+    out.run_as = user;
+    return out;
+  }
+
+  Error failure(const std::string& why) const {
+    std::string message = "starting the server privately on the restored data: " + why;
+    std::vector<std::string> lines = last_lines_of(dir_ / "error.log", 5, {"ERROR", "error:", "unknown"});
+    if (lines.empty()) lines = child_.last_lines();
+    for (const std::string& line : lines) message += " | " + line;
+    return Error(Code::internal, message, "the restored data or the server's options do not fit this server");
+  }
+
+  const MysqlSettings& settings_;
+  Clock& clock_;
+  JobContext& job_;
+  const fs::path dir_;
+  Child child_;
+};
+
+ConnectTarget agent_on(const MysqlSettings& settings, const fs::path& socket) {
+  ConnectTarget target = local_target(settings);
+  target.host.clear();
+  target.socket = socket;
+  target.tls = false;
+  return target;
+}
+
+// With the agent's own rights: what it can do here it can do later.
+void clear_inherited(const ConnectTarget& target) {
+  ServerClient client(target);
+  client.stop_replica();
+  client.reset_replica_all();
+  client.clear_gtid_start();
+}
+
+// The copy may well have the agent's account as it must be: images of one kind have the same. Then it stays as it is.
+bool account_works(const ConnectTarget& target) {
+  try {
+    clear_inherited(target);
+    return true;
+  } catch (const Error& e) {
+    if (e.code() != Code::permission_denied) throw;
+    log_info("the copied accounts do not let the agent in", {{"why", e.what()}});
+    return false;
+  }
+}
+
+}  // namespace
+
+void first_start(const MysqlSettings& settings, const Dialect& dialect, Clock& clock, JobContext& job) {
+  const fs::path dir = choose_dir(settings);
+  JsonWriter step;
+  step.begin_object().member("dir", dir.string()).end_object();
+  job.journal().record("first-start", step.text());
+  // The server's user must be able to pass through to it.
+  if (dir.parent_path() == work_dir(settings.data_dir)) make_dir(dir.parent_path(), 0711);
+  make_dir(dir, 0700);
+  if (const auto user = server_user(settings); user && ::chown(dir.c_str(), user->first, user->second) != 0) {
+    throw system_error("setting the owner of " + dir.string(), errno);
+  }
+  bool works = false;
+  {
+    PrivateServer server(settings, dialect, dir, true, clock, job);
+    works = account_works(agent_on(settings, server.socket()));
+    server.stop();
+  }
+  if (!works) {
+    PrivateServer server(settings, dialect, dir, false, clock, job);
+    const ConnectTarget target = agent_on(settings, server.socket());
+    ServerClient(target).make_agent_account(target.user, "localhost", target.password);
+    // From here on the server checks accounts again: this proves the new one.
+    with_context("logging in by the agent's own account, just made", [&] { clear_inherited(target); });
+    server.stop();
+  }
+  remove_tree(dir);
+}
+
+void remove_first_start(Journal& journal) {
+  for (const Journal::Step& step : journal.steps()) {
+    if (step.name != "first-start") continue;
+    const JsonDocument document = parse_json(step.data, "the journal's first-start");
+    remove_tree(JsonReader(document, "first-start", Code::data_loss).string("dir"));
+  }
+}
+
+}  // namespace guestagent::mysql

@@ -1,0 +1,251 @@
+#include "strategies/mysql/install.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "strategies/mysql/first_start.h"
+#include "strategies/mysql/option_file.h"
+#include "strategies/mysql/server_client.h"
+#include "strategies/mysql/server_identity.h"
+#include "strategies/mysql/switch_data.h"
+
+namespace guestagent::mysql {
+namespace {
+
+struct Begin {
+  std::optional<std::string> managed_before;
+  bool keep = false;
+  std::uint32_t server_id = 0;
+};
+
+std::optional<Begin> read_begin(const Journal& journal) {
+  const Journal::Step* step = journal.find("install.begin");
+  if (step == nullptr) return std::nullopt;
+  const JsonDocument document = parse_json(step->data, "the journal's install.begin");
+  const JsonReader in(document, "install.begin", Code::data_loss);
+  return Begin{in.opt_string("managed_before"), in.boolean("keep"), static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX))};
+}
+
+std::optional<std::string> content_of(const fs::path& file) {
+  try {
+    return read_file(file);
+  } catch (const Error& e) {
+    if (e.code() == Code::not_found) return std::nullopt;
+    throw;
+  }
+}
+
+fs::path absolute_in(const fs::path& data_dir, const std::string& path) {
+  if (path.empty()) return {};
+  return fs::path(path).is_absolute() ? fs::path(path) : data_dir / path;
+}
+
+std::vector<std::string> tablespace_names(const std::string& data_file_path) {
+  std::vector<std::string> out;
+  std::istringstream in(data_file_path);
+  for (std::string part; std::getline(in, part, ';');) {
+    const std::string name = part.substr(0, part.find(':'));
+    if (name.find('/') != std::string::npos) {
+      throw Error(Code::failed_precondition, "exchanging the data: innodb_data_file_path: " + part + ": a path",
+                  "name a file in innodb_data_home_dir instead");
+    }
+    if (!name.empty()) out.push_back(name);
+  }
+  return out;
+}
+
+DataLayout layout_of(ServerClient& client, const ServerIdentity& identity, const MysqlSettings& settings) {
+  const fs::path data_dir = fs::canonical(settings.data_dir);
+  DataLayout layout;
+  layout.data_dir = data_dir;
+  layout.innodb_home = absolute_in(data_dir, identity.innodb_home);
+  layout.redo_dir = absolute_in(data_dir, identity.redo_dir);
+  layout.undo_dir = absolute_in(data_dir, identity.undo_dir);
+  layout.aria_dir = absolute_in(data_dir, client.variable("aria_log_dir_path").value_or(""));
+  layout.log_bin = absolute_in(data_dir, identity.log_bin ? identity.log_bin_basename : "");
+  layout.relay_log = absolute_in(data_dir, identity.relay_log_basename);
+  layout.system_tablespaces = tablespace_names(identity.innodb_data_file_path);
+  return layout;
+}
+
+ManagedOptions replica_options(const MysqlSettings& settings, const AttachRequest& request, std::uint32_t server_id,
+                               const ServerIdentity& identity, const Dialect& dialect) {
+  ManagedOptions options;
+  options.role = ManagedOptions::Role::replica;
+  options.server_id = server_id;
+  options.read_only = request.read_only;
+  options.scheduler_before = identity.event_scheduler;
+  // Attached again: what counts is how it was before the first time.
+  if (const auto before = read_managed(settings.managed_file); before && before->role == ManagedOptions::Role::replica) {
+    options.scheduler_before = before->scheduler_before;
+  }
+  options.report_host = settings.advertised_address;
+  options.report_port = settings.advertised_port.value_or(identity.port);
+  options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
+  options.relay_log = identity.relay_log_basename.empty() ? "relay-bin" : identity.relay_log_basename;
+  options.mysql_gtid = dialect.gtid == GtidKind::mysql && request.snapshot.binlog_position.gtid.value_or("") != "";
+  if (work_dir(settings.data_dir).parent_path() == fs::canonical(settings.data_dir)) options.hidden_dir = kHiddenDir;
+  return options;
+}
+
+// What the server really runs with is what counts, not what stands in a file.
+void check_running(const MysqlSettings& settings, const ManagedOptions& wanted, const ServerIdentity& now) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(Code::failed_precondition, "checking the restarted server: " + what,
+                "some other option file or the server's command line overrides " + settings.managed_file.string());
+  };
+  if (now.server_id != wanted.server_id) {
+    refuse("server_id is " + std::to_string(now.server_id) + ", not " + std::to_string(wanted.server_id));
+  }
+  if (now.read_only != wanted.read_only) refuse(std::string("read_only is ") + (now.read_only ? "ON" : "OFF"));
+  if (now.event_scheduler) refuse("event_scheduler is ON");
+  if (!now.log_bin) refuse("the binary log is off");
+  if (!now.log_updates) refuse("it does not write what it applies to its binary log");
+}
+
+void remove_staging(Journal& journal) {
+  for (const Journal::Step& step : journal.steps()) {
+    if (step.name != "staging") continue;
+    const JsonDocument document = parse_json(step.data, "the journal's staging");
+    const fs::path dir = JsonReader(document, "staging", Code::data_loss).string("dir");
+    remove_tree(dir);
+    // The directory around it, where that is the agent's own.
+    const std::string around = dir.parent_path().filename().string();
+    if (!around.ends_with(kHiddenDir)) continue;
+    if (::rmdir(dir.parent_path().c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY) {
+      throw system_error("removing " + dir.parent_path().string(), errno);
+    }
+  }
+}
+
+void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
+  Journal& journal = job.journal();
+  if (journal.find("install.back") == nullptr) {
+    // One that was asked to end may still be ending: nothing may be moved, or started, before it is gone.
+    if (journal.find("install.stop") != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
+    if (auto data = DataSwitch::recorded(journal)) data->put_back();
+    journal.record("install.back");
+  }
+  put_managed(parts.settings.managed_file, begin.managed_before);
+  with_context("the old data is back in its place, but the server did not come up",
+               [&] { parts.control.start(parts.settings.server.start_timeout); });
+}
+
+void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
+  keep_server_id(begin.server_id, parts.state_dir);
+  auto data = DataSwitch::recorded(job.journal());
+  if (!data) return;
+  if (begin.keep) {
+    job.warn("the data from before is kept in " + data->previous().string());
+  } else {
+    data->discard_previous();
+  }
+}
+
+class MysqlInstallation : public Installation {
+ public:
+  MysqlInstallation(const InstallParts& parts, JobContext& job) : parts_(parts), job_(job) {}
+
+  ~MysqlInstallation() override {
+    if (settled_) return;
+    try {
+      undo();
+    } catch (const std::exception& e) {
+      // The journal still says what is to do, and whoever keeps it tries again.
+      log_error("the old data could not be put back now", {{"error", e.what()}});
+    }
+  }
+
+  void accept() override {
+    settled_ = true;
+    settle_installation(parts_, true, job_);
+  }
+
+  void undo() override {
+    settle_installation(parts_, false, job_);
+    settled_ = true;
+  }
+
+ private:
+  const InstallParts parts_;
+  JobContext& job_;
+  bool settled_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request, std::uint32_t server_id,
+                                           const fs::path& staging, JobContext& job) {
+  const MysqlSettings& settings = parts.settings;
+  Journal& journal = job.journal();
+  ServerClient client(local_target(settings));
+  const ServerIdentity identity = client.identity();
+  const Dialect dialect = client.dialect();
+  const DataLayout layout = layout_of(client, identity, settings);
+  const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
+  const std::string managed_text = write_managed(options, dialect);
+
+  JsonWriter begin;
+  begin.begin_object()
+      .member_or_null("managed_before", content_of(settings.managed_file))
+      .member("keep", request.keep_previous_data.value_or(settings.keep_previous_data))
+      .member("server_id", static_cast<std::uint64_t>(server_id))
+      .end_object();
+  job.check_cancelled();
+  journal.record("install.begin", begin.text());
+  auto installation = std::make_unique<MysqlInstallation>(parts, job);
+
+  job.phase("stop");
+  // The guard first: there is no instant at which somebody could start a server that the agent has stopped.
+  journal.record("install.stop");
+  put_managed(settings.managed_file, guard_text());
+  parts.control.stop(settings.server.stop_timeout);
+  job.check_cancelled();
+  DataSwitch data(layout, staging, journal);
+  job.phase("switch");
+  data.exchange();
+  job.check_cancelled();
+
+  job.phase("first start");
+  first_start(settings, dialect, parts.clock, job);
+
+  job.phase("start");
+  journal.record("install.start");
+  put_managed(settings.managed_file, managed_text);
+  parts.control.start(settings.server.start_timeout, job.stop_token());
+  client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
+  check_running(settings, options, client.identity());
+  journal.record("install.done");
+  return installation;
+}
+
+std::string settle_installation(const InstallParts& parts, bool accepted, JobContext& job) {
+  Journal& journal = job.journal();
+  std::string done;
+  if (const auto begin = read_begin(journal); begin && journal.find("install.settled") == nullptr) {
+    remove_first_start(journal);
+    if (accepted) {
+      finish(parts, *begin, job);
+      done = begin->keep ? "kept the data from before" : "removed the data from before";
+    } else {
+      put_back(parts, *begin, job);
+      done = "put the old data back and started the server on it";
+    }
+    remove_staging(journal);
+    journal.record("install.settled");
+    return done;
+  }
+  if (journal.find("staging") != nullptr && journal.find("install.settled") == nullptr) {
+    remove_staging(journal);
+    journal.record("install.settled");
+    done = "removed what had been extracted";
+  }
+  return done;
+}
+
+}  // namespace guestagent::mysql
