@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
 
 #include "agent/params.h"
 #include "agent/plans.h"
@@ -28,7 +29,7 @@ struct Method {
   std::string_view name;
   How how;
   std::vector<std::string_view> params;
-  std::function<Prepared(const JsonReader&)> prepare;        // changing, reading
+  std::function<Prepared(const JsonReader&)> prepare;         // changing, reading
   std::function<std::string(const JsonReader&)> answer = {};  // at_once
 };
 
@@ -44,8 +45,12 @@ std::function<Prepared(const JsonReader&)> job_of(Operations& operations, P (*re
   };
 }
 
-std::string read_href(const JsonReader& params) { return read_name_param(params, "snapshot_href"); }
-std::string read_user(const JsonReader& params) { return read_name_param(params, "replication_user"); }
+std::string read_href(const JsonReader& params) {
+  return read_name_param(params, "snapshot_href");
+}
+std::string read_user(const JsonReader& params) {
+  return read_name_param(params, "replication_user");
+}
 
 std::string job_list(Jobs& jobs) {
   JsonWriter out;
@@ -56,11 +61,13 @@ std::string job_list(Jobs& jobs) {
 }
 
 std::string response(std::string_view member, std::string_view value, std::string_view id) {
-  return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) + "\":" + std::string(value) + "}";
+  return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) +
+         "\":" + std::string(value) + "}";
 }
 
 std::string refuse(int number, const std::string& why, std::string_view id = "null") {
-  const Error error(Code::invalid_argument, why, R"(send {"jsonrpc": "2.0", "id": 1, "method": "get_info", "params": {}})");
+  const Error error(Code::invalid_argument, why,
+                    R"(send {"jsonrpc": "2.0", "id": 1, "method": "get_info", "params": {}})");
   return response("error", write_rpc_error(error, number), id);
 }
 
@@ -71,7 +78,10 @@ struct Dispatcher::State {
   Jobs& jobs;
   const bool allow_async;
   std::vector<Method> table;
+  mutable std::mutex mutex;
+  std::map<std::pair<std::string, std::string>, std::uint64_t> counts;  // guarded by mutex
 
+  void count(const std::string& method, std::string_view code);
   const Method& find(const std::string& name) const;
   std::vector<std::string_view> names() const;
   std::string call(const std::string& name, const JsonValue& params);
@@ -80,36 +90,70 @@ struct Dispatcher::State {
 };
 
 Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
-    : state_(new State{operations, jobs, allow_async, {}}) {
+    : state_(new State{operations, jobs, allow_async, {}, {}, {}}) {
   using O = Operations;
   state_->table = {
-      {"get_replication_snapshot", How::changing, {"snapshot_id", "compression"},
+      {"get_replication_snapshot",
+       How::changing,
+       {"snapshot_id", "compression"},
        job_of(operations, read_snapshot_params, &O::get_replication_snapshot, &O::plan_snapshot)},
-      {"attach_replication_slave", How::changing, {"snapshot", "slave_config", "catch_up_timeout_s"},
+      {"attach_replication_slave",
+       How::changing,
+       {"snapshot", "slave_config", "catch_up_timeout_s"},
        job_of(operations, read_attach_params, &O::attach_replication_slave, &O::plan_attach)},
-      {"detach_replication_slave", How::changing, {"drain_timeout_s", "force"},
+      {"detach_replication_slave",
+       How::changing,
+       {"drain_timeout_s", "force"},
        job_of(operations, read_detach_params, &O::detach_replication_slave, &O::plan_detach)},
-      {"delete_replication_snapshot", How::changing, {"snapshot_href"},
+      {"delete_replication_snapshot",
+       How::changing,
+       {"snapshot_href"},
        job_of(operations, read_href, &O::delete_replication_snapshot, &O::plan_delete)},
-      {"verify_replication_snapshot", How::reading, {"snapshot_href"},
+      {"verify_replication_snapshot",
+       How::reading,
+       {"snapshot_href"},
        job_of(operations, read_href, &O::verify_replication_snapshot, &O::plan_verify)},
-      {"list_replication_snapshots", How::at_once, {}, {},
+      {"list_replication_snapshots",
+       How::at_once,
+       {},
+       {},
        [&operations](const JsonReader&) { return operations.list_replication_snapshots(); }},
-      {"cleanup_replication_source", How::changing, {"replication_user"},
+      {"cleanup_replication_source",
+       How::changing,
+       {"replication_user"},
        job_of(operations, read_user, &O::cleanup_replication_source, &O::plan_cleanup)},
-      {"get_replication_status", How::at_once, {}, {},
+      {"get_replication_status",
+       How::at_once,
+       {},
+       {},
        [&operations](const JsonReader&) { return operations.get_replication_status(); }},
-      {"checksum_tables", How::reading, {"tables", "sample", "at"},
+      {"checksum_tables",
+       How::reading,
+       {"tables", "sample", "at"},
        job_of(operations, read_checksum_params, &O::checksum_tables, &O::plan_checksum)},
-      {"get_info", How::at_once, {}, {}, [this, &operations](const JsonReader&) { return operations.get_info(methods()); }},
+      {"get_info",
+       How::at_once,
+       {},
+       {},
+       [this, &operations](const JsonReader&) { return operations.get_info(methods()); }},
       {"list_jobs", How::at_once, {}, {}, [&jobs](const JsonReader&) { return job_list(jobs); }},
-      {"get_job", How::at_once, {"job_id"}, {},
+      {"get_job",
+       How::at_once,
+       {"job_id"},
+       {},
        [&jobs](const JsonReader& params) { return write_job(jobs.get(read_job_id(params))); }},
-      {"wait_job", How::at_once, {"job_id", "timeout_s"}, {},
+      {"wait_job",
+       How::at_once,
+       {"job_id", "timeout_s"},
+       {},
        [&jobs](const JsonReader& params) {
-         return write_job(jobs.wait(read_job_id(params), read_seconds(params, "timeout_s").value_or(kDefaultWait)));
+         return write_job(
+             jobs.wait(read_job_id(params), read_seconds(params, "timeout_s").value_or(kDefaultWait)));
        }},
-      {"cancel_job", How::at_once, {"job_id"}, {},
+      {"cancel_job",
+       How::at_once,
+       {"job_id"},
+       {},
        [&jobs](const JsonReader& params) {
          const std::string id = read_job_id(params);
          jobs.cancel(id);
@@ -126,13 +170,21 @@ std::vector<std::string_view> Dispatcher::State::names() const {
   return names;
 }
 
+void Dispatcher::State::count(const std::string& method, std::string_view code) {
+  const bool known =
+      std::any_of(table.begin(), table.end(), [&](const Method& row) { return row.name == method; });
+  const std::lock_guard lock(mutex);
+  ++counts[{known ? method : "", std::string(code)}];
+}
+
 const Method& Dispatcher::State::find(const std::string& name) const {
   for (const Method& method : table) {
     if (method.name == name) return method;
   }
   const std::string_view meant = nearest(name, names());
   throw Error(Code::unimplemented, "call " + printable(name) + ": there is no such method",
-              (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") + "the methods are: " + join(names()));
+              (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") +
+                  "the methods are: " + join(names()));
 }
 
 std::string Dispatcher::State::call(const std::string& name, const JsonValue& params) {
@@ -154,8 +206,8 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
   if (common.dry_run) return write_plan(prepared.plan());
 
   const JobKind kind = method.how == How::changing ? JobKind::changing : JobKind::reading;
-  const std::string id =
-      jobs.start(std::string(method.name), kind, common.job_id, params_digest(params.value()), std::move(prepared.work));
+  const std::string id = jobs.start(std::string(method.name), kind, common.job_id,
+                                    params_digest(params.value()), std::move(prepared.work));
   if (common.async) {
     JsonWriter out;
     out.begin_object().member("job_id", id).end_object();
@@ -164,8 +216,11 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
   const JobRecord record = jobs.wait(id, Millis::max());
   if (record.state == "succeeded" && record.result) return *record.result;
   if (record.error) throw JobError(read_rpc_error(*record.error), id);
-  throw JobError(Error(Code::unavailable, std::string(method.name) + ": job " + id + " is " + record.state + " in a process that cannot be waited for",
-                       "ask again with get_job"), id);
+  throw JobError(Error(Code::unavailable,
+                       std::string(method.name) + ": job " + id + " is " + record.state +
+                           " in a process that cannot be waited for",
+                       "ask again with get_job"),
+                 id);
 }
 
 std::string Dispatcher::State::handle_one(const JsonValue& request) {
@@ -191,14 +246,18 @@ std::string Dispatcher::State::handle_one(const JsonValue& request) {
   const auto params = request.FindMember("params");
   const JsonValue none(rapidjson::kObjectType);
   const bool given = params != request.MemberEnd() && !params->value.IsNull();
+  const std::string name(method->value.GetString(), method->value.GetStringLength());
   std::string answer;
   try {
-    answer = response("result", call(method->value.GetString(), given ? params->value : none), id);
+    answer = response("result", call(name, given ? params->value : none), id);
+    count(name, "OK");
   } catch (const JobError& e) {  // the job has logged it
+    count(name, code_row(e.code()).wire);
     answer = response("error", write_rpc_error(e, e.job_id()), id);
   } catch (const std::exception& e) {
     const Error error = to_error(e);
-    log_warning("call refused", {{"method", printable(method->value.GetString())},
+    count(name, code_row(error.code()).wire);
+    log_warning("call refused", {{"method", printable(name)},
                                  {"code", std::string(code_row(error.code()).wire)},
                                  {"error", error.what()}});
     answer = response("error", write_rpc_error(error), id);
@@ -217,7 +276,8 @@ std::string Dispatcher::handle(std::string_view request) {
     if (!document.IsArray()) return state_->handle_one(document);
     if (document.Empty()) return refuse(kInvalidRequest, "the batch: is empty");
     if (document.Size() > kMaxBatch) {
-      return refuse(kInvalidRequest, "the batch: at most " + std::to_string(kMaxBatch) + " requests at a time");
+      return refuse(kInvalidRequest,
+                    "the batch: at most " + std::to_string(kMaxBatch) + " requests at a time");
     }
     std::string answers;
     for (const JsonValue& one : document.GetArray()) {
@@ -237,12 +297,23 @@ std::string Dispatcher::call(const std::string& method, std::string_view params_
   return state_->call(method, params);
 }
 
-std::vector<std::string_view> Dispatcher::methods() const { return state_->names(); }
+std::vector<std::string_view> Dispatcher::methods() const {
+  return state_->names();
+}
+
+std::map<std::pair<std::string, std::string>, std::uint64_t> Dispatcher::counts() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->counts;
+}
 
 bool runs_as_job(std::string_view method) {
-  constexpr std::array<std::string_view, 7> kJobs = {
-      "get_replication_snapshot",   "attach_replication_slave",    "detach_replication_slave", "delete_replication_snapshot",
-      "cleanup_replication_source", "verify_replication_snapshot", "checksum_tables"};
+  constexpr std::array<std::string_view, 7> kJobs = {"get_replication_snapshot",
+                                                     "attach_replication_slave",
+                                                     "detach_replication_slave",
+                                                     "delete_replication_snapshot",
+                                                     "cleanup_replication_source",
+                                                     "verify_replication_snapshot",
+                                                     "checksum_tables"};
   return std::find(kJobs.begin(), kJobs.end(), method) != kJobs.end();
 }
 

@@ -1,6 +1,9 @@
-// JSON-RPC 2.0: text in, text out. The daemon's server and --oneshot call the same one, so they cannot differ.
+// JSON-RPC 2.0: text in, text out. The daemon's server and --oneshot call the same one, so they cannot
+// differ.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,13 +24,18 @@ class Dispatcher {
   Dispatcher(Operations& operations, Jobs& jobs, bool allow_async);
   ~Dispatcher();
 
-  // Answers a request of any bytes with a response object (or nothing for a notification). Never throws. Thread-safe.
+  // Answers a request of any bytes with a response object (or nothing for a notification). Never throws.
+  // Thread-safe.
   std::string handle(std::string_view request);
 
-  // One call: the result as JSON text; throws Error (JobError when a job ran). What handle() and --oneshot share.
+  // One call: the result as JSON text; throws Error (JobError when a job ran). What handle() and --oneshot
+  // share.
   std::string call(const std::string& method, std::string_view params_json);
 
   std::vector<std::string_view> methods() const;
+
+  // Answers so far, by method ("" for one that does not exist) and code ("OK" or the error's).
+  std::map<std::pair<std::string, std::string>, std::uint64_t> counts() const;
 
  private:
   struct State;

@@ -31,11 +31,14 @@ void ForegroundJob::progress(std::uint64_t done, std::optional<std::uint64_t> to
   const std::chrono::duration<double> elapsed = now - phase_began_;
   progress.rate = elapsed.count() > 0.1 ? double(done) / elapsed.count() : 0;
   progress.eta_s.reset();
-  if (total && *total >= done && progress.rate > 0) progress.eta_s = std::uint64_t(double(*total - done) / progress.rate + 0.5);
+  if (total && *total >= done && progress.rate > 0)
+    progress.eta_s = std::uint64_t(double(*total - done) / progress.rate + 0.5);
   tell();
 }
 
-void ForegroundJob::warn(std::string_view message) { log_warning(message); }
+void ForegroundJob::warn(std::string_view message) {
+  log_warning(message);
+}
 
 Journal& ForegroundJob::journal() {
   if (!journal_) {

@@ -75,7 +75,9 @@ JobRecord unreadable(const std::string& job_id, WallTime when, const std::string
   record.started_at = record.finished_at.emplace(format_utc(when));
   JsonWriter out;
   const CodeRow& row = code_row(Code::internal);
-  out.begin_object().member("code", row.rpc).member("message", "the record of this job cannot be read: " + why);
+  out.begin_object()
+      .member("code", row.rpc)
+      .member("message", "the record of this job cannot be read: " + why);
   out.key("data").begin_object().member("code", row.wire);
   out.member("hint", "its file was damaged; what the job did is in the log").member("job_id", job_id);
   out.end_object().end_object();
@@ -134,7 +136,8 @@ void JobFiles::save(const JobRecord& record) {
 }
 
 std::optional<JobRecord> JobFiles::load(const std::string& job_id) const {
-  if (!valid_id(job_id)) throw Error(Code::invalid_argument, "job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  if (!valid_id(job_id))
+    throw Error(Code::invalid_argument, "job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
   try {
     return parse_record(read_file(record(job_id), kMaxRecordBytes), job_id);
   } catch (const Error& e) {
@@ -161,7 +164,9 @@ bool JobFiles::has_owner(const std::string& job_id) const {
   return is_there(owner(job_id)) && !FileLock::try_take(owner(job_id)).has_value();
 }
 
-bool JobFiles::has_journal(const std::string& job_id) const { return is_there(journal(job_id)); }
+bool JobFiles::has_journal(const std::string& job_id) const {
+  return is_there(journal(job_id));
+}
 
 WallTime JobFiles::modified(const std::string& job_id) const {
   struct stat info {};

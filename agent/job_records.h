@@ -1,8 +1,8 @@
 // The records of jobs and the files that they are kept in.
 //
-// Below `<state_dir>/jobs` (mode 0700), each file 0600 since results hold a password: `<job_id>.json` is the record, `<job_id>.journal`
-// what a restarted agent finishes or undoes it from, `<job_id>.owner` is locked by the process that runs it, and `<job_id>.cancel`
-// asks that process to stop.
+// Below `<state_dir>/jobs` (mode 0700), each file 0600 since results hold a password: `<job_id>.json` is the
+// record, `<job_id>.journal` what a restarted agent finishes or undoes it from, `<job_id>.owner` is locked by
+// the process that runs it, and `<job_id>.cancel` asks that process to stop.
 #pragma once
 
 #include <cstdint>
@@ -44,13 +44,14 @@ struct JobRecord {
   bool ended() const { return state != "running"; }
 };
 
-// The record as the RPC contract has it. Without its result where many may read it: a result can hold a password.
+// The record as the RPC contract has it. Without its result where many may read it: a result can hold a
+// password.
 std::string write_job(const JobRecord& record, bool with_result = true);
 // `{done_bytes, total_bytes?, rate, eta_s?}`
 std::string write_progress(const JobProgress& progress);
 
-// All methods throw Error and may be called from any thread and process at once, but that a record has one writer: the owner of
-// its job.
+// All methods throw Error and may be called from any thread and process at once, but that a record has one
+// writer: the owner of its job.
 class JobFiles {
  public:
   explicit JobFiles(const fs::path& state_dir) : dir_(state_dir / "jobs"), state_dir_(state_dir) {}
@@ -59,7 +60,8 @@ class JobFiles {
   // False when there is a record of that id already.
   bool create(const JobRecord& record);
   void save(const JobRecord& record);
-  // nullopt when there is none. A record that cannot be understood is logged and answered as a failed job with INTERNAL.
+  // nullopt when there is none. A record that cannot be understood is logged and answered as a failed job
+  // with INTERNAL.
   std::optional<JobRecord> load(const std::string& job_id) const;
   // Of all records and of journals that have none, sorted.
   std::vector<std::string> ids() const;

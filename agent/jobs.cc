@@ -19,17 +19,18 @@
 namespace guestagent {
 namespace {
 
-constexpr Millis kLook{200};           // how often a cancel file is looked for and observers are told
-constexpr Millis kSave{1000};          // how often mere progress reaches the record's file
+constexpr Millis kLook{200};   // how often a cancel file is looked for and observers are told
+constexpr Millis kSave{1000};  // how often mere progress reaches the record's file
 constexpr Seconds kRateWindow{10};
-constexpr Millis kHandOver{1000};      // how long a lock may outlive its job's final record
+constexpr Millis kHandOver{1000};  // how long a lock may outlive its job's final record
 
 // What a journal is worth without its record.
 constexpr std::string_view kJobStep = "job";
 
 class RecoveryContext final : public JobContext {
  public:
-  RecoveryContext(Journal& journal, std::vector<std::string>& warnings) : journal_(journal), warnings_(warnings) {}
+  RecoveryContext(Journal& journal, std::vector<std::string>& warnings)
+      : journal_(journal), warnings_(warnings) {}
   std::stop_token stop_token() const override { return {}; }
   void phase(std::string_view name) override { LogScope::set_phase(name); }
   void progress(std::uint64_t, std::optional<std::uint64_t>) override {}
@@ -45,7 +46,8 @@ class RecoveryContext final : public JobContext {
 };
 
 bool has_work_to_undo(const Journal& journal) {
-  return std::any_of(journal.steps().begin(), journal.steps().end(), [](const auto& step) { return step.name != kJobStep; });
+  return std::any_of(journal.steps().begin(), journal.steps().end(),
+                     [](const auto& step) { return step.name != kJobStep; });
 }
 
 std::optional<std::string> journaled_result(const Journal& journal) {
@@ -63,7 +65,11 @@ struct LockHolder {
 
 std::string write_holder(const std::string& job_id, const std::string& method) {
   JsonWriter out;
-  out.begin_object().member("job_id", job_id).member("method", method).member("pid", std::uint64_t(::getpid())).end_object();
+  out.begin_object()
+      .member("job_id", job_id)
+      .member("method", method)
+      .member("pid", std::uint64_t(::getpid()))
+      .end_object();
   return out.text() + "\n";
 }
 
@@ -78,12 +84,14 @@ std::optional<LockHolder> read_holder(const fs::path& lock) {
   }
 }
 
-void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples, SteadyTime now) {
+void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples,
+                 SteadyTime now) {
   samples.emplace_back(now, progress.done_bytes);
   while (samples.size() > 2 && now - samples.front().first > kRateWindow) samples.pop_front();
   const std::chrono::duration<double> elapsed = now - samples.front().first;
   if (elapsed.count() < 0.1) return;
-  progress.rate = double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
+  progress.rate =
+      double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
   progress.eta_s.reset();
   if (progress.total_bytes && progress.rate > 0) {
     const std::uint64_t left = *progress.total_bytes - std::min(*progress.total_bytes, progress.done_bytes);
@@ -158,6 +166,7 @@ struct Jobs::Live final : JobContext {
 void Jobs::Live::phase(std::string_view name) {
   LogScope::set_phase(name);
   log_info("phase", {{"name", std::string(name)}});
+  state.publish(*this, false);  // how far the last one came
   {
     const std::lock_guard lock(state.mutex);
     record.phase = name;
@@ -214,8 +223,10 @@ bool Jobs::State::is_repeat(const std::string& job_id, const std::string& method
   std::optional<JobRecord> known = files.load(job_id);
   if (!known) return false;
   if (known->method != method || known->params_digest != digest) {
-    throw Error(Code::already_exists, "start " + method + ": job " + job_id + " exists and was another call (" + known->method + ")",
-                "choose another job_id; a repeat must have the same method and params");
+    throw Error(
+        Code::already_exists,
+        "start " + method + ": job " + job_id + " exists and was another call (" + known->method + ")",
+        "choose another job_id; a repeat must have the same method and params");
   }
   if (is_dead(*known)) recover_if_needed();
   return true;
@@ -224,19 +235,23 @@ bool Jobs::State::is_repeat(const std::string& job_id, const std::string& method
 FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::string& method) {
   const auto patience = std::chrono::steady_clock::now() + kHandOver;
   for (;;) {
-    if (auto lock = FileLock::try_take(files.host_lock(), write_holder(job_id, method))) return std::move(*lock);
+    if (auto lock = FileLock::try_take(files.host_lock(), write_holder(job_id, method)))
+      return std::move(*lock);
     const std::optional<LockHolder> holder = read_holder(files.host_lock());
-    // A job's last record is written before its lock is let go, and a lock is taken before its note is written.
+    // A job's last record is written before its lock is let go, and a lock is taken before its note is
+    // written.
     const bool moment_only = !holder || ::kill(pid_t(holder->pid), 0) != 0 || [&] {
       const auto record = valid_id(holder->job_id) ? files.load(holder->job_id) : std::nullopt;
       return record && record->ended();
     }();
     if (!moment_only || std::chrono::steady_clock::now() > patience) {
       const std::string who = !holder                  ? "another process"
-                              : holder->job_id.empty() ? "the recovery of an earlier job (process " + std::to_string(holder->pid) + ")"
-                                                       : "job " + holder->job_id + " (" + holder->method + ", process " +
-                                                             std::to_string(holder->pid) + ")";
-      throw Error(Code::busy, "start " + method + ": " + who + " is running", "one changing job runs at a time: wait for it (wait_job) or cancel it (cancel_job)");
+                              : holder->job_id.empty() ? "the recovery of an earlier job (process " +
+                                                             std::to_string(holder->pid) + ")"
+                                                       : "job " + holder->job_id + " (" + holder->method +
+                                                             ", process " + std::to_string(holder->pid) + ")";
+      throw Error(Code::busy, "start " + method + ": " + who + " is running",
+                  "one changing job runs at a time: wait for it (wait_job) or cancel it (cancel_job)");
     }
     std::this_thread::sleep_for(Millis(10));
   }
@@ -323,7 +338,8 @@ Jobs::Recovery Jobs::State::undo(Live& job, Error& error) {
   }
   if (!recovery.left.empty()) {
     error = Error(error.code(), std::string(error.what()) + "; " + recovery.left,
-                  error.hint() + (error.hint().empty() ? "" : "; ") + "what is left is tried again at the next changing call and by the daemon");
+                  error.hint() + (error.hint().empty() ? "" : "; ") +
+                      "what is left is tried again at the next changing call and by the daemon");
   }
   return recovery;
 }
@@ -371,8 +387,9 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
     log_error("journal cannot be closed", {{"error", e.what()}});
   }
   if (error) {
-    log_error("job " + job.record.state,
-              {{"method", job.record.method}, {"code", std::string(code_row(error->code()).wire)}, {"error", error->what()}});
+    log_error("job " + job.record.state, {{"method", job.record.method},
+                                          {"code", std::string(code_row(error->code()).wire)},
+                                          {"error", error->what()}});
   } else {
     log_info("job succeeded", {{"method", job.record.method}});
   }
@@ -397,7 +414,8 @@ std::vector<std::string> Jobs::State::dead_jobs() {
   return dead;
 }
 
-// REQUIRES: the host's lock. Every dead job gets its try; the first that must be right before anything else may change is thrown.
+// REQUIRES: the host's lock. Every dead job gets its try; the first that must be right before anything else
+// may change is thrown.
 void Jobs::State::recover_dead() {
   std::optional<Error> first;
   for (const std::string& id : dead_jobs()) {
@@ -405,8 +423,9 @@ void Jobs::State::recover_dead() {
       recover_one(id);
     } catch (const Error& e) {
       if (!first) {
-        first = Error(Code::failed_precondition, "recover job " + id + ", which died: " + e.what(),
-                      e.hint().empty() ? "mend the cause; nothing else is changed before it is recovered" : e.hint());
+        first = Error(
+            Code::failed_precondition, "recover job " + id + ", which died: " + e.what(),
+            e.hint().empty() ? "mend the cause; nothing else is changed before it is recovered" : e.hint());
       }
     }
   }
@@ -444,13 +463,15 @@ void Jobs::State::recover_one(const std::string& id) {
     record->error.reset();
   } else if (was_running) {
     record->state = "failed";
-    const std::string done = !recovery.what.empty() ? recovery.what : journal ? "there was nothing to undo" : "it had changed nothing";
-    record->error = write_rpc_error(
-        Error(Code::unavailable,
-              record->method + ": the agent ended while the job ran; recovered: " + done +
-                  (recovery.left.empty() ? "" : "; " + recovery.left),
-              "call it again with a new job_id"),
-        id);
+    const std::string done = !recovery.what.empty() ? recovery.what
+                             : journal              ? "there was nothing to undo"
+                                                    : "it had changed nothing";
+    record->error =
+        write_rpc_error(Error(Code::unavailable,
+                              record->method + ": the agent ended while the job ran; recovered: " + done +
+                                  (recovery.left.empty() ? "" : "; " + recovery.left),
+                              "call it again with a new job_id"),
+                        id);
   }
   if (was_running) record->finished_at = format_utc(clock.now());
   if (!was_running && !recovery.what.empty()) record->warnings.push_back("later: " + recovery.what);
@@ -459,8 +480,10 @@ void Jobs::State::recover_one(const std::string& id) {
   std::error_code ignored;
   fs::remove(files.cancel(id), ignored);
   fs::remove(files.owner(id), ignored);
-  log_info("recovered a job that died",
-           {{"method", record->method}, {"state", record->state}, {"done", recovery.what}, {"left", recovery.left}});
+  log_info("recovered a job that died", {{"method", record->method},
+                                         {"state", record->state},
+                                         {"done", recovery.what},
+                                         {"left", recovery.left}});
 }
 
 void Jobs::State::prune() {
@@ -469,7 +492,8 @@ void Jobs::State::prune() {
     const std::optional<JobRecord> record = files.load(id);
     if (!record || !record->ended() || files.has_journal(id)) continue;
     try {
-      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest) files.remove(id);
+      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest)
+        files.remove(id);
     } catch (const Error& e) {
       log_warning("old job record cannot be dropped", {{"job", id}, {"error", e.what()}});
     }
@@ -513,7 +537,8 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
                         const std::string& params_digest, Work work) {
   State& state = *state_;
   const std::string id = job_id ? *job_id : new_snapshot_id(state.clock);
-  if (!valid_id(id)) throw Error(Code::invalid_argument, "params.job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  if (!valid_id(id))
+    throw Error(Code::invalid_argument, "params.job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
   const std::lock_guard one(state.starting);
   state.reap();
   if (state.is_repeat(id, method, params_digest)) return id;
@@ -530,7 +555,8 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
   try {
     if (kind == JobKind::changing) job->host_lock = state.take_host_lock(id, method);
     job->owner_lock = FileLock::try_take(state.files.owner(id));
-    if (!job->owner_lock) throw Error(Code::busy, "start " + method + ": job " + id + " is being started by another process");
+    if (!job->owner_lock)
+      throw Error(Code::busy, "start " + method + ": job " + id + " is being started by another process");
   } catch (const Error& e) {
     // The one that is running may be this very call, sent twice.
     if (e.code() == Code::busy && state.is_repeat(id, method, params_digest)) return id;
@@ -543,7 +569,8 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
   const std::lock_guard lock(state.mutex);
   if (state.stopping) {
     state.files.remove(id);
-    throw Error(Code::unavailable, "start " + method + ": the agent is stopping", "call it again when it has been restarted");
+    throw Error(Code::unavailable, "start " + method + ": the agent is stopping",
+                "call it again when it has been restarted");
   }
   state.live[id] = job;
   job->thread = std::thread([&state, job = job.get(), work = std::move(work)] { state.run(*job, work); });
@@ -559,7 +586,8 @@ std::vector<JobRecord> Jobs::list() {
       if (e.code() != Code::not_found) throw;  // else pruned meanwhile, or a journal without a record
     }
   }
-  std::stable_sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.started_at < b.started_at; });
+  std::stable_sort(records.begin(), records.end(),
+                   [](const auto& a, const auto& b) { return a.started_at < b.started_at; });
   return records;
 }
 
@@ -570,18 +598,21 @@ JobRecord Jobs::get(const std::string& job_id) {
   }
   std::optional<JobRecord> record = state_->files.load(job_id);
   if (!record) {
-    throw Error(Code::not_found, "job " + job_id + ": there is no such job", "list_jobs names those that are kept (agent.job_history_days)");
+    throw Error(Code::not_found, "job " + job_id + ": there is no such job",
+                "list_jobs names those that are kept (agent.job_history_days)");
   }
   if (state_->is_dead(*record)) {
     // It may have ended between the two looks.
     record = state_->files.load(job_id).value_or(*record);
-    if (!record->ended()) record->warnings.push_back("its process has died; the next changing call or the daemon recovers it");
+    if (!record->ended())
+      record->warnings.push_back("its process has died; the next changing call or the daemon recovers it");
   }
   return *record;
 }
 
 JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + std::min(timeout, Millis(std::chrono::hours(24 * 3650)));
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::min(timeout, Millis(std::chrono::hours(24 * 3650)));
   for (;;) {
     const auto job = state_->find(job_id);
     if (!job) {
@@ -593,7 +624,8 @@ JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
       state_->changed.wait_until(lock, deadline, [&] { return job->ended; });
       return job->record;
     }
-    if (!state_->stopping) state_->changed.wait_until(lock, std::min(deadline, std::chrono::steady_clock::now() + kLook));
+    if (!state_->stopping)
+      state_->changed.wait_until(lock, std::min(deadline, std::chrono::steady_clock::now() + kLook));
     if (state_->stopping || std::chrono::steady_clock::now() >= deadline) {
       lock.unlock();
       return get(job_id);
@@ -633,7 +665,8 @@ void Jobs::cancel(const std::string& job_id) {
   }
   const JobRecord record = get(job_id);
   if (record.ended()) {
-    throw Error(Code::failed_precondition, "cancel job " + job_id + ": it has ended already (" + record.state + ")");
+    throw Error(Code::failed_precondition,
+                "cancel job " + job_id + ": it has ended already (" + record.state + ")");
   }
   if (!state_->files.has_owner(job_id)) {
     throw Error(Code::failed_precondition, "cancel job " + job_id + ": its process has died",

@@ -1,7 +1,9 @@
-// Jobs: one long operation each, in a thread of its own, with a record that outlives the process (job_records.h).
+// Jobs: one long operation each, in a thread of its own, with a record that outlives the process
+// (job_records.h).
 //
-// One changing job runs at a time on a host, in the daemon or in a --oneshot process alike: `<state_dir>/lock` says who. Whoever
-// takes the lock first recovers what dead processes left; a job that fails here is undone by the same recovery, at once.
+// One changing job runs at a time on a host, in the daemon or in a --oneshot process alike:
+// `<state_dir>/lock` says who. Whoever takes the lock first recovers what dead processes left; a job that
+// fails here is undone by the same recovery, at once.
 #pragma once
 
 #include <functional>
@@ -18,7 +20,8 @@
 
 namespace guestagent {
 
-// The journal step after which a job counts as succeeded, whatever happens to its process; its data is {"result": RESULT}.
+// The journal step after which a job counts as succeeded, whatever happens to its process; its data is
+// {"result": RESULT}.
 inline constexpr std::string_view kResultStep = "result";
 
 // A job's failure, told to whoever waited for it.
@@ -38,37 +41,43 @@ class Jobs {
 
   struct Recovery {
     std::string what;  // in words: "put the old data back"; empty when there was nothing to do
-    std::string left;  // what could not be removed now, and why; empty: nothing. The journal is kept for a later try.
+    std::string
+        left;  // what could not be removed now, and why; empty: nothing. The journal is kept for a later try.
   };
   // Finishes (where the journal has kResultStep) or undoes a failed or dead job by its journal. Idempotent.
   using Recover = std::function<Recovery(const std::string& method, JobContext&)>;
-  // Sees each record of this process as it changes (at most every 200 ms but for phases and ends), from one thread at a time.
+  // Sees each record of this process as it changes (at most every 200 ms but for phases and ends), from one
+  // thread at a time.
   using Observer = std::function<void(const JobRecord&)>;
 
   // `settings` and `clock` outlive it. Touches no file.
   Jobs(const AgentSettings& settings, Recover recover, Clock& clock, Observer observer = {});
   ~Jobs();  // cancels what runs and waits for it
 
-  // Recovers what dead processes left, if nobody runs a changing job now, and drops records older than the settings keep. Also done by
-  // every start() of a changing job, whose work does not begin when a dead job's data could not be set right.
+  // Recovers what dead processes left, if nobody runs a changing job now, and drops records older than the
+  // settings keep. Also done by every start() of a changing job, whose work does not begin when a dead job's
+  // data could not be set right.
   void recover();
 
-  // Starts `work` and answers its id. A repeat of a known job_id with the same method and params answers that job; with others it
-  // throws already_exists. busy, naming the running job, when another changing job runs.
-  std::string start(const std::string& method, JobKind kind, std::optional<std::string> job_id, const std::string& params_digest,
-                    Work work);
+  // Starts `work` and answers its id. A repeat of a known job_id with the same method and params answers that
+  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs.
+  std::string start(const std::string& method, JobKind kind, std::optional<std::string> job_id,
+                    const std::string& params_digest, Work work);
 
   // By time of start.
   std::vector<JobRecord> list();
   JobRecord get(const std::string& job_id);  // not_found
-  // Waits until the job has ended, its process has died, `timeout` passed, or shut_down(); answers its record then.
+  // Waits until the job has ended, its process has died, `timeout` passed, or shut_down(); answers its record
+  // then.
   JobRecord wait(const std::string& job_id, Millis timeout);
   // Waits for any change of the record after `seen` (which the call moves on; 0 at first), at most `timeout`.
   JobRecord wait_change(const std::string& job_id, std::uint64_t& seen, Millis timeout);
-  // Asks it to stop; the record says when it has. Works on a job of another process too. failed_precondition when it has ended.
+  // Asks it to stop; the record says when it has. Works on a job of another process too. failed_precondition
+  // when it has ended.
   void cancel(const std::string& job_id);
 
-  // Cancels what runs here and lets every waiter go; nothing can be started from now on. Does not wait for the jobs to end.
+  // Cancels what runs here and lets every waiter go; nothing can be started from now on. Does not wait for
+  // the jobs to end.
   void shut_down();
 
  private:

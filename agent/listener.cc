@@ -30,10 +30,13 @@ Entry look_up(Get get, const std::string& name, const char* key) {
   Entry* found = nullptr;
   std::vector<char> space(1024);
   int failed;
-  while ((failed = get(name.c_str(), &entry, space.data(), space.size(), &found)) == ERANGE) space.resize(space.size() * 2);
+  while ((failed = get(name.c_str(), &entry, space.data(), space.size(), &found)) == ERANGE)
+    space.resize(space.size() * 2);
   if (!found) {
-    throw Error(Code::invalid_argument, std::string(key) + ": " + name + ": " + (failed ? std::strerror(failed) : "there is no such name"),
-                "make it, or take it out of the configuration");
+    throw Error(
+        Code::invalid_argument,
+        std::string(key) + ": " + name + ": " + (failed ? std::strerror(failed) : "there is no such name"),
+        "make it, or take it out of the configuration");
   }
   return entry;
 }
@@ -42,25 +45,31 @@ sockaddr_un address_of(const fs::path& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.native().size() >= sizeof address.sun_path) {
-    throw Error(Code::invalid_argument, "agent.socket: " + path.string() + ": longer than " + std::to_string(sizeof address.sun_path - 1) + " bytes");
+    throw Error(Code::invalid_argument, "agent.socket: " + path.string() + ": longer than " +
+                                            std::to_string(sizeof address.sun_path - 1) + " bytes");
   }
   std::memcpy(address.sun_path, path.c_str(), path.native().size() + 1);
   return address;
 }
 
-const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
+const sockaddr* generic(const sockaddr_un& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
 
 // What a dead agent left is removed; what is alive, or is no socket, is not.
 void make_way(const fs::path& path, const sockaddr_un& address) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) return;
   if (!S_ISSOCK(info.st_mode)) {
-    throw Error(Code::already_exists, "listen at " + path.string() + ": a file that is no socket stands there", "remove it, or set agent.socket");
+    throw Error(Code::already_exists,
+                "listen at " + path.string() + ": a file that is no socket stands there",
+                "remove it, or set agent.socket");
   }
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe) throw system_error("make a socket", errno);
   if (::connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN) {
-    throw Error(Code::already_exists, "listen at " + path.string() + ": another guestagent serves it", "stop that one first, or set agent.socket");
+    throw Error(Code::already_exists, "listen at " + path.string() + ": another guestagent serves it",
+                "stop that one first, or set agent.socket");
   }
   if (errno != ECONNREFUSED) throw system_error("look who listens at " + path.string(), errno);
   ::unlink(path.c_str());
@@ -69,8 +78,10 @@ void make_way(const fs::path& path, const sockaddr_un& address) {
 }  // namespace
 
 UnixListener::UnixListener(const AgentSettings& settings) {
-  for (const std::string& name : settings.allow_users) users_.push_back(look_up<passwd>(::getpwnam_r, name, "agent.allow_users").pw_uid);
-  for (const std::string& name : settings.allow_groups) groups_.push_back(look_up<group>(::getgrnam_r, name, "agent.allow_groups").gr_gid);
+  for (const std::string& name : settings.allow_users)
+    users_.push_back(look_up<passwd>(::getpwnam_r, name, "agent.allow_users").pw_uid);
+  for (const std::string& name : settings.allow_groups)
+    groups_.push_back(look_up<group>(::getgrnam_r, name, "agent.allow_groups").gr_gid);
   users_.push_back(0);
   users_.push_back(::geteuid());
 
@@ -95,7 +106,8 @@ void UnixListener::listen_at(const AgentSettings& settings) {
   // Nobody can connect before listen().
   if (::chmod(path.c_str(), settings.socket_mode) != 0) throw system_error(doing, errno);
   if (!groups_.empty() && ::chown(path.c_str(), static_cast<uid_t>(-1), groups_.front()) != 0) {
-    log_warning("socket cannot be given to the first of agent.allow_groups", {{"error", std::strerror(errno)}});
+    log_warning("socket cannot be given to the first of agent.allow_groups",
+                {{"error", std::strerror(errno)}});
   }
   if (::listen(fd_.get(), kBacklog) != 0) throw system_error(doing, errno);
 }
@@ -115,8 +127,9 @@ bool UnixListener::allows(int connection) const {
   if (::getsockopt(connection, SOL_SOCKET, SO_PEERGROUPS, of_peer.data(), &size) != 0) size = 0;
   of_peer.resize(size / sizeof(gid_t));
   of_peer.push_back(peer.gid);
-  return std::any_of(of_peer.begin(), of_peer.end(),
-                     [&](gid_t gid) { return std::find(groups_.begin(), groups_.end(), gid) != groups_.end(); });
+  return std::any_of(of_peer.begin(), of_peer.end(), [&](gid_t gid) {
+    return std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
+  });
 }
 
 UniqueFd listen_tcp(const std::string& address) {
@@ -129,7 +142,8 @@ UniqueFd listen_tcp(const std::string& address) {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (const int failed = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1, &hints, &found)) {
+  if (const int failed =
+          ::getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1, &hints, &found)) {
     throw Error(Code::invalid_argument, doing + ": " + ::gai_strerror(failed));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, ::freeaddrinfo);

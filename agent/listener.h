@@ -13,15 +13,16 @@ namespace guestagent {
 
 class UnixListener {
  public:
-  // Takes the socket over from systemd when it has one (LISTEN_FDS); else listens at settings.socket, replacing the file that a dead
-  // agent left. already_exists when a live one listens there.
+  // Takes the socket over from systemd when it has one (LISTEN_FDS); else listens at settings.socket,
+  // replacing the file that a dead agent left. already_exists when a live one listens there.
   explicit UnixListener(const AgentSettings& settings);
   ~UnixListener();  // removes the socket's file if it made it
   UnixListener(const UnixListener&) = delete;
   UnixListener& operator=(const UnixListener&) = delete;
 
   int fd() const { return fd_.get(); }
-  // By the kernel's word on who connected: root, the agent's own user, agent.allow_users and members of agent.allow_groups.
+  // By the kernel's word on who connected: root, the agent's own user, agent.allow_users and members of
+  // agent.allow_groups.
   bool allows(int connection) const;
 
  private:

@@ -15,7 +15,8 @@ Plan Operations::plan_snapshot(const SnapshotParams& params) {
   Plan plan = datastore_.plan_snapshot({id});
   plan.checks.push_back(check_by("store", "the store answers and has no snapshot " + id, [&] {
     if (!store_.stat(id + "/manifest.json", {})) return;
-    throw Error(Code::already_exists, "the store has a snapshot " + id, "choose another snapshot_id, or delete that one");
+    throw Error(Code::already_exists, "the store has a snapshot " + id,
+                "choose another snapshot_id, or delete that one");
   }));
   plan.steps.push_back("store the copy as " + store_.href(id + "/manifest.json") + ", compressed with " +
                        params.compression.value_or(settings_.snapshot.compression));
@@ -25,15 +26,19 @@ Plan Operations::plan_snapshot(const SnapshotParams& params) {
 Plan Operations::plan_attach(const AttachRequest& request) {
   Plan plan;
   std::string server;
-  plan.checks.push_back(check_by("snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of", [&] {
-    if (request.snapshot.datastore != settings_.datastore) {
-      throw Error(Code::failed_precondition, "the snapshot is of datastore " + request.snapshot.datastore + ", this agent serves " + settings_.datastore);
-    }
-    ForegroundJob look;
-    SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
-    check_same_snapshot(request.snapshot, reader.manifest());
-    server = read_server(reader.manifest().dataset_json);
-  }));
+  plan.checks.push_back(check_by(
+      "snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of",
+      [&] {
+        if (request.snapshot.datastore != settings_.datastore) {
+          throw Error(Code::failed_precondition, "the snapshot is of datastore " +
+                                                     request.snapshot.datastore + ", this agent serves " +
+                                                     settings_.datastore);
+        }
+        ForegroundJob look;
+        SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
+        check_same_snapshot(request.snapshot, reader.manifest());
+        server = read_server(reader.manifest().dataset_json);
+      }));
   if (plan.checks.back().result == Check::Result::failed) return plan;
   Plan there = datastore_.plan_attach(request, server);
   plan.checks.insert(plan.checks.end(), there.checks.begin(), there.checks.end());
@@ -47,16 +52,20 @@ Plan Operations::plan_detach(const DetachRequest& request) {
   const JsonDocument document = parse_json(text, "status");
   const JsonReader status(document, "status", Code::internal);
   plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
-    const std::string role = status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
+    const std::string role =
+        status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
     if (role != "replica") {
-      throw Error(Code::failed_precondition, "this server is no replica: " + role, "there is nothing to detach; get_replication_status tells more");
+      throw Error(Code::failed_precondition, "this server is no replica: " + role,
+                  "there is nothing to detach; get_replication_status tells more");
     }
   }));
   plan.checks.push_back(check_by("sql thread", "the SQL thread applies what was received", [&] {
     const std::string thread = status.opt_string("sql_thread").value_or("unknown");
     if (thread != "running" && !request.force) {
-      throw Error(Code::failed_precondition, "the SQL thread is " + thread + ": what was received cannot be applied",
-                  "mend what stopped it (errors in get_replication_status); force: true gives up what it has not applied");
+      throw Error(Code::failed_precondition,
+                  "the SQL thread is " + thread + ": what was received cannot be applied",
+                  "mend what stopped it (errors in get_replication_status); force: true gives up what it has "
+                  "not applied");
     }
   }));
   plan.steps = {"stop receiving from the source", "apply every complete transaction that was received",
@@ -68,10 +77,10 @@ Plan Operations::plan_delete(const std::string& href) {
   const std::string id = snapshot_id_of(store_, href);
   std::uint64_t objects = 0;
   Plan plan;
-  plan.checks.push_back(check_by("store", "the store answers", [&] {
-    store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {});
-  }));
-  plan.steps = {"remove the manifest of snapshot " + id + ", then the rest of its " + std::to_string(objects) + " objects"};
+  plan.checks.push_back(check_by("store", "the store answers",
+                                 [&] { store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {}); }));
+  plan.steps = {"remove the manifest of snapshot " + id + ", then the rest of its " +
+                std::to_string(objects) + " objects"};
   return plan;
 }
 

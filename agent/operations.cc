@@ -61,15 +61,21 @@ std::string journal_result(JobContext& job, std::string result) {
 
 void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
   if (snapshot.datastore == settings.datastore) return;
-  throw Error(Code::failed_precondition,
-              "attach snapshot " + snapshot.id + ": it is of datastore " + snapshot.datastore + ", this agent serves " + settings.datastore);
+  throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
+                                             snapshot.datastore + ", this agent serves " +
+                                             settings.datastore);
 }
 
 }  // namespace
 
-Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
-                       Throttle& throttle, Clock& clock)
-    : settings_(settings), store_(store), datastore_(datastore), upkeep_(upkeep), throttle_(throttle), clock_(clock) {}
+Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore,
+                       DatastoreUpkeep& upkeep, Throttle& throttle, Clock& clock)
+    : settings_(settings),
+      store_(store),
+      datastore_(datastore),
+      upkeep_(upkeep),
+      throttle_(throttle),
+      clock_(clock) {}
 
 std::string Operations::get_replication_snapshot(const SnapshotParams& params, JobContext& job) {
   const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_)};
@@ -86,8 +92,8 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   writer.write(*stream, stream->expected_bytes());
   const SourceFacts facts = stream->facts();
   job.phase("manifest");
-  const SnapshotSummary stored =
-      writer.finish({facts.tool, facts.format, write_dataset(settings_.datastore, facts), facts.requires_list});
+  const SnapshotSummary stored = writer.finish(
+      {facts.tool, facts.format, write_dataset(settings_.datastore, facts), facts.requires_list});
   return journal_result(job, write_metadata(make_metadata(settings_.datastore, facts, stored)));
 }
 
@@ -109,7 +115,10 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   const AttachOutcome outcome = datastore_.start_replicating(request, job);
 
   JsonWriter out;
-  out.begin_object().member("state", "replica").member("server_id", outcome.server_id).member("read_only", outcome.read_only);
+  out.begin_object()
+      .member("state", "replica")
+      .member("server_id", outcome.server_id)
+      .member("read_only", outcome.read_only);
   out.key("status").raw(upkeep_.status()).end_object();
   const std::string result = journal_result(job, out.text());
   job.phase("tidy");
@@ -157,13 +166,18 @@ std::string Operations::verify_replication_snapshot(const std::string& href, Job
 std::string Operations::checksum_tables(const ChecksumParams& params, JobContext& job) {
   job.phase("checksum");
   Position read_at;
-  const std::vector<TableChecksum> sums = upkeep_.checksum_tables(params.tables, params.sample, params.at, read_at, job);
+  const std::vector<TableChecksum> sums =
+      upkeep_.checksum_tables(params.tables, params.sample, params.at, read_at, job);
   JsonWriter out;
   out.begin_object().key("at");
   write_position(out, read_at);
   out.key("tables").begin_array();
   for (const TableChecksum& sum : sums) {
-    out.begin_object().member("table", sum.table).member("rows", sum.rows).member("digest", sum.digest).end_object();
+    out.begin_object()
+        .member("table", sum.table)
+        .member("rows", sum.rows)
+        .member("digest", sum.digest)
+        .end_object();
   }
   out.end_array().end_object();
   return out.text();
@@ -173,22 +187,28 @@ std::string Operations::list_replication_snapshots() {
   JsonWriter out;
   out.begin_object().key("snapshots").begin_array();
   for (const SnapshotListing& listing : list_snapshots(store_, {})) {
-    out.begin_object().member("id", listing.id).member("href", listing.href).member("created", format_utc(listing.created_at));
+    out.begin_object()
+        .member("id", listing.id)
+        .member("href", listing.href)
+        .member("created", format_utc(listing.created_at));
     out.member("complete", listing.complete).member("bytes", listing.stored_bytes).end_object();
   }
   out.end_array().end_object();
   return out.text();
 }
 
-std::string Operations::get_replication_status() { return upkeep_.status(); }
+std::string Operations::get_replication_status() {
+  return upkeep_.status();
+}
 
 std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   const ServerDescription server = datastore_.describe();
   JsonWriter out;
   out.begin_object().member("agent_version", GUESTAGENT_VERSION).member("protocol_version", kProtocolVersion);
   out.member("datastore", settings_.datastore);
-  out.member_or_null("datastore_version",
-                     server.datastore_version.empty() ? std::nullopt : std::optional(server.datastore_version));
+  out.member_or_null("datastore_version", server.datastore_version.empty()
+                                              ? std::nullopt
+                                              : std::optional(server.datastore_version));
   out.key("tools").begin_object();
   for (const auto& [name, version] : server.tools) out.member(name, version);
   out.end_object().key("methods").begin_array();
@@ -198,8 +218,10 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   if (!server.reachable) out.member("unreachable_because", server.unreachable_because);
   out.key("host").begin_object().member("advertised_address", server.advertised_address);
   out.member("port", unsigned{server.port});
-  out.member_or_null("server_id", server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
-  out.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
+  out.member_or_null("server_id",
+                     server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
+  out.member_or_null("server_uuid",
+                     server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
   out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
   out.end_object().end_object();

@@ -1,7 +1,8 @@
-// The methods of the RPC contract, as functions of params that were read: where a byte stream of a datastore meets a store.
+// The methods of the RPC contract, as functions of params that were read: where a byte stream of a datastore
+// meets a store.
 //
-// None of them cleans up after itself: each journals what it is about to make, and recover() undoes that, after a failure as after a
-// crash.
+// None of them cleans up after itself: each journals what it is about to make, and recover() undoes that,
+// after a failure as after a crash.
 #pragma once
 
 #include <memory>
@@ -19,12 +20,13 @@
 
 namespace guestagent {
 
-// All methods answer their result as JSON text, throw Error, and may be called from any thread (the changing ones one at a time).
+// All methods answer their result as JSON text, throw Error, and may be called from any thread (the changing
+// ones one at a time).
 class Operations {
  public:
   // Everything outlives it.
-  Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep, Throttle& throttle,
-             Clock& clock);
+  Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
+             Throttle& throttle, Clock& clock);
 
   // Long, changing; run as jobs.
   std::string get_replication_snapshot(const SnapshotParams& params, JobContext& job);
@@ -53,7 +55,8 @@ class Operations {
   // Finishes or undoes a job that failed or died: the datastore's part and the store's.
   Jobs::Recovery recover(const std::string& method, JobContext& job);
 
-  // `guestagent cat` and `guestagent restore`: the verified raw stream; extracted and prepared in the empty directory `to`.
+  // `guestagent cat` and `guestagent restore`: the verified raw stream; extracted and prepared in the empty
+  // directory `to`.
   void cat(std::string_view href, ByteSink& out, JobContext& job);
   void restore(std::string_view href, const fs::path& to, JobContext& job);
 

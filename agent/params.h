@@ -1,4 +1,5 @@
-// The params of the RPC contract, read strictly: an unknown key or a wrong type is INVALID_ARGUMENT and names its path.
+// The params of the RPC contract, read strictly: an unknown key or a wrong type is INVALID_ARGUMENT and names
+// its path.
 #pragma once
 
 #include <optional>
@@ -45,7 +46,8 @@ std::optional<Millis> read_seconds(const JsonReader& params, std::string_view ke
 // Throws for the first member of `object` that is not in `known`, naming what it may have meant.
 void allow_only(const JsonReader& object, const std::vector<std::string_view>& known);
 
-// sha256 of what the params ask for: order of keys and white space do not matter, nor do `async` and `job_id`.
+// sha256 of what the params ask for: order of keys and white space do not matter, nor do `async` and
+// `job_id`.
 std::string params_digest(const JsonValue& params);
 
 }  // namespace guestagent

@@ -8,10 +8,14 @@ namespace guestagent {
 
 std::string_view result_name(Check::Result result) {
   switch (result) {
-    case Check::Result::ok: return "ok";
-    case Check::Result::warning: return "warning";
-    case Check::Result::failed: return "failed";
-    case Check::Result::skipped: return "skipped";
+    case Check::Result::ok:
+      return "ok";
+    case Check::Result::warning:
+      return "warning";
+    case Check::Result::failed:
+      return "failed";
+    case Check::Result::skipped:
+      return "skipped";
   }
   return "failed";
 }

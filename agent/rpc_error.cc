@@ -21,7 +21,9 @@ std::string write_rpc_error(const Error& error, const std::string& job_id) {
   return write(error, code_row(error.code()).rpc, job_id);
 }
 
-std::string write_rpc_error(const Error& error, int number) { return write(error, number, {}); }
+std::string write_rpc_error(const Error& error, int number) {
+  return write(error, number, {});
+}
 
 Error read_rpc_error(std::string_view json) {
   try {
@@ -29,7 +31,8 @@ Error read_rpc_error(std::string_view json) {
     const JsonReader in(document, "error", Code::internal);
     const auto data = in.opt_object("data");
     const Code code = code_from_wire(data ? data->opt_string("code").value_or("") : "");
-    return Error(code, in.opt_string("message").value_or("no message"), data ? data->opt_string("hint").value_or("") : "");
+    return Error(code, in.opt_string("message").value_or("no message"),
+                 data ? data->opt_string("hint").value_or("") : "");
   } catch (const Error& e) {
     return Error(Code::internal, std::string("an error that cannot be read: ") + e.what());
   }

@@ -1,4 +1,5 @@
-// The JSON-RPC error object: {"code": NUMBER, "message": …, "data": {"code": "FAILED_PRECONDITION", "hint": …, "job_id": …}}.
+// The JSON-RPC error object: {"code": NUMBER, "message": …, "data": {"code": "FAILED_PRECONDITION", "hint":
+// …, "job_id": …}}.
 #pragma once
 
 #include <string>

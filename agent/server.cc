@@ -75,10 +75,18 @@ class Stream {
     ec = {};
     if (n > 0) return n;
     switch (end_) {
-      case Transport::End::closed: ec = boost::asio::error::eof; break;
-      case Transport::End::timed_out: ec = boost::asio::error::timed_out; break;
-      case Transport::End::stopping: ec = boost::asio::error::operation_aborted; break;
-      case Transport::End::broken: ec = boost::asio::error::connection_reset; break;
+      case Transport::End::closed:
+        ec = boost::asio::error::eof;
+        break;
+      case Transport::End::timed_out:
+        ec = boost::asio::error::timed_out;
+        break;
+      case Transport::End::stopping:
+        ec = boost::asio::error::operation_aborted;
+        break;
+      case Transport::End::broken:
+        ec = boost::asio::error::connection_reset;
+        break;
     }
     return 0;
   }
@@ -96,14 +104,16 @@ Response make_response(http::status status, std::string_view type, std::string b
 }
 
 Response refuse(http::status status, Code code, const std::string& message, const std::string& hint = {}) {
-  return make_response(status, "application/json", "{\"error\":" + write_rpc_error(Error(code, message, hint)) + "}\n");
+  return make_response(status, "application/json",
+                       "{\"error\":" + write_rpc_error(Error(code, message, hint)) + "}\n");
 }
 
-constexpr std::string_view kRoutes = "the routes are POST /rpc, GET /healthz, GET /metrics and GET /jobs/{id}/events";
+constexpr std::string_view kRoutes =
+    "the routes are POST /rpc, GET /healthz, GET /metrics and GET /jobs/{id}/events";
 
 Response wrong_method(const char* allowed) {
-  Response response = refuse(http::status::method_not_allowed, Code::invalid_argument, "only " + std::string(allowed) + " is answered here",
-                             std::string(kRoutes));
+  Response response = refuse(http::status::method_not_allowed, Code::invalid_argument,
+                             "only " + std::string(allowed) + " is answered here", std::string(kRoutes));
   response.set(http::field::allow, allowed);
   return response;
 }
@@ -113,17 +123,23 @@ Response response_to(const ErrorCode& ec) {
     return refuse(http::status::request_timeout, Code::deadline_exceeded, "the request did not come in time");
   }
   if (ec == http::error::body_limit) {
-    return refuse(http::status::payload_too_large, Code::resource_exhausted, "the request's body is too large");
+    return refuse(http::status::payload_too_large, Code::resource_exhausted,
+                  "the request's body is too large");
   }
   if (ec == http::error::header_limit) {
-    return refuse(http::status::request_header_fields_too_large, Code::resource_exhausted, "the request's head is too large");
+    return refuse(http::status::request_header_fields_too_large, Code::resource_exhausted,
+                  "the request's head is too large");
   }
-  return refuse(http::status::bad_request, Code::invalid_argument, "this is no HTTP request: " + ec.message(), std::string(kRoutes));
+  return refuse(http::status::bad_request, Code::invalid_argument, "this is no HTTP request: " + ec.message(),
+                std::string(kRoutes));
 }
 
 std::string event_of(const JobRecord& record) {
   JsonWriter out;
-  out.begin_object().member("state", record.state).member("phase", record.phase).member("bytes", record.progress.done_bytes);
+  out.begin_object()
+      .member("state", record.state)
+      .member("phase", record.phase)
+      .member("bytes", record.progress.done_bytes);
   out.member_or_null("total", record.progress.total_bytes);
   out.member("rate", record.progress.rate).member_or_null("eta", record.progress.eta_s).end_object();
   return "event: progress\ndata: " + out.text() + "\n\n";
@@ -133,7 +149,12 @@ std::string event_of(const JobRecord& record) {
 
 struct Server::State {
   State(const AgentSettings& settings, Dispatcher& d, Jobs& j, Text m, ServerLimits l)
-      : dispatcher(d), jobs(j), metrics(std::move(m)), limits(l), local(settings), wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      : dispatcher(d),
+        jobs(j),
+        metrics(std::move(m)),
+        limits(l),
+        local(settings),
+        wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!wake) throw system_error("make an event descriptor", errno);
     if (settings.listen.address.empty()) return;
     tls.emplace(settings.listen);
@@ -189,15 +210,16 @@ void Server::State::accept_from(int listener) {
     refusal = refuse(http::status::forbidden, Code::permission_denied, "this user may not talk to the agent",
                      "add it to agent.allow_users or agent.allow_groups");
   }
-  std::shared_ptr<Transport> transport =
-      is_local ? make_plain_transport(std::move(fd), wake.get()) : tls->make_transport(std::move(fd), wake.get());
+  std::shared_ptr<Transport> transport = is_local ? make_plain_transport(std::move(fd), wake.get())
+                                                  : tls->make_transport(std::move(fd), wake.get());
   const std::lock_guard lock(mutex);
   if (!refusal && connections < limits.connections) {
     return start(connections, std::move(transport), [this](Transport& t) { serve(t); });
   }
   if (!refusal) {
     log_warning("a connection was turned away: too many at a time");
-    refusal = refuse(http::status::service_unavailable, Code::resource_exhausted, "too many connections at a time", "try again");
+    refusal = refuse(http::status::service_unavailable, Code::resource_exhausted,
+                     "too many connections at a time", "try again");
   }
   if (refusing == kMaxRefusing) return;
   start(refusing, std::move(transport), [this, response = std::move(*refusal)](Transport& t) {
@@ -210,7 +232,8 @@ void Server::State::accept_from(int listener) {
 }
 
 // REQUIRES: the mutex is held.
-void Server::State::start(unsigned& count, std::shared_ptr<Transport> transport, std::function<void(Transport&)> talk) {
+void Server::State::start(unsigned& count, std::shared_ptr<Transport> transport,
+                          std::function<void(Transport&)> talk) {
   try {
     std::thread([this, &count, transport, talk = std::move(talk)]() mutable {
       try {
@@ -252,7 +275,9 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   }
   if (!ec) http::read(stream, buffer, parser, ec);
   const bool nothing_came = !parser.got_some();
-  if (ec == boost::asio::error::operation_aborted || ec == boost::asio::error::connection_reset || (ec && nothing_came)) return false;
+  if (ec == boost::asio::error::operation_aborted || ec == boost::asio::error::connection_reset ||
+      (ec && nothing_came))
+    return false;
   if (ec) {
     turn_away(transport, response_to(ec));
     return false;
@@ -264,7 +289,8 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   constexpr std::string_view kBefore = "/jobs/", kAfter = "/events";
   if (path.starts_with(kBefore) && path.ends_with(kAfter) && path.size() > kBefore.size() + kAfter.size() &&
       request.method() == http::verb::get) {
-    stream_events(transport, std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
+    stream_events(transport,
+                  std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
     return false;
   }
   Response response = answer(request);
@@ -290,14 +316,16 @@ Response Server::State::answer(const Request& request) {
     }
     if (path == "/healthz") {
       if (!get) return wrong_method("GET");
-      return make_response(http::status::ok, "application/json", "{\"status\":\"ok\",\"version\":\"" GUESTAGENT_VERSION "\"}\n");
+      return make_response(http::status::ok, "application/json",
+                           "{\"status\":\"ok\",\"version\":\"" GUESTAGENT_VERSION "\"}\n");
     }
     if (path == "/metrics") {
       if (!get) return wrong_method("GET");
       return make_response(http::status::ok, "text/plain; version=0.0.4; charset=utf-8", metrics());
     }
     if (path.starts_with("/jobs/") && path.ends_with("/events")) return wrong_method("GET");
-    return refuse(http::status::not_found, Code::not_found, "there is nothing at this path", std::string(kRoutes));
+    return refuse(http::status::not_found, Code::not_found, "there is nothing at this path",
+                  std::string(kRoutes));
   } catch (const std::exception& e) {
     log_error("a request failed", {{"error", e.what()}});
     return refuse(http::status::internal_server_error, Code::internal, e.what());
@@ -312,7 +340,8 @@ void Server::State::stream_events(Transport& transport, const std::string& job_i
     record = jobs.wait_change(job_id, seen, Millis(0));
   } catch (const Error& e) {
     const bool known = e.code() != Code::not_found && e.code() != Code::invalid_argument;
-    return turn_away(transport, refuse(known ? http::status::internal_server_error : http::status::not_found, e.code(), e.what(), e.hint()));
+    return turn_away(transport, refuse(known ? http::status::internal_server_error : http::status::not_found,
+                                       e.code(), e.what(), e.hint()));
   }
   const auto send = [&](std::string_view text) {
     transport.expires_after(limits.request_timeout);
@@ -343,7 +372,8 @@ void Server::State::stream_events(Transport& transport, const std::string& job_i
   }
 }
 
-Server::Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics, ServerLimits limits)
+Server::Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics,
+               ServerLimits limits)
     : state_(std::make_unique<State>(settings, dispatcher, jobs, std::move(metrics), limits)) {}
 
 Server::~Server() = default;
@@ -356,7 +386,8 @@ void Server::run(std::stop_token stopped) {
     static_cast<void>(!::write(state.wake.get(), &one, sizeof one));
   });
   while (!stopped.stop_requested()) {
-    pollfd fds[3] = {{state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
+    pollfd fds[3] = {
+        {state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
     if (::poll(fds, 3, -1) < 0 && errno != EINTR) throw system_error("wait for connections", errno);
     for (const int i : {1, 2}) {
       if (fds[i].revents & POLLIN) state.accept_from(fds[i].fd);

@@ -1,5 +1,5 @@
-// HTTP/1.1 on the agent's socket: POST /rpc, GET /healthz, GET /metrics, GET /jobs/{id}/events; the same by TLS with client
-// certificates where agent.listen is set. Boost.Beast is confined to server.cc.
+// HTTP/1.1 on the agent's socket: POST /rpc, GET /healthz, GET /metrics, GET /jobs/{id}/events; the same by
+// TLS with client certificates where agent.listen is set. Boost.Beast is confined to server.cc.
 #pragma once
 
 #include <functional>
@@ -16,17 +16,20 @@ namespace guestagent {
 // So that input from outside is bounded.
 struct ServerLimits {
   std::size_t request_bytes = std::size_t{1} << 20;  // of a body; a head may have 16 KiB
-  Millis request_timeout{30000};                     // for a whole request to come, and for an answer to be taken
-  unsigned connections = 64;                         // at a time; more are told 503
+  Millis request_timeout{30000};  // for a whole request to come, and for an answer to be taken
+  unsigned connections = 64;      // at a time; more are told 503
 };
 
 class Server {
  public:
   using Text = std::function<std::string()>;
-  // Listens at once (a stale socket file is replaced; a live one is already_exists); `metrics` answers GET /metrics. All outlive it.
-  Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics, ServerLimits limits = {});
+  // Listens at once (a stale socket file is replaced; a live one is already_exists); `metrics` answers GET
+  // /metrics. All outlive it.
+  Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics,
+         ServerLimits limits = {});
   ~Server();
-  // Serves until `stop`; a connection in the middle of an answer gets it (so stop the jobs that one waits for first).
+  // Serves until `stop`; a connection in the middle of an answer gets it (so stop the jobs that one waits for
+  // first).
   void run(std::stop_token stopped);
 
  private:

@@ -10,13 +10,15 @@ namespace guestagent {
 
 // Manifest::dataset_json: all that the source told but the account.
 std::string write_dataset(const std::string& datastore, const SourceFacts& facts);
-// SourceFacts::server_json in a manifest's dataset_json; "{}" where an older agent wrote none. Throws Error(data_loss).
+// SourceFacts::server_json in a manifest's dataset_json; "{}" where an older agent wrote none. Throws
+// Error(data_loss).
 std::string read_server(const std::string& dataset_json);
 
-SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored);
+SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts,
+                               const SnapshotSummary& stored);
 
-// Throws unless `metadata` is of the snapshot that `manifest` describes: failed_precondition for another snapshot's, data_loss where
-// one of the two was altered.
+// Throws unless `metadata` is of the snapshot that `manifest` describes: failed_precondition for another
+// snapshot's, data_loss where one of the two was altered.
 void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest);
 
 }  // namespace guestagent

@@ -1,7 +1,7 @@
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <fcntl.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -35,7 +35,8 @@ std::vector<std::string> names_of(X509* certificate) {
   for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
     add(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
   }
-  auto* alternatives = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  auto* alternatives =
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
   for (int i = 0; i < sk_GENERAL_NAME_num(alternatives); ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(alternatives, i);
     if (name->type == GEN_DNS) add(name->d.dNSName);
@@ -99,7 +100,8 @@ class TlsTransport final : public Transport {
   bool shake_hands(End& end) {
     if (known_) return true;
     std::size_t one = 1;
-    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0) return false;
+    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0)
+      return false;
     if (!allowed_(connection_)) return end = End::broken, false;
     return known_ = true;
   }
@@ -113,9 +115,13 @@ class TlsTransport final : public Transport {
       if (done == 1) return n;
       short wanted = POLLIN;
       switch (SSL_get_error(connection_, done)) {
-        case SSL_ERROR_WANT_READ: break;
-        case SSL_ERROR_WANT_WRITE: wanted = POLLOUT; break;
-        case SSL_ERROR_ZERO_RETURN: return end = End::closed, 0;
+        case SSL_ERROR_WANT_READ:
+          break;
+        case SSL_ERROR_WANT_WRITE:
+          wanted = POLLOUT;
+          break;
+        case SSL_ERROR_ZERO_RETURN:
+          return end = End::closed, 0;
         default:
           if (!known_) log_warning("TLS handshake failed", {{"error", last_tls_error()}});
           ERR_clear_error();
@@ -140,15 +146,20 @@ TlsContext::TlsContext(const TlsListenSettings& settings) : state_(std::make_sha
   if (!state_->context) throw Error(Code::internal, "prepare TLS: " + last_tls_error());
   SSL_CTX* context = state_->context;
   const auto fail = [](const std::string& key, const fs::path& file) {
-    return Error(Code::invalid_argument, "agent.listen." + key + ": " + file.string() + ": " + last_tls_error(),
+    return Error(Code::invalid_argument,
+                 "agent.listen." + key + ": " + file.string() + ": " + last_tls_error(),
                  "it must be a PEM file that the agent can read");
   };
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-  if (SSL_CTX_use_certificate_chain_file(context, settings.certificate.c_str()) != 1) throw fail("certificate", settings.certificate);
-  if (SSL_CTX_use_PrivateKey_file(context, settings.key.c_str(), SSL_FILETYPE_PEM) != 1) throw fail("key", settings.key);
-  if (SSL_CTX_load_verify_locations(context, settings.client_ca.c_str(), nullptr) != 1) throw fail("client_ca", settings.client_ca);
+  if (SSL_CTX_use_certificate_chain_file(context, settings.certificate.c_str()) != 1)
+    throw fail("certificate", settings.certificate);
+  if (SSL_CTX_use_PrivateKey_file(context, settings.key.c_str(), SSL_FILETYPE_PEM) != 1)
+    throw fail("key", settings.key);
+  if (SSL_CTX_load_verify_locations(context, settings.client_ca.c_str(), nullptr) != 1)
+    throw fail("client_ca", settings.client_ca);
   SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(settings.client_ca.c_str()));
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   const unsigned char session_id[] = "guestagent";

@@ -18,12 +18,13 @@ class Transport {
   enum class End { closed, timed_out, stopping, broken };
 
   virtual ~Transport() = default;
-  // At least one byte, at most `size`; `end` is set and 0 answered when there is none: the peer closed, the deadline passed, or
-  // `wake_fd` became readable (the server stops).
+  // At least one byte, at most `size`; `end` is set and 0 answered when there is none: the peer closed, the
+  // deadline passed, or `wake_fd` became readable (the server stops).
   virtual std::size_t read(void* into, std::size_t size, End& end) = 0;
   // The same without the wake: a started answer is finished.
   virtual std::size_t write(const void* from, std::size_t size, End& end) = 0;
-  // No more will be written; what the peer still sends is thrown away for a moment, so that it can read the answer first.
+  // No more will be written; what the peer still sends is thrown away for a moment, so that it can read the
+  // answer first.
   virtual void finish() = 0;
   // True when the peer has closed the connection (not when it only sends no more).
   virtual bool peer_gone() = 0;
@@ -43,7 +44,8 @@ class TlsContext {
   // Throws Error naming the file that cannot be used.
   explicit TlsContext(const TlsListenSettings& settings);
   ~TlsContext();
-  // The handshake happens at the first read. Its failure, and a certificate of a name that is not allowed, is End::broken (logged).
+  // The handshake happens at the first read. Its failure, and a certificate of a name that is not allowed, is
+  // End::broken (logged).
   std::unique_ptr<Transport> make_transport(UniqueFd fd, int wake_fd);
 
  private:

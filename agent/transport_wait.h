@@ -7,7 +7,8 @@
 
 namespace guestagent {
 
-// Waits until `fd` is ready for `events` (of poll); the reason why not otherwise. `wake_fd` -1: nothing wakes it.
+// Waits until `fd` is ready for `events` (of poll); the reason why not otherwise. `wake_fd` -1: nothing wakes
+// it.
 std::optional<Transport::End> wait_ready(int fd, short events, int wake_fd, SteadyTime deadline);
 
 // Ends a connection so that its peer can read what it was sent.

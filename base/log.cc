@@ -114,6 +114,8 @@ void log_setup(LogLevel level, LogFormat format) {
   output().format = format;
 }
 
+void log_set_level(LogLevel level) { output().logger->set_level(to_spdlog(level)); }
+
 LogLevel log_level_from(std::string_view name) {
   for (const LogLevel level : {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
     if (name == name_of(level)) return level;

@@ -13,6 +13,8 @@ enum class LogFormat { logfmt, json };
 
 // Once, at start, before threads. Until then: info, logfmt.
 void log_setup(LogLevel level, LogFormat format);
+// At any time, from any thread.
+void log_set_level(LogLevel level);
 // "debug", "info", "warning", "error"; throws Error(invalid_argument).
 LogLevel log_level_from(std::string_view name);
 

@@ -25,11 +25,11 @@ ga_layer(storage DIRS storage storage/local storage/http storage/swift storage/s
 ga_layer(strategies DIRS strategies strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies
-         PRIVATE_LINKS Boost::headers OpenSSL::SSL PkgConfig::SYSTEMD)
+         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/agent/main.cc)
   add_executable(guestagent ${CMAKE_SOURCE_DIR}/agent/main.cc)
-  target_link_libraries(guestagent PRIVATE ga_agent Boost::program_options Boost::headers)
+  target_link_libraries(guestagent PRIVATE ga_agent)
   target_compile_definitions(guestagent PRIVATE GUESTAGENT_VERSION="${PROJECT_VERSION}")
 endif()
 target_compile_definitions(ga_agent PUBLIC GUESTAGENT_VERSION="${PROJECT_VERSION}")

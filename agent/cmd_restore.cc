@@ -1,0 +1,83 @@
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "agent/app.h"
+#include "agent/commands.h"
+#include "agent/foreground_job.h"
+#include "agent/progress_view.h"
+#include "agent/signals.h"
+#include "base/log.h"
+
+namespace guestagent {
+namespace {
+
+// A new or empty directory that is as it was, unless kept.
+class Target {
+ public:
+  explicit Target(const fs::path& dir)
+      : dir_(fs::absolute(dir).lexically_normal()), existed_(fs::exists(dir_)) {
+    if (existed_ && (!fs::is_directory(dir_) || !fs::is_empty(dir_))) {
+      throw Error(Code::failed_precondition,
+                  "restore into " + dir_.string() + ": it is not an empty directory",
+                  "name a directory that is empty or does not exist");
+    }
+    if (!existed_) make_dir(dir_, 0700);
+  }
+  ~Target() {
+    if (kept_) return;
+    try {
+      for (const auto& entry : fs::directory_iterator(dir_)) remove_tree(entry.path());
+      if (!existed_) remove_tree(dir_);
+    } catch (const std::exception& e) {
+      log_warning("what was restored so far stays", {{"path", dir_.string()}, {"error", e.what()}});
+    }
+  }
+  void keep() { kept_ = true; }
+  const fs::path& dir() const { return dir_; }
+
+ private:
+  const fs::path dir_;
+  const bool existed_;
+  bool kept_ = false;
+};
+
+std::string quoted(const std::string& word) {
+  std::string out = "'";
+  for (const char c : word) c == '\'' ? out += "'\\''" : out += c;
+  return out + "'";
+}
+
+}  // namespace
+
+int run_restore(const CommandLine& line) {
+  hold_signals();
+  Settings settings = load_settings(line.config);
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  log_setup(terminal && !line.verbose ? LogLevel::warning : settings.agent.log_level,
+            settings.agent.log_format);
+  App app(std::move(settings), false);
+  ProgressView view(STDERR_FILENO, terminal);
+  std::stop_source stop;
+  const SignalWatch watch([&](int) { stop.request_stop(); });
+  ForegroundJob job(stop.get_token(), [&](const JobRecord& record) { view.show(record); });
+  Target target(line.to);
+  app.operations.restore(line.href, target.dir(), job);
+  target.keep();
+  view.end();
+
+  const MysqlSettings& mysql = app.settings.mysql;
+  std::string command;
+  for (const std::string& word : mysql.server.command) command += quoted(word) + " ";
+  const std::string socket = (target.dir() / "look.sock").string();
+  std::printf(
+      "The data is in %s, prepared. To look into it, start a server of its own on it:\n\n"
+      "  %s--no-defaults --datadir=%s --socket=%s --pid-file=%s \\\n"
+      "    --skip-networking --skip-slave-start --event-scheduler=OFF --user=%s\n\n"
+      "and connect with the accounts of the source: mariadb --socket=%s\n",
+      target.dir().c_str(), command.c_str(), quoted(target.dir().string()).c_str(), quoted(socket).c_str(),
+      quoted((target.dir() / "look.pid").string()).c_str(), mysql.os_user.c_str(), quoted(socket).c_str());
+  return 0;
+}
+
+}  // namespace guestagent

@@ -1,0 +1,37 @@
+#include <malloc.h>
+
+#include <cstdio>
+
+#include "agent/commands.h"
+
+namespace {
+
+using namespace guestagent;
+
+int run(const CommandLine& line) {
+  if (line.command == "daemon") return run_daemon(line);
+  if (line.command == "oneshot") return run_oneshot(line);
+  if (line.command == "call") return run_call(line);
+  if (line.command == "check-config") return run_check_config(line);
+  if (line.command == "cat") return run_cat(line);
+  if (line.command == "restore") return run_restore(line);
+  if (line.command == "version") {
+    std::puts("guestagent " GUESTAGENT_VERSION);
+  } else {
+    std::fputs(help_text(line.help_of).c_str(), stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // An arena a thread would keep what each of them once needed.
+  ::mallopt(M_ARENA_MAX, 2);
+  try {
+    return run(parse_command_line({argv + 1, argv + argc}));
+  } catch (const std::exception& e) {
+    const auto* known = dynamic_cast<const Error*>(&e);
+    return show_error(known ? *known : to_error(e));
+  }
+}

@@ -1,0 +1,108 @@
+#include "agent/metrics.h"
+
+#include <array>
+#include <cstdio>
+#include <map>
+
+#include "base/json.h"
+
+namespace guestagent {
+namespace {
+
+constexpr std::array<std::string_view, 8> kVerdicts = {"source",   "healthy",    "lagging",   "broken",
+                                                       "diverged", "standalone", "restoring", "unreachable"};
+
+class Text {
+ public:
+  void family(std::string_view name, std::string_view kind, std::string_view help) {
+    text_ += "# HELP " + std::string(name) + " " + std::string(help) + "\n# TYPE " + std::string(name) + " " +
+             std::string(kind) + "\n";
+    name_ = name;
+  }
+  void sample(std::initializer_list<std::pair<std::string_view, std::string_view>> labels, double value) {
+    text_ += name_;
+    char open = '{';
+    for (const auto& [name, text] : labels) {
+      text_ += open + std::string(name) + "=\"" + escaped(text) + "\"";
+      open = ',';
+    }
+    if (labels.size() > 0) text_ += '}';
+    char number[64];
+    std::snprintf(number, sizeof number, " %.15g\n", value);
+    text_ += number;
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  static std::string escaped(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+      if (c == '\\' || c == '"') out += '\\';
+      out += c == '\n' ? ' ' : c;
+    }
+    return out;
+  }
+  std::string text_;
+  std::string name_;
+};
+
+void write_jobs(Text& out, Jobs& jobs) {
+  std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>>
+      ended;  // number, time of the last
+  const std::vector<JobRecord> records = jobs.list();
+  out.family("guestagent_job_running", "gauge", "A job that runs now.");
+  for (const JobRecord& record : records) {
+    if (!record.ended()) {
+      out.sample({{"method", record.method}, {"phase", record.phase}}, 1);
+      continue;
+    }
+    auto& [count, last] = ended[{record.method, record.state}];
+    ++count;
+    if (record.finished_at)
+      last = std::max(last, double(std::chrono::system_clock::to_time_t(parse_utc(*record.finished_at))));
+  }
+  out.family("guestagent_job_done_bytes", "gauge", "Bytes done in the running job's phase.");
+  for (const JobRecord& record : records) {
+    if (!record.ended()) out.sample({{"method", record.method}}, double(record.progress.done_bytes));
+  }
+  out.family("guestagent_jobs", "gauge", "Jobs that have ended, of those whose record is kept.");
+  for (const auto& [key, value] : ended)
+    out.sample({{"method", key.first}, {"state", key.second}}, value.first);
+  out.family("guestagent_job_last_end_timestamp_seconds", "gauge", "When the last such job ended.");
+  for (const auto& [key, value] : ended)
+    out.sample({{"method", key.first}, {"state", key.second}}, value.second);
+}
+
+void write_status(Text& out, const std::string& status_json) {
+  const JsonDocument document = parse_json(status_json, "status");
+  const JsonReader status(document, "status", Code::internal);
+  const std::string verdict = status.opt_string("verdict").value_or("unreachable");
+  out.family("guestagent_replication_verdict", "gauge", "1 for the verdict of get_replication_status.");
+  for (const std::string_view each : kVerdicts) out.sample({{"verdict", each}}, each == verdict ? 1 : 0);
+  if (const auto lag = status.opt_number("lag_seconds")) {
+    out.family("guestagent_replication_lag_seconds", "gauge", "How far the replica is behind its source.");
+    out.sample({}, *lag);
+  }
+  if (const auto lag = status.opt_number("lag_transactions")) {
+    out.family("guestagent_replication_lag_transactions", "gauge",
+               "Transactions received and not yet applied.");
+    out.sample({}, *lag);
+  }
+}
+
+}  // namespace
+
+std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const std::string& status_json) {
+  Text out;
+  out.family("guestagent_info", "gauge", "The agent's version.");
+  out.sample({{"version", GUESTAGENT_VERSION}}, 1);
+  write_jobs(out, jobs);
+  write_status(out, status_json);
+  out.family("guestagent_rpc_requests_total", "counter",
+             "Calls answered since the start, by method and code.");
+  for (const auto& [key, count] : dispatcher.counts())
+    out.sample({{"method", key.first}, {"code", key.second}}, double(count));
+  return out.take();
+}
+
+}  // namespace guestagent
