@@ -1,0 +1,325 @@
+#include "strategies/mysql/preflight.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/child.h"
+#include "base/error.h"
+#include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/option_file.h"
+#include "strategies/mysql/receive.h"
+#include "strategies/mysql/server_client.h"
+#include "strategies/mysql/server_control.h"
+#include "strategies/mysql/server_identity.h"
+#include "strategies/mysql/source_server.h"
+#include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/tree_move.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+[[noreturn]] void refuse(const std::string& message, const std::string& hint) {
+  throw Error(Code::failed_precondition, message, hint);
+}
+
+// The one list of checks, in the order in which they are told.
+class Checks {
+ public:
+  // `probe` answers what was found good; an Error it throws is the failed check.
+  template <typename F>
+  bool add(std::string name, F&& probe) {
+    Check check;
+    check.name = std::move(name);
+    try {
+      check.message = probe();
+    } catch (const Error& e) {
+      check.result = Check::Result::failed;
+      check.message = e.what();
+      check.hint = e.hint();
+      // What is missing on this host is a precondition of the call, not the thing that was asked for.
+      check.code = e.code() == Code::not_found ? Code::failed_precondition : e.code();
+    }
+    list_.push_back(std::move(check));
+    return list_.back().result == Check::Result::ok;
+  }
+  void warn(std::string name, std::string message, std::string hint) {
+    list_.push_back({std::move(name), Check::Result::warning, std::move(message), std::move(hint), Code::failed_precondition});
+  }
+  void skip(std::string name, std::string message) {
+    list_.push_back({std::move(name), Check::Result::skipped, std::move(message), "", Code::failed_precondition});
+  }
+  void append(std::vector<Check> checks) {
+    for (Check& check : checks) list_.push_back(std::move(check));
+  }
+  std::vector<Check> take() { return std::move(list_); }
+
+ private:
+  std::vector<Check> list_;
+};
+
+std::string gib(std::uint64_t bytes) {
+  const std::uint64_t tenths = (bytes * 10 + (std::uint64_t{1} << 29)) >> 30;
+  if (tenths == 0) return std::to_string((bytes + kMiB - 1) / kMiB) + " MiB";
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
+}
+
+fs::path staging_parent(const MysqlSettings& settings) {
+  return settings.staging_dir.empty() ? work_dir(settings.data_dir) : settings.staging_dir;
+}
+
+std::uint16_t advertised_port(const MysqlSettings& settings, const ServerIdentity& here) {
+  return settings.advertised_port.value_or(here.port);
+}
+
+std::string check_data_dir(const MysqlSettings& settings, const ServerIdentity& here) {
+  std::error_code ec;
+  if (!fs::equivalent(settings.data_dir, here.data_dir, ec)) {
+    refuse("mysql.data_dir: " + settings.data_dir.string() + ": the server's is " + here.data_dir.string(), "set mysql.data_dir to that");
+  }
+  for (const auto& entry : fs::directory_iterator(settings.data_dir)) {
+    const fs::path& path = entry.path();
+    if (path.filename() == "lost+found" || path.filename() == kHiddenDir) continue;
+    if (entry.is_symlink()) {
+      refuse(path.string() + ": a symbolic link: the data behind it would not be exchanged with the rest",
+             "move that database into the data directory, or the whole data directory behind one link");
+    }
+    if (is_mount_point(path) && path != fs::path(here.redo_dir) && path != fs::path(here.undo_dir)) {
+      refuse(path.string() + ": another file system is mounted inside of the data directory",
+             "unmount it: only the data directory itself, or a directory for logs, may be a mount point");
+    }
+  }
+  return "the server's data is in " + settings.data_dir.string();
+}
+
+std::string check_overwrite(ServerClient& client, const AttachRequest& request) {
+  const std::vector<ReplicaStatus> channels = client.replica_status();
+  const bool data = client.has_user_data();
+  if (request.overwrite) return data ? "the data here is given up: overwrite" : "there is no user data here";
+  if (data) {
+    refuse("this server has user data", "slave_config.overwrite: true gives it up (it is put back when the attach fails)");
+  }
+  if (!channels.empty()) {
+    refuse("this server is a replica of " + channels.front().source_host + " already",
+           "detach it first, or slave_config.overwrite: true");
+  }
+  return "there is no user data here";
+}
+
+std::string check_not_itself(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& here,
+                             const AttachRequest& request, const SourceServer& source) {
+  const std::string hint = "attach it on another host";
+  if (!source.server_uuid.empty() && source.server_uuid == here.server_uuid) {
+    refuse("the snapshot is of this very server (server_uuid " + here.server_uuid + ")",
+           hint + "; if this host was copied from the source with its auto.cnf, remove that file and restart the server");
+  }
+  if (request.snapshot.master_host == settings.advertised_address &&
+      request.snapshot.master_port == advertised_port(settings, here)) {
+    refuse("the snapshot is of this very server (" + settings.advertised_address + ":" + std::to_string(advertised_port(settings, here)) + ")",
+           hint);
+  }
+  // Under another name: an account that was made on the source for this snapshot is nowhere else.
+  if (client.account_exists(request.snapshot.replication_user, settings.replication_host)) {
+    bool follows = false;
+    for (const ReplicaStatus& channel : client.replica_status()) follows = follows || channel.source_host == request.snapshot.master_host;
+    if (!follows && source.server_id == here.server_id) {
+      refuse("the snapshot is of this very server (it has the account " + request.snapshot.replication_user + ")", hint);
+    }
+  }
+  return "the snapshot is of another server";
+}
+
+std::string check_version(const ServerIdentity& here, const AttachRequest& request) {
+  const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
+  const std::string why = unsupported_pair(source, here.version);
+  if (!why.empty()) refuse(why, "use a host with " + std::string(family_name(source.family)) + " " + source.series() + " or newer of the same kind");
+  return source.text() + " to " + here.version.text();
+}
+
+std::string check_tools(const MysqlSettings& settings, const AttachRequest& request) {
+  const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
+  const std::string name = source.family == Family::mariadb ? "mariadb-backup" : "xtrabackup";
+  const std::string path = tool_path(settings, name);
+  const fs::path extract = find_extractor(settings, request.snapshot.format, source);
+  const auto tool = find_tool(settings, name);
+  if (tool) {
+    const std::string misfit = tool_misfit(*tool, source);
+    if (!misfit.empty()) refuse(misfit, "install the tool of the snapshot's series (" + request.snapshot.tool + " took it)");
+  }
+  return extract.string() + " and " + path + (tool ? " " + tool->version : "");
+}
+
+std::string check_space(const MysqlSettings& settings, const AttachRequest& request, const SourceServer& source) {
+  const std::uint64_t raw = std::max(request.snapshot.raw_bytes, request.snapshot.dataset_bytes);
+  // Beside the copy: the redo log at its full size again, and something to live on. The old data stays until the end.
+  const std::uint64_t needed = raw + raw / 50 + source.redo_bytes + 64 * kMiB;
+  const auto require = [&](const fs::path& place) {
+    const std::uint64_t free = free_bytes(place);
+    if (free >= needed) return;
+    throw Error(Code::resource_exhausted,
+                place.string() + ": " + gib(free) + " free, " + gib(needed) + " needed (the data from before is kept until the replica runs)",
+                "free space there, or set mysql.staging_dir to a larger file system");
+  };
+  require(staging_parent(settings));
+  if (!settings.staging_dir.empty() && fs::exists(settings.staging_dir) && !same_file_system(settings.staging_dir, settings.data_dir)) {
+    require(settings.data_dir);
+  }
+  return gib(needed) + " needed, " + gib(free_bytes(staging_parent(settings))) + " free";
+}
+
+std::string check_fit(const ServerIdentity& here, const SourceServer& source) {
+  const auto differ = [](const std::string& name, const std::string& there, const std::string& local) {
+    refuse(name + ": " + there + " on the source, " + local + " here: the copy would not run", "set it here as on the source");
+  };
+  if (source.page_size != 0 && source.page_size != here.page_size) {
+    differ("innodb_page_size", std::to_string(source.page_size), std::to_string(here.page_size));
+  }
+  if (!source.version.empty() && source.lower_case_table_names != here.lower_case_table_names) {
+    differ("lower_case_table_names", std::to_string(source.lower_case_table_names), std::to_string(here.lower_case_table_names));
+  }
+  if (!source.innodb_data_file_path.empty() && source.innodb_data_file_path != here.innodb_data_file_path) {
+    differ("innodb_data_file_path", source.innodb_data_file_path, here.innodb_data_file_path);
+  }
+  return "page size, table names' case and system tablespace are as on the source";
+}
+
+bool is_key_plugin(const std::string& name) {
+  return name.find("key_management") != std::string::npos || name.find("keyring") != std::string::npos;
+}
+
+void check_plugins(Checks& checks, const ServerIdentity& here, const SourceServer& source) {
+  std::string others;
+  const auto missing = [&](const std::string& name) {
+    return std::find(here.plugins.begin(), here.plugins.end(), name) == here.plugins.end();
+  };
+  checks.add("encryption", [&]() -> std::string {
+    for (const std::string& name : source.plugins) {
+      if (is_key_plugin(name) && missing(name)) {
+        refuse("the source keeps its tables' keys by the plugin " + name + ", which this server does not have",
+               "install and configure that plugin here, with the same keys");
+      }
+    }
+    return "no key plugin is missing";
+  });
+  for (const std::string& name : source.plugins) {
+    if (!is_key_plugin(name) && missing(name)) others += (others.empty() ? "" : ", ") + name;
+  }
+  if (!others.empty()) {
+    checks.warn("plugins", "the source has plugins that this server has not: " + others, "tables or accounts that need them will not work here");
+  }
+}
+
+std::string check_source(const MysqlSettings& settings, const ServerIdentity& here, const AttachRequest& request) {
+  ConnectTarget target;
+  target.host = request.snapshot.master_host;
+  target.port = request.snapshot.master_port;
+  target.user = request.snapshot.replication_user;
+  target.password = request.snapshot.replication_password;
+  target.tls = request.snapshot.require_tls;
+  target.ca_file = settings.replication_ca_file;
+  target.verify = target.tls && !target.ca_file.empty();
+  target.read_timeout = Millis{30000};
+  return with_context("connecting to the source as a replica", [&] {
+    ServerClient source(target);
+    source.ping();
+    const ServerIdentity there = source.identity();
+    if (there.hostname == here.hostname && there.data_dir == here.data_dir && there.port == here.port && there.socket == here.socket) {
+      refuse(target.describe() + ": that is this very server", "attach it on another host");
+    }
+    const std::string& first = request.snapshot.lease_position.file.value_or("");
+    if (!first.empty()) {
+      const std::vector<BinlogFile> files = source.binlog_files();
+      const bool kept = std::any_of(files.begin(), files.end(), [&](const BinlogFile& file) { return file.name == first; });
+      if (!kept) {
+        refuse(target.describe() + ": the binary log " + first + " is gone: the replica could not go on from the snapshot",
+               "take a new snapshot");
+      }
+    }
+    return target.describe() + " answers, with the binary logs that the replica needs";
+  });
+}
+
+std::string check_control(const MysqlSettings& settings) {
+  server_user(settings);
+  const ServerSettings& server = settings.server;
+  const std::string& control = server.control;
+  const std::string program = control == "systemd" ? "systemctl" : control == "commands" ? server.start.at(0) : server.command.at(0);
+  for (const std::string& name : {program, server.command.at(0)}) {
+    if (!find_program(name)) refuse("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
+  }
+  return "by " + (control == "systemd" ? server.unit : control == "process" ? "the agent itself (" + program + ")" : program);
+}
+
+void check_filters(Checks& checks, ServerClient& client) {
+  constexpr std::array<const char*, 6> names = {"replicate_do_db",       "replicate_ignore_db",       "replicate_do_table",
+                                                "replicate_ignore_table", "replicate_wild_do_table", "replicate_wild_ignore_table"};
+  for (const char* name : names) {
+    const auto value = client.variable(name);
+    if (value && !value->empty()) {
+      checks.warn("filters", std::string(name) + " is set here: the replica will not have all that the source has",
+                  "remove it from the server's option files if that is not meant");
+    }
+  }
+}
+
+std::vector<std::string> steps_of(const MysqlSettings& settings, const AttachRequest& request, const std::string& server_id) {
+  const bool keep = request.keep_previous_data.value_or(settings.keep_previous_data);
+  return {"fetch the snapshot, verify it, and extract it into " + staging_parent(settings).string(),
+          "prepare it there; the running server is not touched",
+          "stop the server and move its data from " + settings.data_dir.string() + " to " + work_dir(settings.data_dir).string(),
+          "move the new data in",
+          "start the server privately: clear inherited replication, make the agent's account again",
+          "write " + settings.managed_file.string() + " (server_id " + server_id + ", read_only " + (request.read_only ? "ON" : "OFF") +
+              ", event scheduler off) and start the server",
+          "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) + " and catch up",
+          keep ? "keep the old data where it was moved to" : "remove the old data; until here, any failure puts it back"};
+}
+
+}  // namespace
+
+Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
+                        const std::string& server_json) {
+  Checks checks;
+  Plan plan;
+  std::optional<ServerIdentity> here;
+  std::optional<ServerClient> client;
+  SourceServer source;
+  std::string server_id = "?";
+
+  checks.add("snapshot", [&] {
+    source = read_source_server(server_json);
+    return "taken of " + request.snapshot.datastore_version + " at " + request.snapshot.created_at;
+  });
+  const bool reachable = checks.add("server", [&] {
+    client.emplace(local_target(settings));
+    here = client->identity();
+    return here->version.text() + " answers on " + settings.socket.string();
+  });
+  if (!reachable) {
+    plan.checks = checks.take();
+    return plan;
+  }
+  checks.add("itself", [&] { return check_not_itself(settings, *client, *here, request, source); });
+  checks.add("user data", [&] { return check_overwrite(*client, request); });
+  checks.add("version", [&] { return check_version(*here, request); });
+  checks.add("tools", [&] { return check_tools(settings, request); });
+  checks.add("data directory", [&] { return check_data_dir(settings, *here); });
+  checks.add("space", [&] { return check_space(settings, request, source); });
+  checks.add("server options", [&] { return check_fit(*here, source); });
+  check_plugins(checks, *here, source);
+  checks.append(check_option_files(settings));
+  checks.add("server control", [&] { return check_control(settings); });
+  checks.add("server id", [&] {
+    server_id = std::to_string(choose_server_id(request.server_id, source.server_id, settings.data_dir, state_dir));
+    return server_id;
+  });
+  check_filters(checks, *client);
+  checks.add("source", [&] { return check_source(settings, *here, request); });
+  plan.checks = checks.take();
+  plan.steps = steps_of(settings, request, server_id);
+  return plan;
+}
+
+}  // namespace guestagent::mysql
