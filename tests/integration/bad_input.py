@@ -22,7 +22,7 @@ class BadInput(unittest.TestCase):
         cls.source_agent, cls.target_agent = cls.site.agent(cls.source), cls.site.agent(cls.target)
         # Small segments, so that there are several to damage.
         cls.source_agent.stop()
-        cls.source_agent.write_config({"snapshot": {"segment_bytes": "1MiB"}})
+        cls.source_agent.write_config({"snapshot": {"segment_size": "1MiB"}})
         cls.source_agent.start()
         cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "good"})
         cls.assertGreaterEqual(unittest.TestCase(), cls.snapshot["snapshot"]["segments"], 4)
@@ -292,7 +292,7 @@ class BadInput(unittest.TestCase):
             self.skipTest("a file system of limited size needs the right to mount")
         try:
             with self.other_agent(self.source, storage={"local": {"path": str(small / "store")}},
-                                  snapshot={"compression": "none", "spill": {"max_bytes": 0}}) as agent, \
+                                  snapshot={"compression": "none", "spill": {"max_size": 0}}) as agent, \
                     self.refused("RESOURCE_EXHAUSTED", words=["space"]):
                 agent.call("get_replication_snapshot", {"snapshot_id": "toolarge"})
             self.assertEqual([str(p) for p in small.rglob("*") if p.is_file()], [], "left on the full disk")

@@ -48,7 +48,7 @@ def main():
         seed_small(source)
         watch = ProcWatch(site.scratch)
         # The lab makes the agents' accounts in plain SQL: its own lines leave the logs before the agents start.
-        agents = [site.agent(s, start=False, config={"agent": {"log_level": "debug"}}) for s in (source, target)]
+        agents = [site.agent(s, start=False, config={"agent": {"log": {"level": "debug"}}}) for s in (source, target)]
         for server in (source, target):
             server.sql("SET GLOBAL general_log=OFF; SET GLOBAL slow_query_log=OFF")
             for log_file in server.data.glob("*slow.log"):
