@@ -195,6 +195,7 @@ constexpr Dialect mariadb_10_4() {
       .gtid_wait = "MASTER_GTID_WAIT",
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
+      .user_name_max = 32,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}",
@@ -261,6 +262,7 @@ constexpr Dialect mysql_5_6() {
       .gtid_wait = "WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS",
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
+      .user_name_max = 16,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require}",
@@ -287,6 +289,7 @@ constexpr Dialect mysql_5_7() {
   d.from = v(Family::mysql, 5, 7, 8);
   d.before = v(Family::mysql, 8, 0);
   d.super_read_only = true;
+  d.user_name_max = 32;
   d.gtid_wait = "WAIT_FOR_EXECUTED_GTID_SET";
   d.gtid_wait_timed_out = "1";
   d.create_account = "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require}";

@@ -74,6 +74,7 @@ struct Dialect {
   std::string_view gtid_wait_timed_out;  // what it answers past its time
 
   bool super_read_only;
+  std::size_t user_name_max;  // bytes of an account's name
   AccountHash account_hash;
   // With {account}, {hash} and {require}; {hash} is a quoted string.
   std::string_view create_account;

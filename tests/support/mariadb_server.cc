@@ -12,11 +12,12 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 
-namespace guestagent::testing {
+namespace guestagent::test {
 namespace {
 
 fs::path temp_root() {
-  const char* dir = ::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): tests read it before they start threads
+  const char* dir =
+      ::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): tests read it before they start threads
   return dir != nullptr && *dir != '\0' ? dir : "/tmp";
 }
 
@@ -27,8 +28,8 @@ ChildSpec program(std::vector<std::string> argv) {
 }
 
 ChildSpec client(const fs::path& socket, const std::string& statements) {
-  return program({"mariadb", "--no-defaults", "--batch", "--skip-column-names", "--socket=" + socket.string(), "--user=root",
-                  "--default-character-set=utf8mb4", "--execute=" + statements});
+  return program({"mariadb", "--no-defaults", "--batch", "--skip-column-names", "--socket=" + socket.string(),
+                  "--user=root", "--default-character-set=utf8mb4", "--execute=" + statements});
 }
 
 }  // namespace
@@ -51,7 +52,8 @@ MariadbServer::MariadbServer(MariadbOptions options)
   make_dir(dir() / "tmp", 0700);
   make_dir(dir() / "conf.d");
   std::string text = "[mysqld]\nuser=root\ndatadir=" + data_dir().string() + "\nsocket=" + socket().string() +
-                     "\npid_file=" + (dir() / "pid").string() + "\nlog_error=" + (dir() / "error.log").string() +
+                     "\npid_file=" + (dir() / "pid").string() +
+                     "\nlog_error=" + (dir() / "error.log").string() +
                      "\ntmpdir=" + (dir() / "tmp").string() + "\nport=" + std::to_string(port_) +
                      "\nbind_address=127.0.0.1\nserver_id=" + std::to_string(options_.server_id) +
                      "\nrelay_log=relay\ninnodb_buffer_pool_size=64M\ninnodb_log_file_size=32M\n"
@@ -93,11 +95,17 @@ void MariadbServer::stop() {
   child_.reset();
 }
 
-void MariadbServer::kill() { child_.reset(); }
+void MariadbServer::kill() {
+  child_.reset();
+}
 
-bool MariadbServer::running() { return child_ && !child_->try_wait().has_value(); }
+bool MariadbServer::running() {
+  return child_ && !child_->try_wait().has_value();
+}
 
-pid_t MariadbServer::pid() const { return child_ ? child_->pid() : -1; }
+pid_t MariadbServer::pid() const {
+  return child_ ? child_->pid() : -1;
+}
 
 std::unique_ptr<Child> MariadbServer::sql_async(const std::string& statements) const {
   return std::make_unique<Child>(client(socket(), statements));
@@ -122,4 +130,4 @@ MysqlSettings MariadbServer::settings() const {
   return out;
 }
 
-}  // namespace guestagent::testing
+}  // namespace guestagent::test

@@ -1,4 +1,5 @@
-// A real MariaDB server of a test's own: its own directory, socket and free port; gone with everything it made when the object dies.
+// A real MariaDB server of a test's own: its own directory, socket and free port; gone with everything it
+// made when the object dies.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 #include "base/file.h"
 #include "config/settings.h"
 
-namespace guestagent::testing {
+namespace guestagent::test {
 
 struct MariadbOptions {
   std::uint32_t server_id = 1;
@@ -32,10 +33,11 @@ class MariadbServer {
   void kill();   // SIGKILL, as a power cut
   bool running();
 
-  // Runs statements as root through the command-line client; the rows, columns separated by tabs. Throws Error with the client's
-  // message when one fails.
+  // Runs statements as root through the command-line client; the rows, columns separated by tabs. Throws
+  // Error with the client's message when one fails.
   std::string sql(const std::string& statements) const;
-  // The same in the background: a session that another test step waits for, kills, or leaves to die with the server.
+  // The same in the background: a session that another test step waits for, kills, or leaves to die with the
+  // server.
   std::unique_ptr<Child> sql_async(const std::string& statements) const;
 
   const fs::path& dir() const { return dir_.path(); }
@@ -59,4 +61,4 @@ class MariadbServer {
 // A TCP port that nobody listens on at this moment.
 std::uint16_t free_port();
 
-}  // namespace guestagent::testing
+}  // namespace guestagent::test

@@ -1,0 +1,42 @@
+// The contract of every way to take the copy: a stream of bytes, and where in the source's history it stands.
+#pragma once
+
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "base/clock.h"
+#include "config/settings.h"
+#include "strategies/metadata.h"
+#include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/server_client.h"
+#include "stream/byte_stream.h"
+
+namespace guestagent::mysql {
+
+struct BackupSpec {
+  BackupTool tool;
+  ServerIdentity server;
+  ConnectTarget target;  // the agent's own account
+  fs::path work_dir;     // empty, mode 0700, removed by the caller when the copy is gone
+  std::stop_token stop;
+  std::function<void(std::string_view)> warn;  // called on any thread
+};
+
+// Dropping it before the end kills the tool and waits for it; the server then gives its locks free by itself.
+class BackupCopy : public ByteSource {
+ public:
+  // read() answers 0 only when the tool ended with status 0 and said that it completed, and what it wrote of
+  // itself is whole and agrees with what it said.
+
+  // REQUIRES of these: read() answered 0.
+  virtual Position position() const = 0;
+  virtual std::string tool() const = 0;    // "mariadb-backup 10.11.19"
+  virtual std::string format() const = 0;  // "xbstream"
+};
+
+// Starts the tool of `spec`. `settings` and `clock` outlive the copy. Throws Error.
+std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec,
+                                                 Clock& clock);
+
+}  // namespace guestagent::mysql

@@ -1,0 +1,251 @@
+#include "strategies/mysql/snapshot_checks.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/snapshot_source.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kSmallRedo = 64 * kMiB;
+constexpr std::uint64_t kMuchData = 1024 * kMiB;
+constexpr std::size_t kNamed = 5;  // how many of a list are named in a message
+
+using Result = Check::Result;
+
+std::string first_of(const std::vector<std::string>& names) {
+  std::string out;
+  for (std::size_t i = 0; i < names.size() && i < kNamed; ++i) out += (i == 0 ? "" : ", ") + names[i];
+  if (names.size() > kNamed) out += " and " + std::to_string(names.size() - kNamed) + " more";
+  return out;
+}
+
+bool is_loopback(const std::string& address) {
+  return address == "localhost" || address == "::1" || address.starts_with("127.");
+}
+
+class Checks {
+ public:
+  Checks(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server,
+         std::vector<Check>& out)
+      : settings_(settings), client_(client), server_(server), out_(out) {}
+
+  void all() {
+    binary_log();
+    identity();
+    reachable_by_replicas();
+    tool();
+    own_source();
+    tables();
+    redo();
+    tls();
+  }
+
+ private:
+  void add(std::string name, Result result, std::string message, std::string hint = "",
+           Code code = Code::failed_precondition) {
+    out_.push_back({std::move(name), result, std::move(message), std::move(hint), code});
+  }
+
+  void binary_log() {
+    if (!server_.log_bin) {
+      if (settings_.allow_restart) {
+        add("binary log", Result::warning, "it is off; the server will be restarted with it on");
+      } else {
+        add("binary log", Result::failed, "it is off, so that no replica could follow",
+            "log_bin in the server's option file and a restart; or mysql.allow_restart, then the agent does "
+            "both");
+      }
+      return;
+    }
+    add("binary log", Result::ok, "on");
+    if (server_.binlog_format == "STATEMENT") {
+      add("binary log format", Result::warning,
+          "STATEMENT: statements that are not deterministic make replicas differ", "binlog_format=ROW");
+    }
+    const BinlogStatus status = client_.binlog_status();
+    if (!status.do_db.empty() || !status.ignore_db.empty()) {
+      add("binary log filters", Result::warning,
+          "binlog_do_db or binlog_ignore_db is set: changes of some databases do not reach replicas",
+          "filter on the replicas instead");
+    }
+  }
+
+  void identity() {
+    if (server_.server_id == 0) {
+      add("server id", Result::failed, "it is 0, with which a server has no replicas",
+          "server_id in the server's option file");
+    } else {
+      add("server id", Result::ok, std::to_string(server_.server_id));
+    }
+    if (settings_.replication == "gtid" && !server_.gtid_on) {
+      add("GTID", Result::warning, "it is off: replicas follow by file and position",
+          "gtid_mode=ON on the source");
+    }
+  }
+
+  void reachable_by_replicas() {
+    if (!server_.networking) {
+      add("network", Result::failed, "the server does not listen (skip_networking)",
+          "remove skip_networking and restart it");
+      return;
+    }
+    const std::string bind = client_.variable("bind_address").value_or("");
+    if (is_loopback(bind) && !is_loopback(settings_.advertised_address)) {
+      add("network", Result::warning,
+          "the server listens on " + bind + " only, replicas are told " + settings_.advertised_address,
+          "bind_address in the server's option file");
+      return;
+    }
+    add("network", Result::ok,
+        settings_.advertised_address + ":" +
+            std::to_string(settings_.advertised_port.value_or(server_.port)));
+  }
+
+  void tool() {
+    try {
+      const BackupTool tool = choose_tool(settings_, server_.version);
+      add("tool", Result::ok, tool.name + " " + tool.version);
+    } catch (const Error& e) {
+      add("tool", Result::failed, e.what(), e.hint(), e.code());
+    }
+  }
+
+  void own_source() {
+    if (client_.replica_status().empty()) return;
+    if (server_.log_updates) {
+      add("own source", Result::ok, "a replica itself, which logs what it applies");
+    } else {
+      add("own source", Result::failed,
+          "a replica itself, which does not log what it applies: its replicas would miss that",
+          "log_slave_updates=1 on it, or take the snapshot of its source");
+    }
+  }
+
+  void tables() {
+    if (std::error_code failed; !fs::is_directory(server_.data_dir, failed)) {
+      add("data directory", Result::failed, server_.data_dir.string() + " cannot be read here",
+          "the agent must run on the server's host and be allowed to read its data", Code::permission_denied);
+      return;
+    }
+    std::vector<std::string> outside = client_.tables_elsewhere();
+    for (std::string& each : links_out(server_.data_dir)) outside.push_back(std::move(each));
+    if (outside.empty()) {
+      add("tables outside", Result::ok, "none");
+    } else {
+      add("tables outside", Result::failed,
+          "these lie outside of the data directory (DATA DIRECTORY, symbolic links): " + first_of(outside),
+          "rebuild them without DATA DIRECTORY: a copy of them would open the source's own files");
+    }
+  }
+
+  void redo() {
+    const std::uint64_t data = copied_bytes(server_);
+    if (server_.redo_bytes != 0 && server_.redo_bytes < kSmallRedo && data > kMuchData) {
+      add("redo log", Result::warning,
+          "it holds " + std::to_string(server_.redo_bytes / kMiB) + " MiB for " +
+              std::to_string(data / kMiB) +
+              " MiB of data: under heavy writes it may be overwritten before it is copied, which fails the "
+              "copy at its end",
+          "a larger innodb_log_file_size");
+    } else {
+      add("redo log", Result::ok, std::to_string(server_.redo_bytes / kMiB) + " MiB");
+    }
+  }
+
+  void tls() {
+    if (settings_.require_tls == "yes" && !server_.tls) {
+      add("TLS", Result::failed, "mysql.require_tls is yes, but the server has no certificate",
+          "ssl_cert and ssl_key in the server's option file; or mysql.require_tls: auto");
+    } else {
+      add("TLS", Result::ok,
+          account_requires_tls(settings_, server_) ? "required of replicas" : "not required of replicas");
+    }
+  }
+
+  const MysqlSettings& settings_;
+  ServerClient& client_;
+  const ServerIdentity& server_;
+  std::vector<Check>& out_;
+};
+
+}  // namespace
+
+void check_source(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out) {
+  ServerIdentity server;
+  try {
+    server = client.identity();
+  } catch (const Error& e) {
+    out.push_back({"server", Result::failed, e.what(), e.hint(), e.code()});
+    return;
+  }
+  out.push_back({"server", Result::ok, server.version.text(), "", Code::failed_precondition});
+  Checks(settings, client, server, out).all();
+}
+
+bool account_requires_tls(const MysqlSettings& settings, const ServerIdentity& server) {
+  return settings.require_tls == "yes" || (settings.require_tls == "auto" && server.tls);
+}
+
+std::vector<std::string> links_out(const fs::path& data_dir) {
+  std::vector<std::string> out;
+  std::error_code failed;
+  const auto look = [&](const fs::path& dir, const fs::path& relative, auto&& deeper) -> void {
+    for (const auto& entry :
+         fs::directory_iterator(dir, fs::directory_options::skip_permission_denied, failed)) {
+      const fs::path name = relative / entry.path().filename();
+      if (entry.is_symlink(failed)) {
+        // A link to a file beside it (a socket, a log) is no table.
+        const std::string extension = entry.path().extension().string();
+        static const std::vector<std::string> kData = {".ibd", ".MYD", ".MYI", ".MAD", ".MAI"};
+        const bool table = std::find(kData.begin(), kData.end(), extension) != kData.end();
+        if (table || entry.is_directory(failed)) out.push_back(name.string());
+      } else if (entry.path().extension() == ".isl") {
+        out.push_back(name.string());
+      } else if (relative.empty() && entry.is_directory(failed)) {
+        deeper(entry.path(), name, deeper);
+      }
+    }
+  };
+  look(data_dir, {}, look);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::uint64_t copied_bytes(const ServerIdentity& server) {
+  const auto left_out = [&](const std::string& name) {
+    const auto of = [&](const std::string& basename) {
+      return !basename.empty() && name.starts_with(fs::path(basename).filename().string() + ".");
+    };
+    return of(server.log_bin_basename) || of(server.relay_log_basename) || name.starts_with("ib_logfile") ||
+           name == "ibtmp1" || name.starts_with("#ib_redo") || name.ends_with(".pid") ||
+           name.ends_with(".err");
+  };
+  std::uint64_t sum = 0;
+  const auto add = [&](const fs::path& dir) {
+    std::error_code failed;
+    for (auto it =
+             fs::recursive_directory_iterator(dir, fs::directory_options::skip_permission_denied, failed);
+         !failed && it != fs::recursive_directory_iterator(); it.increment(failed)) {
+      struct stat info {};
+      // Sparse and compressed tables have less on the disk than in length, and are read and sent at their
+      // length.
+      if (left_out(it->path().filename().string()) || ::lstat(it->path().c_str(), &info) != 0 ||
+          !S_ISREG(info.st_mode))
+        continue;
+      sum += static_cast<std::uint64_t>(info.st_size);
+    }
+  };
+  add(server.data_dir);
+  for (const std::string& elsewhere : {server.innodb_home, server.undo_dir}) {
+    const fs::path dir(elsewhere);
+    if (dir.is_absolute() && !dir.string().starts_with(server.data_dir.string())) add(dir);
+  }
+  return sum;
+}
+
+}  // namespace guestagent::mysql

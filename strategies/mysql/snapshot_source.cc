@@ -1,0 +1,147 @@
+#include "strategies/mysql/snapshot_source.h"
+
+#include "base/json.h"
+#include "strategies/mysql/backup_copy.h"
+#include "strategies/mysql/snapshot_checks.h"
+#include "strategies/mysql/source_server.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::string_view kWorkStep = "source.work";
+constexpr std::size_t kPasswordLength = 32;
+
+class Stream : public SnapshotStream {
+ public:
+  // `undo` is called once when the stream dies before facts().
+  Stream(std::unique_ptr<TempDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy,
+         std::function<void()> undo)
+      : work_(std::move(work)), facts_(std::move(facts)), undo_(std::move(undo)), copy_(std::move(copy)) {}
+
+  ~Stream() override {
+    copy_.reset();
+    work_.reset();
+    if (undo_) undo_();
+  }
+
+  std::size_t read(std::span<std::byte> into) override { return copy_->read(into); }
+  std::uint64_t expected_bytes() const override { return facts_.dataset_bytes; }
+
+  SourceFacts facts() override {
+    SourceFacts out = facts_;
+    out.binlog_position = copy_->position();
+    out.tool = copy_->tool();
+    out.format = copy_->format();
+    undo_ = nullptr;
+    return out;
+  }
+
+ private:
+  std::unique_ptr<TempDir> work_;
+  SourceFacts facts_;
+  std::function<void()> undo_;
+  std::unique_ptr<BackupCopy> copy_;
+};
+
+}  // namespace
+
+SnapshotSource::SnapshotSource(const MysqlSettings& settings, fs::path state_dir, SourceAccounts& accounts,
+                               std::function<void(JobContext&)> turn_on_binlog, Clock& clock)
+    : settings_(settings),
+      state_dir_(std::move(state_dir)),
+      accounts_(accounts),
+      turn_on_binlog_(std::move(turn_on_binlog)),
+      clock_(clock) {}
+
+Plan SnapshotSource::plan(const SnapshotRequest& request) {
+  Plan plan;
+  ServerClient client(local_target(settings_));
+  check_source(settings_, client, plan.checks);
+  plan.steps = {"make the replication account for snapshot " + request.snapshot_id +
+                    " and keep the binary logs from now on",
+                "copy the server's data as a stream while it serves"};
+  for (const Check& check : plan.checks) {
+    if (check.name == "binary log" && check.result == Check::Result::warning) {
+      plan.steps.insert(plan.steps.begin(), "restart the server with its binary log on");
+    }
+  }
+  return plan;
+}
+
+std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& request, JobContext& job) {
+  job.phase("check");
+  require_passed(plan(request), job);
+  const ConnectTarget target = local_target(settings_);
+  ServerClient client(target);
+  ServerIdentity server = client.identity();
+  if (!server.log_bin) {
+    if (!turn_on_binlog_)
+      throw Error(Code::failed_precondition, "turning the binary log on: not possible here");
+    job.phase("restart");
+    turn_on_binlog_(job);
+    server = client.identity();
+    if (!server.log_bin) {
+      throw Error(Code::failed_precondition, "turning the binary log on: it is still off after the restart",
+                  "is mysql.managed_file read by the server?");
+    }
+  }
+  const BackupTool tool = choose_tool(settings_, server.version);
+  job.check_cancelled();
+
+  job.phase("prepare source");
+  const fs::path parent = state_dir_ / "work";
+  make_dir(parent, 0700);
+  auto work = std::make_unique<TempDir>(parent, "copy-");
+  job.journal().record(kWorkStep,
+                       JsonWriter().begin_object().member("path", work->path().string()).end_object().text());
+
+  SourceFacts facts;
+  facts.replication_password = random_password(kPasswordLength);
+  facts.require_tls = account_requires_tls(settings_, server);
+  const auto undo = [this, &job] {
+    try {
+      ServerClient again(local_target(settings_));
+      accounts_.undo_journal(again, job);
+    } catch (const Error& e) {
+      // The account's file stays, so that cleanup_replication_source, or the lease's limit, ends it.
+      job.warn(std::string("could not undo what was made on the source: ") + e.what());
+    }
+  };
+  try {
+    const SourceAccount account =
+        accounts_.make(client, request.snapshot_id, facts.replication_password, facts.require_tls, job);
+    facts.replication_user = account.user;
+    facts.lease_position = client.binlog_status().position;
+    facts.master_host = settings_.advertised_address;
+    facts.master_port = settings_.advertised_port.value_or(server.port);
+    facts.datastore_version = server.version.text();
+    facts.dataset_bytes = copied_bytes(server);
+    if (facts.dataset_bytes == 0) facts.dataset_bytes = client.data_bytes();
+    facts.server_json = write_source_server(describe_source(
+        server, server.gtid_on && settings_.replication == "gtid", client.enabled_events(), tool.version));
+    job.phase("copy");
+    BackupSpec spec{tool,         server,           target,
+                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }};
+    auto copy = start_mariadb_backup(settings_, std::move(spec), clock_);
+    return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo);
+  } catch (...) {
+    undo();
+    throw;
+  }
+}
+
+std::string SnapshotSource::recover(JobContext& job) {
+  for (const Journal::Step& step : job.journal().steps()) {
+    if (step.name != kWorkStep) continue;
+    const JsonDocument document = parse_json(step.data, "journal");
+    const fs::path path = JsonReader(document, "journal", Code::data_loss).string("path");
+    // Only what stands where we make such directories.
+    if (path.parent_path() == state_dir_ / "work") remove_tree(path);
+  }
+  if (job.journal().find("source.account") == nullptr) return "nothing was made on the source";
+  ServerClient client(local_target(settings_));
+  const std::string done = accounts_.undo_journal(client, job);
+  return done.empty() ? "nothing was left on the source" : done;
+}
+
+}  // namespace guestagent::mysql
