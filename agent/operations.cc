@@ -20,7 +20,7 @@ namespace {
 constexpr unsigned kProtocolVersion = 1;
 // A store that does not answer must not hold up what has nothing to do with it.
 constexpr Seconds kLeftoverPatience{20};
-// The journal's step before the first object of a snapshot is stored or removed: {"snapshot_id": …}.
+// The journal's step before the first object of a snapshot is stored (SnapshotWriter's) or removed: {"snapshot_id", "spill"?}.
 constexpr std::string_view kObjectsStep = "objects";
 
 // Requests a stop when its time is up.
@@ -86,7 +86,6 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job);
   require_passed(datastore_.plan_snapshot(request), job);
 
-  journal_objects(job, request.snapshot_id);
   const std::unique_ptr<SnapshotStream> stream = datastore_.open_snapshot(request, job);
   job.phase("copy");
   writer.write(*stream, stream->expected_bytes());
@@ -235,7 +234,9 @@ Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   if (!objects || job.journal().find(kResultStep)) return recovery;
 
   const JsonDocument step = parse_json(objects->data, "journal step objects");
-  const std::string id = JsonReader(step, "objects", Code::internal).string("snapshot_id");
+  const JsonReader in(step, "objects", Code::internal);
+  const std::string id = in.string("snapshot_id");
+  if (const auto spill = in.opt_string("spill")) remove_tree(*spill);
   try {
     TimeLimit limit(kLeftoverPatience);
     const std::uint64_t removed = delete_snapshot(store_, id, limit.token());

@@ -158,7 +158,9 @@ class DatastoreUpkeep {
   virtual fs::path make_staging(JobContext& job) = 0;
 
   // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new data whole
-  // and no child, directory or account is left. Answers which in words ("put the old data back"). Idempotent.
+  // and no child, directory or account is left. Answers which in words ("put the old data back"), "" for nothing. Idempotent. A
+  // journal with the step "result" (the agent's, recorded before Installation::accept) is of a job that has succeeded: what is left
+  // of it is finished, nothing is undone. Also called for a job that failed in this process, after its objects have gone.
   virtual std::string recover(std::string_view method, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
