@@ -24,7 +24,7 @@ namespace guestagent {
 namespace {
 
 constexpr std::size_t kKeptLines = 20;
-constexpr std::size_t kKeptLineChars = 500;
+constexpr std::size_t kKeptLineChars = 497;  // and "..." where it was longer
 constexpr std::size_t kMaxLineBytes = 64 << 10;
 // How long standard error may stay open, silent, after the process itself has ended: somebody else holds it then.
 constexpr int kSilenceMs = 1000;

@@ -72,6 +72,7 @@ void Journal::record(std::string_view step, std::string_view data) {
   JsonWriter out;
   out.begin_object().member("step", step).key("data").raw(entry.data).end_object();
   const std::string line = out.text() + "\n";
+  parse_json(line, doing);  // what could not be read back must not be written
 
   const off_t before = ::lseek(fd_.get(), 0, SEEK_END);
   if (before < 0) throw system_error(doing, errno);

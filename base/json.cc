@@ -24,11 +24,18 @@ constexpr unsigned kParseFlags =
 // Looks at the events of the parser and keeps nothing but the keys of the open objects.
 class Check : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Check> {
  public:
-  bool StartObject() { return open(true); }
-  bool StartArray() { return open(false); }
+  bool StartObject() { return open(); }
+  bool StartArray() { return open(); }
   bool EndObject(rapidjson::SizeType) { return close(); }
   bool EndArray(rapidjson::SizeType) { return close(); }
-  bool Key(const char* text, rapidjson::SizeType length, bool) {
+  bool String(const char* text, rapidjson::SizeType length, bool) {
+    // The parser lets a low surrogate that stands alone pass.
+    if (valid_utf8({text, length})) return true;
+    why_ = "a string that is not Unicode";
+    return false;
+  }
+  bool Key(const char* text, rapidjson::SizeType length, bool copy) {
+    if (!String(text, length, copy)) return false;
     if (levels_.back().emplace(text, length).second) return true;
     why_ = "the key \"" + printable({text, length}) + "\" stands there twice";
     return false;
@@ -36,7 +43,7 @@ class Check : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Check> {
   const std::string& why() const { return why_; }
 
  private:
-  bool open(bool) {
+  bool open() {
     if (levels_.size() == kMaxDepth) {
       why_ = "nested deeper than " + std::to_string(kMaxDepth) + " levels";
       return false;

@@ -4,10 +4,13 @@
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
+#include "base/journald.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -17,10 +20,12 @@ namespace {
 struct Output {
   std::shared_ptr<spdlog::logger> logger;
   LogFormat format = LogFormat::logfmt;
+  std::optional<Journald> journald;  // where standard error is its stream
 
   Output() : logger(std::make_shared<spdlog::logger>("guestagent", std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
     logger->set_pattern("%v");
     logger->set_level(spdlog::level::info);
+    if (is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))) journald.emplace();
   }
 };
 
@@ -80,6 +85,34 @@ std::string logfmt_value(std::string_view text) {
   return quoted.text();
 }
 
+// syslog's numbers
+std::string priority_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug: return "7";
+    case LogLevel::info: return "6";
+    case LogLevel::warning: return "4";
+    case LogLevel::error: return "3";
+  }
+  return "6";
+}
+
+// Time and level are the journal's own; the rest is in the message for people and in fields for `journalctl JOB_ID=…`.
+bool to_journald(const Journald& journald, LogLevel level, std::string_view message, const LogScope::Tags& tags,
+                 std::initializer_list<LogField> fields) {
+  std::string text(message);
+  std::vector<std::pair<std::string, std::string>> entry = {{"MESSAGE", ""}, {"PRIORITY", priority_of(level)}, {"SYSLOG_IDENTIFIER", "guestagent"}};
+  const auto add = [&](std::string_view name, const std::string& value) {
+    text += " " + std::string(name) + "=" + logfmt_value(value);
+    const std::string field = journal_field(name);
+    entry.emplace_back(field == "MESSAGE" || field == "PRIORITY" ? "F" + field : field, value);
+  };
+  if (!tags.job_id.empty()) add("job_id", tags.job_id);
+  if (!tags.phase.empty()) add("phase", tags.phase);
+  for (const auto& [name, value] : fields) add(name, value);
+  entry[0].second = std::move(text);
+  return journald.send(entry);
+}
+
 std::string logfmt_line(LogLevel level, std::string_view message, const LogScope::Tags& tags,
                         std::initializer_list<LogField> fields) {
   JsonWriter quoted;
@@ -128,6 +161,7 @@ void log(LogLevel level, std::string_view message, std::initializer_list<LogFiel
   Output& out = output();
   if (!out.logger->should_log(to_spdlog(level))) return;
   const LogScope::Tags& tags = thread_tags();
+  if (out.journald && to_journald(*out.journald, level, message, tags, fields)) return;
   const std::string line = out.format == LogFormat::json ? json_line(level, message, tags, fields)
                                                          : logfmt_line(level, message, tags, fields);
   out.logger->log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
