@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/journal.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -167,19 +168,23 @@ void move_entry(const fs::path& from, const fs::path& to, const fs::path& name) 
     }
     if (errno != EXDEV) throw system_error("moving " + source.string() + " to " + to.string(), errno);
     copy_tree(source, partial);
+    failpoint("move:copied");
     if (there(partial)) {
       if (::rename(partial.c_str(), target.c_str()) != 0) throw system_error("moving " + source.string() + " to " + to.string(), errno);
       fsync_dir(to);
     }
   }
+  failpoint("move:both");
   // Out of its name first: a directory that is half removed must not pass for the whole one.
   if (::rename(source.c_str(), trash.c_str()) == 0) {
+    failpoint("move:trash");
     remove_tree(trash);
     return;
   }
   if (errno != EXDEV) throw system_error("removing " + source.string(), errno);
   // A directory of a lower layer of overlayfs cannot even change its name: a mark beside it says the same.
   write_file_atomic(waste, "");
+  failpoint("move:waste");
   remove_tree(source);
   remove_tree(waste);
 }
