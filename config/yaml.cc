@@ -28,7 +28,7 @@ Error bad_yaml(std::string_view name, unsigned line, std::string_view why) {
 // Builds our tree from the parser's events. Everything that is refused is refused here, before it is built.
 class Builder : public YAML::EventHandler {
  public:
-  explicit Builder(std::string_view name) : name_(name) {}
+  Builder(std::string_view text, std::string_view name) : text_(text), name_(name) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (started_) throw bad_yaml(name_, line_of(mark), "a second document; one file has one");
@@ -46,6 +46,7 @@ class Builder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag);
+    if (tag == "!") require_closed_quote(mark);
     if (!key_is_next()) {
       add(mark, YamlNode::Kind::scalar).text = value;
       return;
@@ -88,6 +89,23 @@ class Builder : public YAML::EventHandler {
     if (tag != "?" && tag != "!" && !tag.empty()) throw bad_yaml(name_, line_of(mark), "tags (!name) are not supported");
   }
 
+  // At the end of the file the parser takes an open quote for a closed one.
+  void require_closed_quote(const YAML::Mark& mark) const {
+    const std::size_t start = static_cast<std::size_t>(mark.pos);
+    if (mark.pos < 0 || start >= text_.size()) return;
+    const char quote = text_[start];
+    if (quote != '"' && quote != '\'') return;  // a block of text
+    for (std::size_t at = start + 1; at < text_.size(); ++at) {
+      const bool escape = quote == '"' ? text_[at] == '\\' : text_.substr(at, 2) == "''";
+      if (escape) {
+        ++at;
+      } else if (text_[at] == quote) {
+        return;
+      }
+    }
+    throw bad_yaml(name_, line_of(mark), "the quote is not closed");
+  }
+
   YamlNode& place(YamlNode node) {
     if (open_.empty()) return root_ = std::move(node);
     Open& parent = open_.back();
@@ -120,7 +138,7 @@ class Builder : public YAML::EventHandler {
     place(std::move(node));
   }
 
-  std::string_view name_;
+  std::string_view text_, name_;
   bool started_ = false;
   std::vector<Open> open_;
   YamlNode root_;
@@ -138,7 +156,8 @@ YamlNode parse_yaml(std::string_view text, std::string_view name) {
   if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) > kMaxFlowOpeners) {
     throw Error(Code::invalid_argument, std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {");
   }
-  Builder builder(name);
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  Builder builder(text, name);
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
