@@ -5,8 +5,8 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,14 +120,14 @@ std::optional<ProcessId> process_now(pid_t pid) {
 }
 
 void ask_to_end(const ProcessId& id) {
-  const UniqueFd fd(::pidfd_open(id.pid, 0));
+  const UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, id.pid, 0)));
   if (!fd) {
     if (errno == ESRCH) return;
     throw system_error("asking process " + std::to_string(id.pid) + " to end", errno);
   }
   // The descriptor holds on to one process: if it is still the one we mean now, the signal cannot reach another.
   if (!alive(id)) return;
-  if (::pidfd_send_signal(fd.get(), SIGTERM, nullptr, 0) != 0 && errno != ESRCH) {
+  if (::syscall(SYS_pidfd_send_signal, fd.get(), SIGTERM, nullptr, 0) != 0 && errno != ESRCH) {
     throw system_error("asking process " + std::to_string(id.pid) + " to end", errno);
   }
 }
