@@ -5,7 +5,11 @@
 //   manifest.json             written last; lists the indexes with their digests. Without it there is no snapshot.
 //   stream.<format>.<codec>   where the store can join objects: the whole stream as one GET
 //
-// Readers go by name from the manifest, ignore other objects and unknown keys, and refuse what `requires` lists and they do not know.
+// Readers go by name from the manifest, ignore other objects and unknown keys, and refuse what `requires` lists and they do not
+// know; entries that begin with "dataset." are for the datastore to know, not for this layer.
+//
+// What the manifest says is held together by its last member: "hmac" where a key is used, otherwise "checksum", a sha256 over the
+// members of version 1 as write_manifest() puts them (so that a newer agent may add members and an altered one is noticed).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +27,8 @@ namespace guestagent {
 inline constexpr unsigned kFormatVersion = 1;
 inline constexpr std::size_t kSegmentsPerIndex = 1000;
 inline constexpr std::uint64_t kMaxSegmentBytes = std::uint64_t{64} << 20;
+// What cannot be compressed grows by its frame and the encryption's overhead, far less than this.
+inline constexpr std::uint64_t kMaxStoredBytes = kMaxSegmentBytes + (std::uint64_t{1} << 20);
 // An index of 1000 segments is about 250 KiB, a manifest of a petabyte about 8 MiB: what is larger is not ours.
 inline constexpr std::uint64_t kMaxIndexBytes = std::uint64_t{4} << 20;
 inline constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{16} << 20;
@@ -65,6 +71,7 @@ struct Manifest {
 std::string segment_name(std::uint64_t number);  // from 1
 std::string index_name(unsigned number);         // from 1
 std::string stream_name(std::string_view format, Codec codec);
+inline constexpr std::string_view kManifestName = "manifest.json";
 
 // Keys derived from one configured key: segments by AES-256-GCM, documents by HMAC-SHA256.
 struct SnapshotKeys {
@@ -76,6 +83,7 @@ SnapshotKeys derive_keys(std::string id, const Key& configured);
 
 // Text of the documents. With keys, they are readable but authenticated: the last member is "hmac", over the text without it.
 std::string write_index(const SegmentIndex& index, const SnapshotKeys* keys);
+// Throws invalid_argument when dataset_json is no JSON object.
 std::string write_manifest(const Manifest& manifest, const SnapshotKeys* keys);
 
 // The reverse; hostile input. data_loss for what is malformed, inconsistent in itself or fails its hmac; failed_precondition for a

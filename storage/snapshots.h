@@ -16,10 +16,11 @@ struct SnapshotListing {
   std::string id;
   std::string href;  // of its manifest, whether there is one or not
   bool complete = false;
-  WallTime created_at;              // of its oldest object where the manifest cannot be read
-  std::uint64_t stored_bytes = 0;   // what is there, by listing
+  WallTime created_at;             // of its oldest object
+  std::uint64_t stored_bytes = 0;  // what is there, by listing
 };
 
+// By one pass of listing, in order of ids; nothing is read. What was just written or deleted may be missing or still there.
 std::vector<SnapshotListing> list_snapshots(ObjectStore& store, std::stop_token stop);
 
 // Removes the manifest first, then everything below the snapshot's name; answers how many objects went (0: nothing was there).

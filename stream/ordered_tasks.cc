@@ -11,15 +11,22 @@ WorkerPool::WorkerPool(unsigned threads) {
   const LogScope::Tags tags = LogScope::current();
   const unsigned count = std::max(threads, 1U);
   threads_.reserve(count);
-  for (unsigned i = 0; i < count; ++i) {
-    threads_.emplace_back([this, tags] {
-      const LogScope scope(tags);
-      work();
-    });
+  try {
+    for (unsigned i = 0; i < count; ++i) {
+      threads_.emplace_back([this, tags] {
+        const LogScope scope(tags);
+        work();
+      });
+    }
+  } catch (...) {
+    end();
+    throw;
   }
 }
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { end(); }
+
+void WorkerPool::end() {
   std::deque<std::function<void()>> dropped;
   {
     const std::lock_guard lock(mutex_);

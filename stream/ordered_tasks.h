@@ -30,6 +30,7 @@ class WorkerPool {
  private:
   void enqueue(std::function<void()> task);
   void work();
+  void end();
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;

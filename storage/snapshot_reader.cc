@@ -1,0 +1,266 @@
+#include "storage/snapshot_reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <future>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "storage/key_files.h"
+#include "storage/memory_plan.h"
+#include "storage/segment_coding.h"
+#include "storage/snapshots.h"
+#include "stream/ordered_tasks.h"
+
+namespace guestagent {
+namespace {
+
+// An object that the manifest promises. Its absence is a loss, and so is one that is larger than it says.
+Buffer get_promised(ObjectStore& store, const std::string& object, std::uint64_t size, std::stop_token stop) {
+  try {
+    return store.get(object, size, stop);
+  } catch (const Error& error) {
+    if (error.code() == Code::not_found) {
+      throw Error(Code::data_loss, object + ": it is part of the snapshot, but not on the store",
+                  "the snapshot is incomplete: take a new one");
+    }
+    if (error.code() == Code::resource_exhausted) {
+      throw Error(Code::data_loss,
+                  object + ": it is larger on the store than the " + std::to_string(size) + " bytes that it can have");
+    }
+    throw;
+  }
+}
+
+std::uint64_t footprint(const SegmentEntry& entry) {
+  return std::max(Buffer::footprint(entry.raw_bytes), Buffer::footprint(entry.stored_bytes));
+}
+
+}  // namespace
+
+struct SnapshotReader::State {
+  struct Pending {
+    std::uint64_t reserved = 0;
+    std::future<Buffer> raw;
+  };
+
+  State(ObjectStore& from, std::string_view href, const SnapshotSettings& settings, Throttle& limits, JobContext& of)
+      : store(from), throttle(limits), job(of), on_cancel(of.stop_token(), [this] { stop.request_stop(); }) {
+    coding.snapshot_id = snapshot_id_of(store, href);
+    doing = "reading snapshot " + coding.snapshot_id;
+    with_context(doing, [&] { read_manifest(settings); });
+  }
+  ~State() {
+    stop.request_stop();
+    fetchers.reset();
+    workers.reset();
+    pending.clear();
+    current.clear();
+    release_free_chunks();
+  }
+
+  std::string object(std::string_view leaf) const { return coding.snapshot_id + '/' + std::string(leaf); }
+  void read_manifest(const SnapshotSettings& settings);
+  const SegmentEntry* next_entry();
+  void load_index(const IndexEntry& expected, unsigned number);
+  void fetch_ahead();
+  std::future<Buffer> fetch(std::uint64_t number, SegmentEntry entry);
+  void check_whole();
+  std::size_t deliver(std::span<std::byte> into);
+  std::size_t read(std::span<std::byte> into);
+
+  ObjectStore& store;
+  Throttle& throttle;
+  JobContext& job;
+  std::stop_source stop;
+  std::stop_callback<std::function<void()>> on_cancel;
+  SegmentCoding coding;
+  std::string doing;
+  Manifest manifest;
+  MemoryPlan plan;
+
+  // Which segment is to be fetched next, and what those before it add up to.
+  SegmentIndex index;
+  std::size_t next_in_index = 0;
+  std::uint64_t segments = 0;
+  SegmentListDigest digest;
+
+  // What is under way and what is being delivered.
+  std::uint64_t reserved = 0;
+  std::deque<Pending> pending;
+  Buffer current;
+  std::size_t delivered_of_chunk = 0;
+  std::uint64_t current_reserved = 0;
+  std::uint64_t delivered = 0;
+  bool whole = false;
+  std::optional<Error> failure;
+
+  // Last: their tasks use what stands above. A fetcher hands over to a worker.
+  std::optional<WorkerPool> workers;
+  std::optional<WorkerPool> fetchers;
+};
+
+void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
+  std::string text;
+  try {
+    text = store.get(object(kManifestName), kMaxManifestBytes, stop.get_token()).text();
+  } catch (const Error& error) {
+    if (error.code() == Code::not_found) {
+      throw Error(Code::not_found, "there is no manifest: the snapshot does not exist or was never completed",
+                  "list_replication_snapshots shows what is there");
+    }
+    if (error.code() == Code::resource_exhausted) throw Error(Code::data_loss, std::string("manifest: ") + error.what());
+    throw;
+  }
+  if (const auto key = manifest_key_id(text)) coding.keys = load_keys(settings.encryption, *key);
+  manifest = parse_manifest(text, coding.keys_or_null());
+  if (manifest.id != coding.snapshot_id) {
+    throw Error(Code::data_loss, "manifest.id: it is the manifest of another snapshot, " + manifest.id);
+  }
+  coding.codec = manifest.codec;
+  // All but the last segment are of one size.
+  plan = plan_reading(settings, coding.codec, manifest.raw_bytes / manifest.segments);
+  workers.emplace(plan.workers);
+  fetchers.emplace(settings.transfers);
+}
+
+void SnapshotReader::State::load_index(const IndexEntry& expected, unsigned number) {
+  const std::string name = object(expected.name);
+  const std::string text = get_promised(store, name, kMaxIndexBytes, stop.get_token()).text();
+  if (sha256_hex(as_bytes(text)) != expected.sha256) {
+    throw Error(Code::data_loss, name + ": its bytes are not those that the manifest promises (sha256)");
+  }
+  with_context(name, [&] {
+    index = parse_index(text, coding.keys_or_null());
+    std::uint64_t raw_bytes = 0;
+    std::uint64_t stored_bytes = 0;
+    for (const SegmentEntry& entry : index.segments) {
+      raw_bytes += entry.raw_bytes;
+      stored_bytes += entry.stored_bytes;
+    }
+    if (index.number != number || index.segments.size() != expected.segments || raw_bytes != expected.raw_bytes ||
+        stored_bytes != expected.stored_bytes) {
+      throw Error(Code::data_loss, "it does not list what the manifest says");
+    }
+  });
+  next_in_index = 0;
+}
+
+const SegmentEntry* SnapshotReader::State::next_entry() {
+  if (next_in_index == index.segments.size()) {
+    if (index.number == manifest.indexes.size()) return nullptr;
+    load_index(manifest.indexes[index.number], index.number + 1);
+  }
+  return &index.segments[next_in_index];
+}
+
+std::future<Buffer> SnapshotReader::State::fetch(std::uint64_t number, SegmentEntry entry) {
+  auto result = std::make_shared<std::promise<Buffer>>();
+  std::future<Buffer> raw = result->get_future();
+  const auto settle = [result](auto&& work) {
+    try {
+      work();
+    } catch (...) {
+      result->set_exception(std::current_exception());
+    }
+  };
+  fetchers->run([this, result, settle, number, entry = std::move(entry)] {
+    settle([&] {
+      throttle.download.take(entry.stored_bytes, stop.get_token());
+      Buffer stored = get_promised(store, object(entry.name), entry.stored_bytes, stop.get_token());
+      workers->run([this, result, settle, number, entry, stored = std::move(stored)]() mutable {
+        settle([&] {
+          result->set_value(with_context(object(entry.name), [&] { return open_segment(coding, number, entry, std::move(stored)); }));
+        });
+      });
+    });
+  });
+  return raw;
+}
+
+void SnapshotReader::State::fetch_ahead() {
+  while (const SegmentEntry* entry = next_entry()) {
+    const std::uint64_t bytes = footprint(*entry);
+    if (reserved > 0 && reserved + bytes > plan.for_segments) return;
+    reserved += bytes;
+    ++segments;
+    ++next_in_index;
+    digest.add(*entry);
+    pending.push_back({bytes, fetch(segments, *entry)});
+  }
+}
+
+void SnapshotReader::State::check_whole() {
+  if (segments != manifest.segments || delivered != manifest.raw_bytes || digest.finish() != manifest.digest) {
+    throw Error(Code::data_loss, "the segments together are not what the manifest says (totals, digest)");
+  }
+  whole = true;
+}
+
+std::size_t SnapshotReader::State::deliver(std::span<std::byte> into) {
+  std::size_t done = 0;
+  {
+    const Bytes rest = current.chunks().front().subspan(delivered_of_chunk);
+    done = std::min(rest.size(), into.size());
+    std::memcpy(into.data(), rest.data(), done);
+    delivered_of_chunk += done;
+    if (done < rest.size()) return done;
+  }
+  current.pop_front();
+  delivered_of_chunk = 0;
+  const std::uint64_t freed = current.empty() ? current_reserved : std::min<std::uint64_t>(kChunkBytes, current_reserved);
+  current_reserved -= freed;
+  reserved -= freed;
+  return done;
+}
+
+std::size_t SnapshotReader::State::read(std::span<std::byte> into) {
+  job.check_cancelled();
+  if (whole || into.empty()) return 0;
+  if (current.empty()) {
+    fetch_ahead();
+    if (pending.empty()) {
+      check_whole();
+      return 0;
+    }
+    Pending first = std::move(pending.front());
+    pending.pop_front();
+    current = first.raw.get();
+    current_reserved = first.reserved;
+    job.check_cancelled();
+  }
+  const std::size_t n = deliver(into);
+  delivered += n;
+  if (delivered_of_chunk == 0) {
+    job.progress(delivered, manifest.raw_bytes);
+    fetch_ahead();
+  }
+  return n;
+}
+
+SnapshotReader::SnapshotReader(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,
+                               JobContext& job)
+    : state_(std::make_unique<State>(store, href, settings, throttle, job)) {}
+
+SnapshotReader::~SnapshotReader() = default;
+
+const Manifest& SnapshotReader::manifest() const { return state_->manifest; }
+
+std::size_t SnapshotReader::read(std::span<std::byte> into) {
+  State& s = *state_;
+  if (s.failure) throw *s.failure;
+  try {
+    return with_context(s.doing, [&] { return s.read(into); });
+  } catch (const std::exception& e) {
+    // A request that was broken off by the cancellation says something else.
+    const bool cancelled = s.job.stop_token().stop_requested();
+    s.failure = cancelled ? Error(Code::cancelled, s.doing + ": cancelled on request") : to_error(e);
+    s.stop.request_stop();
+    throw *s.failure;
+  }
+}
+
+}  // namespace guestagent

@@ -1,0 +1,306 @@
+#include "storage/snapshot_writer.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "storage/key_files.h"
+#include "storage/memory_plan.h"
+#include "storage/segment_coding.h"
+#include "storage/segment_flow.h"
+#include "storage/snapshots.h"
+#include "stream/ordered_tasks.h"
+
+namespace guestagent {
+namespace {
+
+// The list of stored segments: they end in any order and are listed in theirs.
+class SegmentList {
+ public:
+  struct ClosedIndex {
+    unsigned number = 0;
+    std::string name;
+    std::string text;
+    std::vector<ObjectInfo> segments;
+  };
+
+  // Adds a segment that is on the store. The answer is to be put: the indexes that are full by it.
+  std::vector<ClosedIndex> add(std::uint64_t number, SegmentEntry entry, const SnapshotKeys* keys) {
+    early_.emplace(number, std::move(entry));
+    std::vector<ClosedIndex> full;
+    while (!early_.empty() && early_.begin()->first == next_) {
+      append(std::move(early_.begin()->second));
+      early_.erase(early_.begin());
+      if (open_.segments.size() == kSegmentsPerIndex) full.push_back(close(keys));
+    }
+    return full;
+  }
+
+  // The rest; nullopt when there is none.
+  std::optional<ClosedIndex> close_last(const SnapshotKeys* keys) {
+    if (open_.segments.empty()) return std::nullopt;
+    return close(keys);
+  }
+
+  std::size_t indexes() const { return indexes_.size(); }
+  // Once, at the end.
+  void describe(Manifest& manifest) {
+    manifest.indexes = indexes_;
+    manifest.segments = next_ - 1;
+    manifest.raw_bytes = raw_bytes_;
+    manifest.stored_bytes = stored_bytes_;
+    manifest.digest = digest_.finish();
+  }
+
+ private:
+  void append(SegmentEntry entry) {
+    ++next_;
+    raw_bytes_ += entry.raw_bytes;
+    stored_bytes_ += entry.stored_bytes;
+    digest_.add(entry);
+    open_.segments.push_back(std::move(entry));
+  }
+
+  ClosedIndex close(const SnapshotKeys* keys) {
+    open_.number = static_cast<unsigned>(indexes_.size() + 1);
+    ClosedIndex closed{open_.number, index_name(open_.number), write_index(open_, keys), {}};
+    IndexEntry& entry = indexes_.emplace_back();
+    entry.name = closed.name;
+    entry.segments = open_.segments.size();
+    entry.sha256 = sha256_hex(as_bytes(closed.text));
+    for (const SegmentEntry& segment : open_.segments) {
+      entry.raw_bytes += segment.raw_bytes;
+      entry.stored_bytes += segment.stored_bytes;
+      closed.segments.push_back({segment.name, segment.stored_bytes, {}});
+    }
+    open_.segments.clear();
+    return closed;
+  }
+
+  std::map<std::uint64_t, SegmentEntry> early_;
+  std::uint64_t next_ = 1;
+  std::uint64_t raw_bytes_ = 0, stored_bytes_ = 0;
+  SegmentIndex open_;
+  std::vector<IndexEntry> indexes_;
+  SegmentListDigest digest_;
+};
+
+struct ReleaseChunksAtEnd {
+  ~ReleaseChunksAtEnd() { release_free_chunks(); }
+};
+
+}  // namespace
+
+struct SnapshotWriter::State {
+  State(ObjectStore& to, std::string id, const SnapshotSettings& with, Throttle& limits, JobContext& of)
+      : store(to), settings(with), throttle(limits), job(of) {
+    coding.snapshot_id = std::move(id);
+    coding.codec = codec_from(settings.compression);
+    coding.level = settings.level;
+    if (const std::string& key = settings.encryption.write_key; !key.empty()) {
+      coding.keys = load_keys(settings.encryption, key);
+    }
+    // Encrypted segments joined are a stream for nobody.
+    joinable = !coding.keys;
+  }
+
+  std::string object(std::string_view leaf) const { return coding.snapshot_id + '/' + std::string(leaf); }
+  std::string doing() const { return "storing snapshot " + coding.snapshot_id; }
+
+  void check_id_is_free();
+  void record_in_journal();
+  Buffer read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow);
+  void send(SegmentFlow& flow);
+  void put_text(std::string_view leaf, const std::string& text, std::stop_token stop);
+  void put_index(SegmentList::ClosedIndex index, std::stop_token stop);
+  void join(std::string_view leaf, std::vector<ObjectInfo> parts_of, std::stop_token stop);
+  void join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop);
+  void join_stream(const std::string& leaf, std::stop_token stop);
+
+  ObjectStore& store;
+  const SnapshotSettings settings;
+  Throttle& throttle;
+  JobContext& job;
+  SegmentCoding coding;
+  std::optional<std::uint64_t> expected_bytes;
+
+  std::mutex mutex;  // of what follows, while write() runs
+  SegmentList list;
+  std::uint64_t stored_raw_bytes = 0;
+  // For the joined stream: its parts are the segments of the only index, or one joined object for each of several.
+  bool joinable = false;
+  std::vector<ObjectInfo> first_segments;
+  std::map<unsigned, ObjectInfo> parts;
+};
+
+void SnapshotWriter::State::check_id_is_free() {
+  bool taken = store.stat(object(kManifestName), job.stop_token()).has_value();
+  if (!taken) store.list(object(""), [&](const ObjectInfo&) { taken = true; }, job.stop_token());
+  if (!taken) return;
+  throw Error(Code::already_exists, doing() + ": the store has objects of that name already",
+              "choose another snapshot_id, or delete that snapshot first");
+}
+
+void SnapshotWriter::State::record_in_journal() {
+  JsonWriter json;
+  json.begin_object()
+      .member("snapshot_id", coding.snapshot_id)
+      .member("spill", spill_path(settings.spill, coding.snapshot_id).string())
+      .end_object();
+  job.journal().record("objects", json.text());
+}
+
+Buffer SnapshotWriter::State::read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow) {
+  Buffer raw;
+  while (raw.size() < size) {
+    std::span<std::byte> room = raw.room();
+    room = room.first(static_cast<std::size_t>(std::min<std::uint64_t>(room.size(), size - raw.size())));
+    const std::size_t n = stream.read(room);
+    if (n == 0) break;
+    raw.commit(n);
+    throttle.read.take(n, flow.stop_token());
+    flow.check();
+  }
+  return raw;
+}
+
+void SnapshotWriter::State::send(SegmentFlow& flow) {
+  SealedSegment segment = flow.take();
+  const std::uint64_t number = segment.number;
+  SegmentEntry entry = segment.entry;
+  throttle.upload.take(segment.stored.size(), flow.stop_token());
+  flow.check();
+  with_context(doing(), [&] { store.put(object(entry.name), segment.stored, flow.stop_token()); });
+  failpoint("snapshot:segment");
+  flow.sent(std::move(segment));
+  std::vector<SegmentList::ClosedIndex> full;
+  {
+    const std::lock_guard lock(mutex);
+    stored_raw_bytes += entry.raw_bytes;
+    full = list.add(number, std::move(entry), coding.keys_or_null());
+    job.progress(stored_raw_bytes, expected_bytes);
+  }
+  for (SegmentList::ClosedIndex& index : full) put_index(std::move(index), flow.stop_token());
+  flow.stored();
+}
+
+void SnapshotWriter::State::put_text(std::string_view leaf, const std::string& text, std::stop_token stop) {
+  with_context(doing(), [&] { store.put(object(leaf), Buffer::from(text), stop); });
+}
+
+void SnapshotWriter::State::put_index(SegmentList::ClosedIndex index, std::stop_token stop) {
+  put_text(index.name, index.text, stop);
+  if (index.number == 1) {
+    const std::lock_guard lock(mutex);
+    first_segments = std::move(index.segments);
+  } else {
+    join_part(index.number, std::move(index.segments), stop);
+  }
+}
+
+void SnapshotWriter::State::join(std::string_view leaf, std::vector<ObjectInfo> of, std::stop_token stop) {
+  for (ObjectInfo& part : of) part.name = object(part.name);
+  const bool joined = with_context(doing(), [&] { return store.join(object(leaf), of, stop); });
+  const std::lock_guard lock(mutex);
+  joinable = joinable && joined;
+}
+
+void SnapshotWriter::State::join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop) {
+  ObjectInfo part;
+  part.name = "stream.part-" + index_name(number).substr(6, 6);
+  for (const ObjectInfo& segment : segments) part.size += segment.size;
+  {
+    const std::lock_guard lock(mutex);
+    if (!joinable) return;
+    parts.emplace(number, part);
+  }
+  join(part.name, std::move(segments), stop);
+}
+
+void SnapshotWriter::State::join_stream(const std::string& leaf, std::stop_token stop) {
+  if (!joinable) return;
+  if (list.indexes() == 1) return join(leaf, std::move(first_segments), stop);
+  join_part(1, std::move(first_segments), stop);
+  if (!joinable) return;
+  std::vector<ObjectInfo> all;
+  for (auto& [number, part] : parts) all.push_back(std::move(part));
+  join(leaf, std::move(all), stop);
+}
+
+SnapshotWriter::SnapshotWriter(ObjectStore& store, std::string id, const SnapshotSettings& settings, Throttle& throttle,
+                               JobContext& job) {
+  if (!valid_id(id)) {
+    throw Error(Code::invalid_argument, "storing a snapshot: \"" + printable(id) + "\" is no snapshot id",
+                "letters, digits, '.', '_' and '-', at most 64, the first a letter or digit");
+  }
+  state_ = std::make_unique<State>(store, std::move(id), settings, throttle, job);
+  state_->check_id_is_free();
+}
+
+SnapshotWriter::~SnapshotWriter() = default;
+
+void SnapshotWriter::write(ByteSource& stream, std::optional<std::uint64_t> expected_bytes) {
+  State& s = *state_;
+  s.expected_bytes = expected_bytes;
+  s.record_in_journal();
+  const MemoryPlan plan = plan_writing(s.settings, s.coding.codec);
+  const ReleaseChunksAtEnd release;
+  SegmentFlow flow(plan.for_segments, plan.segment_bytes, s.settings.spill, s.coding.snapshot_id, s.job);
+  {
+    WorkerPool senders(s.settings.transfers);
+    WorkerPool workers(plan.workers);
+    flow.guard([&] {
+      for (std::uint64_t number = 1;; ++number) {
+        flow.reserve();
+        Buffer raw = s.read_segment(stream, plan.segment_bytes, flow);
+        if (raw.empty()) break;
+        flow.begin();
+        workers.run([&, number, raw = std::move(raw)]() mutable {
+          flow.guard([&] {
+            flow.ready(seal_segment(s.coding, number, std::move(raw)));
+            senders.run([&] { flow.guard([&] { s.send(flow); }); });
+          });
+        });
+      }
+      flow.unreserve();
+      flow.wait_until_all_stored();
+    });
+    flow.stop();
+  }
+  flow.throw_if_failed();
+}
+
+SnapshotSummary SnapshotWriter::finish(const StreamFacts& facts) {
+  State& s = *state_;
+  const std::stop_token stop = s.job.stop_token();
+  if (auto last = s.list.close_last(s.coding.keys_or_null())) s.put_index(std::move(*last), stop);
+  if (s.list.indexes() == 0) {
+    throw Error(Code::data_loss, s.doing() + ": the stream was empty", "no tool writes an empty copy: see what it said");
+  }
+  s.join_stream(stream_name(facts.format, s.coding.codec), stop);
+  SnapshotSummary summary;
+  Manifest& manifest = summary.manifest;
+  s.list.describe(manifest);
+  manifest.id = s.coding.snapshot_id;
+  manifest.created_at = system_clock().now();
+  manifest.tool = facts.tool;
+  manifest.format = facts.format;
+  manifest.codec = s.coding.codec;
+  if (s.coding.keys) manifest.encryption_key = s.coding.keys->id;
+  manifest.dataset_json = facts.dataset_json;
+  manifest.requires_list = facts.requires_list;
+  s.job.check_cancelled();
+  failpoint("snapshot:manifest");
+  s.put_text(kManifestName, write_manifest(manifest, s.coding.keys_or_null()), stop);
+  summary.href = s.store.href(s.object(kManifestName));
+  return summary;
+}
+
+}  // namespace guestagent
