@@ -26,7 +26,8 @@ namespace {
 constexpr std::size_t kKeptLines = 20;
 constexpr std::size_t kKeptLineChars = 497;  // and "..." where it was longer
 constexpr std::size_t kMaxLineBytes = 64 << 10;
-// How long standard error may stay open, silent, after the process itself has ended: somebody else holds it then.
+// How long standard error may stay open, silent, after the process itself has ended: somebody else holds it
+// then.
 constexpr int kSilenceMs = 1000;
 
 UniqueFd make_event() {
@@ -127,7 +128,8 @@ void Child::State::drain() {
 bool Child::State::leader_ended() {
   siginfo_t info{};
   // Not reaped: as long as its number is taken, a signal to the group reaches nobody else.
-  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == pid;
 }
 
 // False when `stop` was requested or the deadline passed first.
@@ -182,7 +184,8 @@ Child::Child(ChildSpec spec) : state_(std::make_unique<State>()) {
     state_->kill(SIGKILL);
     state_->wait_leader({}, std::nullopt);
     state_->collect();
-    throw Error(Code::resource_exhausted, "starting " + spec.argv[0] + ": no thread for its output: " + e.what());
+    throw Error(Code::resource_exhausted,
+                "starting " + spec.argv[0] + ": no thread for its output: " + e.what());
   }
 }
 
@@ -200,11 +203,21 @@ Child::~Child() {
   if (state_->drainer.joinable()) state_->drainer.join();
 }
 
-pid_t Child::pid() const { return state_->pid; }
-int Child::stdin_fd() const { return state_->stdin_end.get(); }
-int Child::stdout_fd() const { return state_->stdout_end.get(); }
-void Child::close_stdin() { state_->stdin_end.reset(); }
-void Child::kill_group(int signal) { state_->kill(signal); }
+pid_t Child::pid() const {
+  return state_->pid;
+}
+int Child::stdin_fd() const {
+  return state_->stdin_end.get();
+}
+int Child::stdout_fd() const {
+  return state_->stdout_end.get();
+}
+void Child::close_stdin() {
+  state_->stdin_end.reset();
+}
+void Child::kill_group(int signal) {
+  state_->kill(signal);
+}
 
 std::string Child::Exit::describe() const {
   if (signal == 0) return "exit status " + std::to_string(status);
@@ -247,7 +260,8 @@ std::string run_and_read(ChildSpec spec, Millis timeout, std::size_t max_bytes, 
     return text;
   };
   const auto late = [&] {
-    return Error(Code::deadline_exceeded, doing + ": not done after " + std::to_string(timeout.count()) + " ms" + last_words());
+    return Error(Code::deadline_exceeded,
+                 doing + ": not done after " + std::to_string(timeout.count()) + " ms" + last_words());
   };
 
   std::string out;
@@ -264,7 +278,8 @@ std::string run_and_read(ChildSpec spec, Millis timeout, std::size_t max_bytes, 
     if (n == 0) break;
     out.append(buffer, static_cast<std::size_t>(n));
     if (out.size() > max_bytes) {
-      throw Error(Code::resource_exhausted, doing + ": it prints more than " + std::to_string(max_bytes) + " bytes");
+      throw Error(Code::resource_exhausted,
+                  doing + ": it prints more than " + std::to_string(max_bytes) + " bytes");
     }
   }
   while (true) {

@@ -42,8 +42,11 @@ Pipe make_pipe() {
   return {above_stdio(std::move(read_end)), above_stdio(std::move(write_end))};
 }
 
-// Fewer switches between the two processes on the data path; where the limit for users is lower, the default does.
-void widen(const Pipe& pipe) { ::fcntl(pipe.read_end.get(), F_SETPIPE_SZ, 1 << 20); }
+// Fewer switches between the two processes on the data path; where the limit for users is lower, the default
+// does.
+void widen(const Pipe& pipe) {
+  ::fcntl(pipe.read_end.get(), F_SETPIPE_SZ, 1 << 20);
+}
 
 std::vector<char*> pointers(const std::vector<std::string>& words) {
   std::vector<char*> out;
@@ -72,7 +75,8 @@ struct ExecFailure {
   int error;
 };
 
-// Everything the child needs, made before the fork: another thread may hold the allocator's lock at that moment.
+// Everything the child needs, made before the fork: another thread may hold the allocator's lock at that
+// moment.
 struct Plan {
   const char* program;
   char* const* argv;
@@ -111,7 +115,8 @@ void close_others() {
   ::sigemptyset(&none);
   if (::sigprocmask(SIG_SETMASK, &none, nullptr) != 0) fail(plan, Stage::prepare);
   if (::setpgid(0, 0) != 0) fail(plan, Stage::prepare);
-  if (::dup2(plan.in, 0) < 0 || ::dup2(plan.out, 1) < 0 || ::dup2(plan.err, 2) < 0) fail(plan, Stage::prepare);
+  if (::dup2(plan.in, 0) < 0 || ::dup2(plan.out, 1) < 0 || ::dup2(plan.err, 2) < 0)
+    fail(plan, Stage::prepare);
   close_others();
   if (plan.change_user) {
     // The bare system calls: libc's versions signal the threads of a process that has none any more.
@@ -162,7 +167,8 @@ std::optional<std::string> find_program(std::string_view name) {
     return usable(path) ? std::optional(path) : std::nullopt;
   }
   const char* setting = std::getenv("PATH");
-  const std::string places = std::string(setting != nullptr ? setting : "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin";
+  const std::string places =
+      std::string(setting != nullptr ? setting : "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin";
   for (std::size_t at = 0; at <= places.size();) {
     const std::size_t end = std::min(places.find(':', at), places.size());
     const std::string path = places.substr(at, end - at) + "/" + std::string(name);
@@ -174,7 +180,8 @@ std::optional<std::string> find_program(std::string_view name) {
 }
 
 SpawnedProcess spawn_process(const ChildSpec& spec) {
-  if (spec.argv.empty() || spec.argv[0].empty()) throw Error(Code::invalid_argument, "starting a program: none is named");
+  if (spec.argv.empty() || spec.argv[0].empty())
+    throw Error(Code::invalid_argument, "starting a program: none is named");
   const char* path = std::getenv("PATH");
   const std::string search = path != nullptr ? path : "/usr/bin:/bin";
   std::string program = spec.argv[0];
@@ -182,7 +189,8 @@ SpawnedProcess spawn_process(const ChildSpec& spec) {
     const auto found = find_program(program);
     if (!found) {
       throw Error(Code::not_found, "starting " + program + ": no such program",
-                  "install " + program + " or add its directory to PATH (searched: " + search + " and the sbin directories)");
+                  "install " + program + " or add its directory to PATH (searched: " + search +
+                      " and the sbin directories)");
     }
     program = *found;
   }
@@ -213,7 +221,8 @@ SpawnedProcess spawn_process(const ChildSpec& spec) {
                   groups.data(),
                   groups.size(),
                   ::getpid()};
-  // The kernel's death signal is tied to the thread that forked, not to the process: a job's thread ends before what it started.
+  // The kernel's death signal is tied to the thread that forked, not to the process: a job's thread ends
+  // before what it started.
   pid_t pid = -1;
   int fork_error = 0;
   lasting_thread().run([&] {
@@ -227,7 +236,8 @@ SpawnedProcess spawn_process(const ChildSpec& spec) {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   });
   if (pid < 0) {
-    throw Error(Code::resource_exhausted, "starting " + spec.argv[0] + ": " + system_error("fork", fork_error).what(),
+    throw Error(Code::resource_exhausted,
+                "starting " + spec.argv[0] + ": " + system_error("fork", fork_error).what(),
                 "check the limits on processes and memory");
   }
 

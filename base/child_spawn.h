@@ -14,8 +14,8 @@ struct SpawnedProcess {
   UniqueFd lines_end;              // its standard error, and its standard output unless piped
 };
 
-// Starts the program. When this returns, exec has succeeded and the process leads a group of its own. Throws as Child's constructor
-// does. Thread-safe.
+// Starts the program. When this returns, exec has succeeded and the process leads a group of its own. Throws
+// as Child's constructor does. Thread-safe.
 SpawnedProcess spawn_process(const ChildSpec& spec);
 
 }  // namespace guestagent

@@ -35,8 +35,7 @@ Clock& system_clock() {
 }
 
 std::string format_utc(WallTime time) {
-  const std::time_t seconds =
-      std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+  const std::time_t seconds = std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);
   char text[64];
@@ -64,7 +63,8 @@ WallTime parse_utc(std::string_view text) {
              std::chrono::seconds(second);
     }
   }
-  throw Error(Code::invalid_argument, "reading the time \"" + printable(text) + "\": it is no UTC time like 2026-01-31T23:59:59Z");
+  throw Error(Code::invalid_argument,
+              "reading the time \"" + printable(text) + "\": it is no UTC time like 2026-01-31T23:59:59Z");
 }
 
 }  // namespace guestagent

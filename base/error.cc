@@ -7,7 +7,8 @@
 namespace guestagent {
 namespace {
 
-// JSON-RPC's own numbers where it has one (-32602, -32601, -32603), else -32000 minus gRPC's number of the code.
+// JSON-RPC's own numbers where it has one (-32602, -32601, -32603), else -32000 minus gRPC's number of the
+// code.
 constexpr std::array<CodeRow, 13> kCodes = {{
     {Code::cancelled, "CANCELLED", -32001, 11},
     {Code::invalid_argument, "INVALID_ARGUMENT", -32602, 2},
@@ -49,13 +50,15 @@ Error system_error(std::string_view what, int err) {
   switch (err) {
     case ENOSPC:
     case EDQUOT:
-      return Error(Code::resource_exhausted, message, "free space on that file system, or configure another place");
+      return Error(Code::resource_exhausted, message,
+                   "free space on that file system, or configure another place");
     case ENOENT:
       return Error(Code::not_found, message);
     case EACCES:
     case EPERM:
     case EROFS:
-      return Error(Code::permission_denied, message, "check owner and mode, and that the file system is mounted read-write");
+      return Error(Code::permission_denied, message,
+                   "check owner and mode, and that the file system is mounted read-write");
     case EEXIST:
       return Error(Code::already_exists, message);
     default:
@@ -66,7 +69,8 @@ Error system_error(std::string_view what, int err) {
 Error to_error(const std::exception& e) {
   if (const auto* ours = dynamic_cast<const Error*>(&e)) return *ours;
   if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
-    return Error(Code::resource_exhausted, "out of memory", "lower snapshot.memory_limit or give the host more memory");
+    return Error(Code::resource_exhausted, "out of memory",
+                 "lower snapshot.memory_limit or give the host more memory");
   }
   return Error(Code::internal, e.what());
 }

@@ -46,7 +46,8 @@ std::string read_file(const fs::path& path, std::size_t max_bytes) {
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
   const auto expected = info.st_size > 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
   const auto too_large = [&] {
-    return Error(Code::resource_exhausted, doing + ": it is larger than " + std::to_string(max_bytes) + " bytes");
+    return Error(Code::resource_exhausted,
+                 doing + ": it is larger than " + std::to_string(max_bytes) + " bytes");
   };
   if (S_ISREG(info.st_mode) && expected > max_bytes) throw too_large();
   std::string content;
@@ -140,11 +141,14 @@ std::optional<FileLock> FileLock::try_take(const fs::path& path, std::string_vie
 
 TempDir::TempDir(const fs::path& parent, std::string_view name_prefix) {
   std::string pattern = (parent / (std::string(name_prefix) + "XXXXXX")).string();
-  if (::mkdtemp(pattern.data()) == nullptr) throw system_error("creating a temporary directory in " + parent.string(), errno);
+  if (::mkdtemp(pattern.data()) == nullptr)
+    throw system_error("creating a temporary directory in " + parent.string(), errno);
   path_ = pattern;
 }
 
-TempDir::TempDir(TempDir&& other) noexcept : path_(std::move(other.path_)) { other.path_.clear(); }
+TempDir::TempDir(TempDir&& other) noexcept : path_(std::move(other.path_)) {
+  other.path_.clear();
+}
 
 TempDir::~TempDir() {
   if (path_.empty()) return;

@@ -1,5 +1,5 @@
-// The walks over whole trees of base/file.h. All go by directory descriptors, so that a name that is exchanged for a symbolic link
-// meanwhile leads nowhere else.
+// The walks over whole trees of base/file.h. All go by directory descriptors, so that a name that is
+// exchanged for a symbolic link meanwhile leads nowhere else.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -42,8 +42,8 @@ const char* next_name(DIR* dir, const fs::path& path) {
   }
 }
 
-// Which mount a directory belongs to. Bind mounts share the device number, so the mount's own id is asked for where the kernel
-// knows it.
+// Which mount a directory belongs to. Bind mounts share the device number, so the mount's own id is asked for
+// where the kernel knows it.
 struct MountId {
   std::uint64_t id = 0;
   std::uint64_t device = 0;
@@ -80,7 +80,8 @@ struct Removal {
     if (!S_ISDIR(info.st_mode)) return failed(system_error("removing " + path.string(), unlink_error));
     try {
       if (!(mount_of(parent, name, path) == mount)) {
-        return failed(Error(Code::failed_precondition, "removing " + path.string() + ": another file system is mounted there",
+        return failed(Error(Code::failed_precondition,
+                            "removing " + path.string() + ": another file system is mounted there",
                             "unmount it first"));
       }
       const Dir dir = open_dir(parent, name, false);
@@ -89,12 +90,14 @@ struct Removal {
         return;
       }
       const std::size_t before = failures;
-      while (const char* child = next_name(dir.get(), path)) remove(::dirfd(dir.get()), child, path / child, mount);
+      while (const char* child = next_name(dir.get(), path))
+        remove(::dirfd(dir.get()), child, path / child, mount);
       if (failures != before) return;
     } catch (const Error& e) {
       return failed(e);
     }
-    if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) failed(system_error("removing " + path.string(), errno));
+    if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+      failed(system_error("removing " + path.string(), errno));
   }
 };
 
@@ -121,7 +124,8 @@ void fsync_below(DIR* dir, const fs::path& path) {
   while (const char* name = next_name(dir, path)) {
     const fs::path full = path / name;
     struct stat info {};
-    if (::fstatat(::dirfd(dir), name, &info, AT_SYMLINK_NOFOLLOW) != 0) throw system_error("looking at " + full.string(), errno);
+    if (::fstatat(::dirfd(dir), name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      throw system_error("looking at " + full.string(), errno);
     if (S_ISDIR(info.st_mode)) {
       const Dir child = open_dir(::dirfd(dir), name, false);
       if (!child) throw system_error("reading the directory " + full.string(), errno);
@@ -142,7 +146,8 @@ void remove_tree(const fs::path& path) {
   fs::path clean = path.lexically_normal();
   if (!clean.has_filename()) clean = clean.parent_path();
   if (clean.empty() || clean == clean.root_path() || clean == "." || clean.filename() == "..") {
-    throw Error(Code::invalid_argument, "removing \"" + path.string() + "\": it names no file or directory of its own");
+    throw Error(Code::invalid_argument,
+                "removing \"" + path.string() + "\": it names no file or directory of its own");
   }
   const fs::path parent_path = clean.has_parent_path() ? clean.parent_path() : fs::path(".");
   const UniqueFd parent(::open(parent_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -162,9 +167,10 @@ void remove_tree(const fs::path& path) {
   removal.remove(parent.get(), clean.filename().c_str(), clean, mount);
   if (!removal.failure) return;
   if (removal.failures == 1) throw *removal.failure;
-  throw Error(removal.failure->code(),
-              std::string(removal.failure->what()) + " (and " + std::to_string(removal.failures - 1) + " more)",
-              removal.failure->hint());
+  throw Error(
+      removal.failure->code(),
+      std::string(removal.failure->what()) + " (and " + std::to_string(removal.failures - 1) + " more)",
+      removal.failure->hint());
 }
 
 std::uint64_t tree_bytes(const fs::path& dir) {

@@ -43,7 +43,8 @@ Journal::Journal(fs::path path) : path_(std::move(path)) {
   while (good < content.size()) {
     const std::size_t end = content.find('\n', good);
     if (end == std::string::npos) break;
-    const std::string where = "line " + std::to_string(steps_.size() + 1) + " of the journal " + path_.string();
+    const std::string where =
+        "line " + std::to_string(steps_.size() + 1) + " of the journal " + path_.string();
     try {
       steps_.push_back(read_step(std::string_view(content).substr(good, end - good), where));
     } catch (const Error& e) {
@@ -59,7 +60,8 @@ Journal::Journal(fs::path path) : path_(std::move(path)) {
     throw Error(Code::data_loss, doing + ": it is no journal",
                 "look at the file; remove it only when you know that nothing is left to undo");
   }
-  if (::ftruncate(fd_.get(), static_cast<off_t>(good)) != 0 || ::fsync(fd_.get()) != 0) throw system_error(doing, errno);
+  if (::ftruncate(fd_.get(), static_cast<off_t>(good)) != 0 || ::fsync(fd_.get()) != 0)
+    throw system_error(doing, errno);
 }
 
 void Journal::record(std::string_view step, std::string_view data) {
@@ -105,7 +107,8 @@ const Journal::Step* Journal::find(std::string_view step) const {
 
 void Journal::close() {
   fd_.reset();
-  if (::unlink(path_.c_str()) != 0 && errno != ENOENT) throw system_error("removing the journal " + path_.string(), errno);
+  if (::unlink(path_.c_str()) != 0 && errno != ENOENT)
+    throw system_error("removing the journal " + path_.string(), errno);
   fsync_dir(path_.parent_path());
 }
 
@@ -128,7 +131,8 @@ void failpoint(std::string_view name) {
   } else if (action.starts_with("sleep:")) {
     system_clock().sleep(Millis(std::atoi(action.c_str() + 6)), {});
   } else {
-    throw Error(Code::invalid_argument, "GUESTAGENT_FAILPOINT: \"" + action + "\" is none of kill, error, sleep:MS");
+    throw Error(Code::invalid_argument,
+                "GUESTAGENT_FAILPOINT: \"" + action + "\" is none of kill, error, sleep:MS");
   }
 }
 #endif

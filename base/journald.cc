@@ -36,7 +36,8 @@ bool Journald::send(const std::vector<std::pair<std::string, std::string>>& fiel
     }
     // A value of several lines: its length as 64 bits, little endian.
     entry += '\n';
-    for (unsigned shift = 0; shift < 64; shift += 8) entry += static_cast<char>(std::uint64_t{value.size()} >> shift & 0xFF);
+    for (unsigned shift = 0; shift < 64; shift += 8)
+      entry += static_cast<char>(std::uint64_t{value.size()} >> shift & 0xFF);
     entry += value + '\n';
   }
   return ::send(fd_.get(), entry.data(), entry.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(entry.size());

@@ -18,8 +18,8 @@ void json_assertion_failed(const char* what) {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
-constexpr unsigned kParseFlags =
-    rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag | rapidjson::kParseFullPrecisionFlag;
+constexpr unsigned kParseFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag |
+                                 rapidjson::kParseFullPrecisionFlag;
 
 // Looks at the events of the parser and keeps nothing but the keys of the open objects.
 class Check : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Check> {
@@ -64,7 +64,8 @@ Error bad_json(std::string_view what, std::size_t at, const std::string& why) {
 }
 
 std::string whole_number_range(std::uint64_t min, std::uint64_t max) {
-  if (max == UINT64_MAX) return min == 0 ? "must be a whole number" : "must be a whole number of at least " + std::to_string(min);
+  if (max == UINT64_MAX)
+    return min == 0 ? "must be a whole number" : "must be a whole number of at least " + std::to_string(min);
   return "must be a whole number from " + std::to_string(min) + " to " + std::to_string(max);
 }
 
@@ -72,7 +73,8 @@ std::string whole_number_range(std::uint64_t min, std::uint64_t max) {
 
 JsonDocument parse_json(std::string_view text, std::string_view what) {
   // To the parser a zero byte is the end; to us it is no JSON.
-  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) throw bad_json(what, zero, "a zero byte");
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
+    throw bad_json(what, zero, "a zero byte");
   if (text.empty()) throw bad_json(what, 0, "it is empty");
 
   Check check;
@@ -80,7 +82,8 @@ JsonDocument parse_json(std::string_view text, std::string_view what) {
   rapidjson::Reader reader;
   const rapidjson::ParseResult result = reader.Parse<kParseFlags>(looked_at, check);
   if (result.IsError()) {
-    throw bad_json(what, result.Offset(), check.why().empty() ? rapidjson::GetParseError_En(result.Code()) : check.why());
+    throw bad_json(what, result.Offset(),
+                   check.why().empty() ? rapidjson::GetParseError_En(result.Code()) : check.why());
   }
 
   JsonDocument document;
@@ -117,7 +120,9 @@ Error JsonReader::error(std::string_view key, std::string_view why) const {
   return Error(code_, path_ + "." + std::string(key) + ": " + std::string(why));
 }
 
-bool JsonReader::has(std::string_view key) const { return find(key) != nullptr; }
+bool JsonReader::has(std::string_view key) const {
+  return find(key) != nullptr;
+}
 
 std::optional<std::string> JsonReader::opt_string(std::string_view key) const {
   const JsonValue* value = find(key);
@@ -132,10 +137,12 @@ std::string JsonReader::string(std::string_view key) const {
   return std::move(*value);
 }
 
-std::optional<std::uint64_t> JsonReader::opt_uint(std::string_view key, std::uint64_t min, std::uint64_t max) const {
+std::optional<std::uint64_t> JsonReader::opt_uint(std::string_view key, std::uint64_t min,
+                                                  std::uint64_t max) const {
   const JsonValue* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->IsUint64() || value->GetUint64() < min || value->GetUint64() > max) throw error(key, whole_number_range(min, max));
+  if (!value->IsUint64() || value->GetUint64() < min || value->GetUint64() > max)
+    throw error(key, whole_number_range(min, max));
   return value->GetUint64();
 }
 
@@ -210,10 +217,18 @@ void JsonReader::allow_only(std::initializer_list<std::string_view> known) const
   }
 }
 
-JsonWriter& JsonWriter::begin_object() { return writer_.StartObject(), *this; }
-JsonWriter& JsonWriter::end_object() { return writer_.EndObject(), *this; }
-JsonWriter& JsonWriter::begin_array() { return writer_.StartArray(), *this; }
-JsonWriter& JsonWriter::end_array() { return writer_.EndArray(), *this; }
+JsonWriter& JsonWriter::begin_object() {
+  return writer_.StartObject(), *this;
+}
+JsonWriter& JsonWriter::end_object() {
+  return writer_.EndObject(), *this;
+}
+JsonWriter& JsonWriter::begin_array() {
+  return writer_.StartArray(), *this;
+}
+JsonWriter& JsonWriter::end_array() {
+  return writer_.EndArray(), *this;
+}
 
 JsonWriter& JsonWriter::key(std::string_view name) {
   // An empty view may have no address, which the writer refuses.
@@ -231,10 +246,18 @@ JsonWriter& JsonWriter::value(std::string_view text) {
   return *this;
 }
 
-JsonWriter& JsonWriter::value(std::uint64_t number) { return writer_.Uint64(number), *this; }
-JsonWriter& JsonWriter::value(std::int64_t number) { return writer_.Int64(number), *this; }
-JsonWriter& JsonWriter::value(bool flag) { return writer_.Bool(flag), *this; }
-JsonWriter& JsonWriter::null() { return writer_.Null(), *this; }
+JsonWriter& JsonWriter::value(std::uint64_t number) {
+  return writer_.Uint64(number), *this;
+}
+JsonWriter& JsonWriter::value(std::int64_t number) {
+  return writer_.Int64(number), *this;
+}
+JsonWriter& JsonWriter::value(bool flag) {
+  return writer_.Bool(flag), *this;
+}
+JsonWriter& JsonWriter::null() {
+  return writer_.Null(), *this;
+}
 
 JsonWriter& JsonWriter::value(double number) {
   if (!std::isfinite(number)) return null();  // JSON has no word for it

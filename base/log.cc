@@ -22,7 +22,9 @@ struct Output {
   LogFormat format = LogFormat::logfmt;
   std::optional<Journald> journald;  // where standard error is its stream
 
-  Output() : logger(std::make_shared<spdlog::logger>("guestagent", std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
+  Output()
+      : logger(std::make_shared<spdlog::logger>("guestagent",
+                                                std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
     logger->set_pattern("%v");
     logger->set_level(spdlog::level::info);
     if (is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))) journald.emplace();
@@ -42,20 +44,28 @@ LogScope::Tags& thread_tags() {
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::debug: return spdlog::level::debug;
-    case LogLevel::info: return spdlog::level::info;
-    case LogLevel::warning: return spdlog::level::warn;
-    case LogLevel::error: return spdlog::level::err;
+    case LogLevel::debug:
+      return spdlog::level::debug;
+    case LogLevel::info:
+      return spdlog::level::info;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::error:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
 
 std::string_view name_of(LogLevel level) {
   switch (level) {
-    case LogLevel::debug: return "debug";
-    case LogLevel::info: return "info";
-    case LogLevel::warning: return "warning";
-    case LogLevel::error: return "error";
+    case LogLevel::debug:
+      return "debug";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warning:
+      return "warning";
+    case LogLevel::error:
+      return "error";
   }
   return "info";
 }
@@ -72,7 +82,8 @@ std::string timestamp() {
   return std::string(text, n) + "." + fraction.substr(1) + "Z";
 }
 
-// One line whatever the text holds: a log line that a stranger's text could break in two could also be forged by it.
+// One line whatever the text holds: a log line that a stranger's text could break in two could also be forged
+// by it.
 std::string logfmt_value(std::string_view text) {
   bool plain = !text.empty();
   for (const char c : text) {
@@ -88,19 +99,25 @@ std::string logfmt_value(std::string_view text) {
 // syslog's numbers
 std::string priority_of(LogLevel level) {
   switch (level) {
-    case LogLevel::debug: return "7";
-    case LogLevel::info: return "6";
-    case LogLevel::warning: return "4";
-    case LogLevel::error: return "3";
+    case LogLevel::debug:
+      return "7";
+    case LogLevel::info:
+      return "6";
+    case LogLevel::warning:
+      return "4";
+    case LogLevel::error:
+      return "3";
   }
   return "6";
 }
 
-// Time and level are the journal's own; the rest is in the message for people and in fields for `journalctl JOB_ID=…`.
-bool to_journald(const Journald& journald, LogLevel level, std::string_view message, const LogScope::Tags& tags,
-                 std::initializer_list<LogField> fields) {
+// Time and level are the journal's own; the rest is in the message for people and in fields for `journalctl
+// JOB_ID=…`.
+bool to_journald(const Journald& journald, LogLevel level, std::string_view message,
+                 const LogScope::Tags& tags, std::initializer_list<LogField> fields) {
   std::string text(message);
-  std::vector<std::pair<std::string, std::string>> entry = {{"MESSAGE", ""}, {"PRIORITY", priority_of(level)}, {"SYSLOG_IDENTIFIER", "guestagent"}};
+  std::vector<std::pair<std::string, std::string>> entry = {
+      {"MESSAGE", ""}, {"PRIORITY", priority_of(level)}, {"SYSLOG_IDENTIFIER", "guestagent"}};
   const auto add = [&](std::string_view name, const std::string& value) {
     text += " " + std::string(name) + "=" + logfmt_value(value);
     const std::string field = journal_field(name);
@@ -117,7 +134,8 @@ std::string logfmt_line(LogLevel level, std::string_view message, const LogScope
                         std::initializer_list<LogField> fields) {
   JsonWriter quoted;
   quoted.value(message);
-  std::string line = "time=" + timestamp() + " level=" + std::string(name_of(level)) + " msg=" + quoted.text();
+  std::string line =
+      "time=" + timestamp() + " level=" + std::string(name_of(level)) + " msg=" + quoted.text();
   const auto add = [&](std::string_view name, std::string_view value) {
     line += ' ';
     line += name;
@@ -147,7 +165,9 @@ void log_setup(LogLevel level, LogFormat format) {
   output().format = format;
 }
 
-void log_set_level(LogLevel level) { output().logger->set_level(to_spdlog(level)); }
+void log_set_level(LogLevel level) {
+  output().logger->set_level(to_spdlog(level));
+}
 
 LogLevel log_level_from(std::string_view name) {
   for (const LogLevel level : {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
@@ -167,9 +187,17 @@ void log(LogLevel level, std::string_view message, std::initializer_list<LogFiel
   out.logger->log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
-LogScope::LogScope(Tags tags) : previous_(std::move(thread_tags())) { thread_tags() = std::move(tags); }
-LogScope::~LogScope() { thread_tags() = std::move(previous_); }
-LogScope::Tags LogScope::current() { return thread_tags(); }
-void LogScope::set_phase(std::string_view phase) { thread_tags().phase = phase; }
+LogScope::LogScope(Tags tags) : previous_(std::move(thread_tags())) {
+  thread_tags() = std::move(tags);
+}
+LogScope::~LogScope() {
+  thread_tags() = std::move(previous_);
+}
+LogScope::Tags LogScope::current() {
+  return thread_tags();
+}
+void LogScope::set_phase(std::string_view phase) {
+  thread_tags().phase = phase;
+}
 
 }  // namespace guestagent

@@ -102,7 +102,9 @@ Secret secret_from_file(const std::string& path) {
   }
   if (size > kMaxSecretBytes) throw Error(Code::invalid_argument, doing + ": it is larger than 64 KiB");
   if (size > 0 && text[size - 1] == '\n') --size;
-  if (size == 0) throw Error(Code::invalid_argument, doing + ": it is empty", "write the secret into it, and nothing else");
+  if (size == 0)
+    throw Error(Code::invalid_argument, doing + ": it is empty",
+                "write the secret into it, and nothing else");
   Secret secret{text.substr(0, size)};
   ::explicit_bzero(text.data(), text.size());
   return secret;

@@ -12,8 +12,8 @@ bool valid_utf8(std::string_view text);
 // `text` with every malformed byte replaced by U+FFFD.
 std::string to_utf8(std::string_view text);
 
-// At most `max` bytes of `text` (never in the middle of a UTF-8 sequence), control characters shown as "?"; for words of a
-// stranger inside a message.
+// At most `max` bytes of `text` (never in the middle of a UTF-8 sequence), control characters shown as "?";
+// for words of a stranger inside a message.
 std::string printable(std::string_view text, std::size_t max = 80);
 
 // The one of `known` that a mistyped `word` most likely means, or "" when none is near.

@@ -31,7 +31,8 @@ bool inside(const fs::path& path, const fs::path& dir) {
 
 void check_socket(YamlReader& in, std::string_view key, const fs::path& socket) {
   if (socket.string().size() > kMaxSocketPath) {
-    in.mistake(key, "must not be longer than " + std::to_string(kMaxSocketPath) + " bytes, the limit of socket paths");
+    in.mistake(key, "must not be longer than " + std::to_string(kMaxSocketPath) +
+                        " bytes, the limit of socket paths");
   }
 }
 
@@ -58,16 +59,20 @@ void check_agent(YamlReader& in, const AgentSettings& agent) {
 void check_listen(YamlReader& in, const TlsListenSettings& listen) {
   if (listen.address.empty()) return;
   const std::size_t colon = listen.address.rfind(':');
-  const auto port =
-      colon == std::string::npos ? std::nullopt : parse_whole(std::string_view(listen.address).substr(colon + 1));
-  if (colon == 0 || !port || *port == 0 || *port > 65535) in.mistake("address", "must be ADDRESS:PORT, such as 0.0.0.0:8443");
-  for (const std::string_view key : {"certificate", "key", "client_ca"}) in.require(key, "when agent.listen.address is set");
+  const auto port = colon == std::string::npos
+                        ? std::nullopt
+                        : parse_whole(std::string_view(listen.address).substr(colon + 1));
+  if (colon == 0 || !port || *port == 0 || *port > 65535)
+    in.mistake("address", "must be ADDRESS:PORT, such as 0.0.0.0:8443");
+  for (const std::string_view key : {"certificate", "key", "client_ca"})
+    in.require(key, "when agent.listen.address is set");
 }
 
 void check_snapshot(YamlReader& in, const SnapshotSettings& snapshot) {
   const std::uint64_t least = 4 * snapshot.segment_bytes + (std::uint64_t{32} << 20);
   if (snapshot.memory_limit < least) {
-    in.mistake("memory_limit", "must be at least " + format_size(least) + ": four segments (snapshot.segment_size is " +
+    in.mistake("memory_limit", "must be at least " + format_size(least) +
+                                   ": four segments (snapshot.segment_size is " +
                                    format_size(snapshot.segment_bytes) + ") and 32MiB; " +
                                    "raise it or make the segments smaller");
   }
@@ -77,7 +82,8 @@ void check_encryption(YamlReader& in, const EncryptionSettings& encryption) {
   std::set<std::string> ids;
   for (const auto& key : encryption.keys) {
     if (key.id.empty()) continue;
-    if (!valid_id(key.id)) in.mistake("keys", "an id must be 1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"");
+    if (!valid_id(key.id))
+      in.mistake("keys", "an id must be 1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"");
     if (!ids.insert(key.id).second) in.mistake("keys", "the id \"" + key.id + "\" stands there twice");
   }
   if (!encryption.write_key.empty() && !ids.contains(encryption.write_key)) {
@@ -88,13 +94,18 @@ void check_encryption(YamlReader& in, const EncryptionSettings& encryption) {
 void check_storage(YamlReader& in, const StorageSettings& storage) {
   if (storage.container.empty() || storage.container.size() > 63 || !only(storage.container, "._-") ||
       storage.container.starts_with('.')) {
-    in.mistake("container", "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\", not beginning with a dot");
+    in.mistake("container",
+               "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\", not beginning with a dot");
   }
   const fs::path prefix = storage.prefix;
-  const bool plain = std::none_of(prefix.begin(), prefix.end(), [](const fs::path& part) { return part.empty() || part == "." || part == ".."; });
-  if (storage.prefix.empty() || storage.prefix.size() > 256 || !only(storage.prefix, "._-/") || prefix.is_absolute() || !plain ||
-      storage.prefix.find("//") != std::string::npos) {
-    in.mistake("prefix", "must be a relative name of A-Z, a-z, 0-9, \".\", \"_\", \"-\" and \"/\", without empty parts and \"..\"");
+  const bool plain = std::none_of(prefix.begin(), prefix.end(), [](const fs::path& part) {
+    return part.empty() || part == "." || part == "..";
+  });
+  if (storage.prefix.empty() || storage.prefix.size() > 256 || !only(storage.prefix, "._-/") ||
+      prefix.is_absolute() || !plain || storage.prefix.find("//") != std::string::npos) {
+    in.mistake("prefix",
+               "must be a relative name of A-Z, a-z, 0-9, \".\", \"_\", \"-\" and \"/\", without empty parts "
+               "and \"..\"");
   }
 }
 
@@ -110,8 +121,8 @@ void check_swift(YamlReader& in, const SwiftSettings& swift, bool selected) {
   }
   // The contract's own words: "auth_url (line 14): required".
   in.require("auth_url");
-  const bool by_credential =
-      swift.auth == "v3" && (in.has("application_credential_id") || in.has("application_credential_secret_file"));
+  const bool by_credential = swift.auth == "v3" && (in.has("application_credential_id") ||
+                                                    in.has("application_credential_secret_file"));
   if (by_credential) {
     in.require("application_credential_id", "with application_credential_secret_file");
     in.require("application_credential_secret_file", "with application_credential_id");
@@ -130,26 +141,32 @@ void check_s3(YamlReader& in, const S3Settings& s3, bool selected) {
 
 void check_retry(YamlReader& in, const RetrySettings& retry) {
   if (retry.max_delay < retry.first_delay) {
-    in.mistake(in.has("max_delay") ? "max_delay" : "first_delay", "max_delay must not be shorter than first_delay");
+    in.mistake(in.has("max_delay") ? "max_delay" : "first_delay",
+               "max_delay must not be shorter than first_delay");
   }
 }
 
 void check_server(YamlReader& in, const ServerSettings& server) {
-  if (server.control == "systemd" && server.unit.empty()) in.mistake("unit", "must not be empty when mysql.server.control is systemd");
+  if (server.control == "systemd" && server.unit.empty())
+    in.mistake("unit", "must not be empty when mysql.server.control is systemd");
   if (server.control == "commands") {
     if (server.start.empty()) in.mistake("start", "required when mysql.server.control is commands");
     if (server.stop.empty()) in.mistake("stop", "required when mysql.server.control is commands");
   }
-  if (server.command.empty()) in.mistake("command", "must name the server's program: its private first start needs it");
+  if (server.command.empty())
+    in.mistake("command", "must name the server's program: its private first start needs it");
 }
 
 void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
   const std::string& address = mysql.advertised_address;
   if (!in.has("advertised_address")) {
     in.require("advertised_address");
-  } else if (address.find("://") != std::string::npos || std::count(address.begin(), address.end(), ':') == 1) {
-    in.mistake("advertised_address", "must be a name or an address alone; mysql.advertised_port is for the port");
-  } else if (address.empty() || address.size() > 255 || !only(address, ".-_:%") || address == "0.0.0.0" || address == "::") {
+  } else if (address.find("://") != std::string::npos ||
+             std::count(address.begin(), address.end(), ':') == 1) {
+    in.mistake("advertised_address",
+               "must be a name or an address alone; mysql.advertised_port is for the port");
+  } else if (address.empty() || address.size() > 255 || !only(address, ".-_:%") || address == "0.0.0.0" ||
+             address == "::") {
     in.mistake("advertised_address", "must be a name or an address that replicas can connect to");
   }
   check_socket(in, "socket", mysql.socket);
@@ -158,23 +175,31 @@ void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
       if (in.has(key)) in.mistake(key, "must not be set together with client_file, which holds both");
     }
   }
-  if (mysql.os_user.empty() || mysql.os_user.size() > 64 || !only(mysql.os_user, "._-$@")) in.mistake("os_user", "must be the name of a user of this host");
-  if (mysql.replication_host.empty() || mysql.replication_host.size() > 255 || !only(mysql.replication_host, ".-_:%/")) {
-    in.mistake("replication_host", "must be the host part of an account: a name, an address, or a pattern with % and _");
+  if (mysql.os_user.empty() || mysql.os_user.size() > 64 || !only(mysql.os_user, "._-$@"))
+    in.mistake("os_user", "must be the name of a user of this host");
+  if (mysql.replication_host.empty() || mysql.replication_host.size() > 255 ||
+      !only(mysql.replication_host, ".-_:%/")) {
+    in.mistake("replication_host",
+               "must be the host part of an account: a name, an address, or a pattern with % and _");
   }
-  if (!mysql.staging_dir.empty() && (inside(mysql.staging_dir, mysql.data_dir) || inside(mysql.data_dir, mysql.staging_dir))) {
-    in.mistake("staging_dir", "must be neither inside of mysql.data_dir nor around it: the server would take it for a database");
+  if (!mysql.staging_dir.empty() &&
+      (inside(mysql.staging_dir, mysql.data_dir) || inside(mysql.data_dir, mysql.staging_dir))) {
+    in.mistake(
+        "staging_dir",
+        "must be neither inside of mysql.data_dir nor around it: the server would take it for a database");
   }
 }
 
 void check_places(YamlReader& in, const Settings& settings) {
   const fs::path& data = settings.mysql.data_dir;
-  const std::array<std::pair<std::string_view, const fs::path*>, 4> places = {{{"agent.state_dir", &settings.agent.state_dir},
-                                                                             {"snapshot.spill.dir", &settings.snapshot.spill.dir},
-                                                                             {"storage.local.path", &settings.storage.local.path},
-                                                                             {"mysql.managed_file", &settings.mysql.managed_file}}};
+  const std::array<std::pair<std::string_view, const fs::path*>, 4> places = {
+      {{"agent.state_dir", &settings.agent.state_dir},
+       {"snapshot.spill.dir", &settings.snapshot.spill.dir},
+       {"storage.local.path", &settings.storage.local.path},
+       {"mysql.managed_file", &settings.mysql.managed_file}}};
   for (const auto& [key, path] : places) {
-    if (inside(*path, data)) in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
+    if (inside(*path, data))
+      in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
   }
 }
 

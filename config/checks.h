@@ -17,7 +17,8 @@ void check_s3(YamlReader& in, const S3Settings& s3, bool selected);
 void check_retry(YamlReader& in, const RetrySettings& retry);
 void check_mysql(YamlReader& in, const MysqlSettings& mysql);
 void check_server(YamlReader& in, const ServerSettings& server);
-// Nothing of the agent's may lie in the database's directory, where a switch of the data would take it away. `in` is the whole file.
+// Nothing of the agent's may lie in the database's directory, where a switch of the data would take it away.
+// `in` is the whole file.
 void check_places(YamlReader& in, const Settings& settings);
 
 }  // namespace guestagent

@@ -59,7 +59,8 @@ void check_listen_address(YamlReader& in, const ControllerSettings& settings) {
     return;
   }
   if (address.loopback()) return;
-  if (settings.tls.certificate.empty()) in.mistake("listen", "needs tls.certificate and tls.key where it is not loopback");
+  if (settings.tls.certificate.empty())
+    in.mistake("listen", "needs tls.certificate and tls.key where it is not loopback");
   if (settings.token_file.empty() && settings.tls.client_ca.empty()) {
     in.mistake("listen", "needs token_file or tls.client_ca where it is not loopback");
   }
@@ -67,11 +68,14 @@ void check_listen_address(YamlReader& in, const ControllerSettings& settings) {
 
 }  // namespace
 
-bool ListenAddress::loopback() const { return host.starts_with("127.") || host == "::1"; }
+bool ListenAddress::loopback() const {
+  return host.starts_with("127.") || host == "::1";
+}
 
 ListenAddress parse_listen_address(std::string_view text) {
   const auto bad = [&] {
-    return Error(Code::invalid_argument, "\"" + printable(text) + "\" is not ADDRESS:PORT, such as 127.0.0.1:8779 or [::1]:8779");
+    return Error(Code::invalid_argument,
+                 "\"" + printable(text) + "\" is not ADDRESS:PORT, such as 127.0.0.1:8779 or [::1]:8779");
   };
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) throw bad();
@@ -81,7 +85,8 @@ ListenAddress parse_listen_address(std::string_view text) {
   const auto port = parse_whole(text.substr(colon + 1));
   ListenAddress out{std::string(host), 0};
   in6_addr parsed;
-  if (!port || *port > 65535 || ::inet_pton(six ? AF_INET6 : AF_INET, out.host.c_str(), &parsed) != 1) throw bad();
+  if (!port || *port > 65535 || ::inet_pton(six ? AF_INET6 : AF_INET, out.host.c_str(), &parsed) != 1)
+    throw bad();
   out.port = static_cast<std::uint16_t>(*port);
   return out;
 }
@@ -104,7 +109,8 @@ ControllerSettings parse_controller_settings(std::string_view yaml, std::string_
       out.log_format = format == "json" ? LogFormat::json : LogFormat::logfmt;
     });
     c.section("agents", [&](YamlReader& agents) { read_agents(agents, out.agents); });
-    c.section("provisioner", [&](YamlReader& provisioner) { read_provisioner(provisioner, out.provisioner); });
+    c.section("provisioner",
+              [&](YamlReader& provisioner) { read_provisioner(provisioner, out.provisioner); });
     c.section("monitor", [&](YamlReader& monitor) { read_monitor(monitor, out.monitor); });
     check_listen_address(c, out);
   });
@@ -114,8 +120,9 @@ ControllerSettings parse_controller_settings(std::string_view yaml, std::string_
 }
 
 ControllerSettings load_controller_settings(const std::filesystem::path& file) {
-  return parse_controller_settings(with_context("reading the configuration", [&] { return read_file(file, kMaxYamlBytes); }),
-                                   file.string());
+  return parse_controller_settings(
+      with_context("reading the configuration", [&] { return read_file(file, kMaxYamlBytes); }),
+      file.string());
 }
 
 }  // namespace guestagent

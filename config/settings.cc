@@ -145,7 +145,8 @@ void read_server(YamlReader& in, ServerSettings& out) {
 
 void read_mysql(YamlReader& in, MysqlSettings& out) {
   in.text("advertised_address", out.advertised_address);
-  if (const auto port = in.whole("advertised_port", 1, 65535)) out.advertised_port = static_cast<std::uint16_t>(*port);
+  if (const auto port = in.whole("advertised_port", 1, 65535))
+    out.advertised_port = static_cast<std::uint16_t>(*port);
   in.path("socket", out.socket);
   in.text("user", out.user);
   in.path("password_file", out.password_file);
@@ -155,7 +156,8 @@ void read_mysql(YamlReader& in, MysqlSettings& out) {
     tls.path("certificate", out.tls.certificate);
     tls.path("key", out.tls.key);
     tls.boolean("verify", out.tls.verify);
-    if (tls.has("certificate") != tls.has("key")) tls.mistake(tls.has("key") ? "certificate" : "key", "required: certificate and key go together");
+    if (tls.has("certificate") != tls.has("key"))
+      tls.mistake(tls.has("key") ? "certificate" : "key", "required: certificate and key go together");
   });
   in.path("defaults_file", out.defaults_file);
   in.path("managed_file", out.managed_file);
@@ -211,7 +213,9 @@ Settings load_settings(const fs::path& file) {
   } catch (const Error& e) {
     throw Error(e.code() == Code::resource_exhausted ? Code::invalid_argument : e.code(),
                 std::string("reading the configuration: ") + e.what(),
-                e.code() == Code::not_found ? "install the shipped guestagent.yaml there, or name another file with --config" : e.hint());
+                e.code() == Code::not_found
+                    ? "install the shipped guestagent.yaml there, or name another file with --config"
+                    : e.hint());
   }
   Settings settings = parse_settings(text, file.string());
   if (settings.storage.store == "swift" && settings.storage.swift.tls.insecure) {

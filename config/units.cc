@@ -12,21 +12,22 @@ struct Unit {
 };
 
 constexpr std::uint64_t kKi = 1024;
-constexpr std::array<Unit, 14> kSizeUnits = {{{"TiB", kKi * kKi * kKi * kKi},
-                                              {"GiB", kKi * kKi * kKi},
-                                              {"MiB", kKi * kKi},
+constexpr std::array<Unit, 14> kSizeUnits = {{{"TiB", kKi* kKi* kKi* kKi},
+                                              {"GiB", kKi* kKi* kKi},
+                                              {"MiB", kKi* kKi},
                                               {"KiB", kKi},
                                               {"B", 1},
                                               {"", 1},
                                               {"K", kKi},
-                                              {"M", kKi * kKi},
-                                              {"G", kKi * kKi * kKi},
-                                              {"T", kKi * kKi * kKi * kKi},
+                                              {"M", kKi* kKi},
+                                              {"G", kKi* kKi* kKi},
+                                              {"T", kKi* kKi* kKi* kKi},
                                               {"KB", 1000},
                                               {"MB", 1000000},
                                               {"GB", 1000000000},
                                               {"TB", 1000000000000}}};
-constexpr std::array<Unit, 5> kTimeUnits = {{{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}}};
+constexpr std::array<Unit, 5> kTimeUnits = {
+    {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}}};
 constexpr std::uint64_t kMaxMillis = std::uint64_t{100} * 366 * 86400000;
 
 std::size_t digits_at_start(std::string_view text) {
@@ -44,7 +45,9 @@ std::optional<std::uint64_t> parse_base(std::string_view text, int base) {
 
 }  // namespace
 
-std::optional<std::uint64_t> parse_whole(std::string_view text) { return parse_base(text, 10); }
+std::optional<std::uint64_t> parse_whole(std::string_view text) {
+  return parse_base(text, 10);
+}
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
   const std::size_t digits = digits_at_start(text);
@@ -95,7 +98,8 @@ std::optional<unsigned> parse_mode(std::string_view text) {
 
 std::string format_size(std::uint64_t bytes) {
   for (const Unit& unit : kSizeUnits) {
-    if (unit.factor > 1 && bytes != 0 && bytes % unit.factor == 0) return std::to_string(bytes / unit.factor) + std::string(unit.name);
+    if (unit.factor > 1 && bytes != 0 && bytes % unit.factor == 0)
+      return std::to_string(bytes / unit.factor) + std::string(unit.name);
     if (unit.factor == 1) break;
   }
   return std::to_string(bytes);

@@ -10,11 +10,12 @@
 
 namespace guestagent {
 
-// "4096", "512KiB", "32MiB", "4GiB", "1TiB"; K, M, G, T mean the same; KB, MB, GB, TB are powers of 1000. nullopt for anything else,
-// and for what 64 bits cannot hold.
+// "4096", "512KiB", "32MiB", "4GiB", "1TiB"; K, M, G, T mean the same; KB, MB, GB, TB are powers of 1000.
+// nullopt for anything else, and for what 64 bits cannot hold.
 std::optional<std::uint64_t> parse_size(std::string_view text);
 
-// "500ms", "30s", "10m", "24h", "7d", joined as in "1h30m"; "0" needs no unit. nullopt for anything else, and past 100 years.
+// "500ms", "30s", "10m", "24h", "7d", joined as in "1h30m"; "0" needs no unit. nullopt for anything else, and
+// past 100 years.
 std::optional<Millis> parse_duration(std::string_view text);
 
 // "0660", "660", "0o660": octal, at most 0777.

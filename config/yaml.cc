@@ -15,14 +15,18 @@
 namespace guestagent {
 namespace {
 
-// yaml-cpp looks ahead over the openers of flow collections without a limit; no file of settings has a tenth of these.
+// yaml-cpp looks ahead over the openers of flow collections without a limit; no file of settings has a tenth
+// of these.
 constexpr std::ptrdiff_t kMaxFlowOpeners = 1000;
 constexpr std::size_t kMaxMistakes = 100;
 
-unsigned line_of(const YAML::Mark& mark) { return mark.line < 0 ? 1 : static_cast<unsigned>(mark.line) + 1; }
+unsigned line_of(const YAML::Mark& mark) {
+  return mark.line < 0 ? 1 : static_cast<unsigned>(mark.line) + 1;
+}
 
 Error bad_yaml(std::string_view name, unsigned line, std::string_view why) {
-  return Error(Code::invalid_argument, std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why));
+  return Error(Code::invalid_argument,
+               std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why));
 }
 
 // Builds our tree from the parser's events. Everything that is refused is refused here, before it is built.
@@ -43,7 +47,8 @@ class Builder : public YAML::EventHandler {
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     throw bad_yaml(name_, line_of(mark), "aliases (*name) are not supported; write the value out");
   }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag);
     if (tag == "!") require_closed_quote(mark);
@@ -63,7 +68,8 @@ class Builder : public YAML::EventHandler {
     begin(mark, tag, anchor, YamlNode::Kind::list);
   }
   void OnSequenceEnd() override { end(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     begin(mark, tag, anchor, YamlNode::Kind::map);
   }
   void OnMapEnd() override { end(); }
@@ -86,7 +92,8 @@ class Builder : public YAML::EventHandler {
   }
   void refuse_tag(const YAML::Mark& mark, const std::string& tag) const {
     // "?" is a plain scalar, "!" a quoted one.
-    if (tag != "?" && tag != "!" && !tag.empty()) throw bad_yaml(name_, line_of(mark), "tags (!name) are not supported");
+    if (tag != "?" && tag != "!" && !tag.empty())
+      throw bad_yaml(name_, line_of(mark), "tags (!name) are not supported");
   }
 
   // At the end of the file the parser takes an open quote for a closed one.
@@ -148,13 +155,16 @@ class Builder : public YAML::EventHandler {
 
 YamlNode parse_yaml(std::string_view text, std::string_view name) {
   if (text.size() > kMaxYamlBytes) {
-    throw Error(Code::invalid_argument, std::string(name) + ": larger than " + std::to_string(kMaxYamlBytes >> 20) + " MiB");
+    throw Error(Code::invalid_argument,
+                std::string(name) + ": larger than " + std::to_string(kMaxYamlBytes >> 20) + " MiB");
   }
   if (!valid_utf8(text) || text.find('\0') != std::string_view::npos) {
     throw Error(Code::invalid_argument, std::string(name) + ": it is no UTF-8 text");
   }
-  if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) > kMaxFlowOpeners) {
-    throw Error(Code::invalid_argument, std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {");
+  if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) >
+      kMaxFlowOpeners) {
+    throw Error(Code::invalid_argument,
+                std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {");
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   Builder builder(text, name);
@@ -181,13 +191,15 @@ void YamlReport::add(unsigned line, std::string_view path, std::string_view why)
 void YamlReport::throw_if_any() const {
   if (mistakes_.empty()) return;
   std::vector<Mistake> sorted = mistakes_;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Mistake& a, const Mistake& b) { return a.line < b.line; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Mistake& a, const Mistake& b) { return a.line < b.line; });
   std::string text;
   for (const Mistake& mistake : sorted) {
     if (!text.empty()) text += '\n';
     text += mistake.text;
   }
-  throw Error(Code::invalid_argument, text, "the shipped guestagent.yaml explains every key; `guestagent check-config` checks a file");
+  throw Error(Code::invalid_argument, text,
+              "the shipped guestagent.yaml explains every key; `guestagent check-config` checks a file");
 }
 
 }  // namespace guestagent

@@ -1,7 +1,8 @@
 // One YAML document read with its paths and lines, every mistake collected. yaml-cpp is behind yaml.cc alone.
 //
-// The file's language is a small part of YAML: maps, lists and scalars to a bounded depth; no aliases, anchors, tags, second
-// documents, or keys that are not plain words. A key without a value ("unit:") means its default.
+// The file's language is a small part of YAML: maps, lists and scalars to a bounded depth; no aliases,
+// anchors, tags, second documents, or keys that are not plain words. A key without a value ("unit:") means
+// its default.
 #pragma once
 
 #include <cstdint>
@@ -51,11 +52,13 @@ class YamlReport {
   std::vector<std::string> keys_;
 };
 
-// Throws Error(invalid_argument), "NAME (line 3): why", for what is not the language above. An empty document is an empty map.
+// Throws Error(invalid_argument), "NAME (line 3): why", for what is not the language above. An empty document
+// is an empty map.
 YamlNode parse_yaml(std::string_view text, std::string_view name);
 
-// Reads the members of one map. A read leaves `out` alone when the key is absent or without a value, and reports a wrong one. Every
-// key asked for is known; finish() reports the others. REQUIRES: node and report outlive the reader.
+// Reads the members of one map. A read leaves `out` alone when the key is absent or without a value, and
+// reports a wrong one. Every key asked for is known; finish() reports the others. REQUIRES: node and report
+// outlive the reader.
 class YamlReader {
  public:
   YamlReader(const YamlNode* node, std::string path, unsigned line, YamlReport& report);
@@ -85,7 +88,8 @@ class YamlReader {
   void mistake(std::string_view key, std::string_view why);
   // The same about a member anywhere below, by its path from here ("mysql.data_dir").
   void mistake_at(std::string_view path_below, std::string_view why);
-  void require(std::string_view key, std::string_view when = {});  // reports it when absent: "required when …"
+  void require(std::string_view key,
+               std::string_view when = {});  // reports it when absent: "required when …"
   void finish();
 
  private:

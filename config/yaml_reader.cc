@@ -7,7 +7,9 @@
 namespace guestagent {
 namespace {
 
-std::string in_quotes(std::string_view text) { return "\"" + printable(text) + "\""; }
+std::string in_quotes(std::string_view text) {
+  return "\"" + printable(text) + "\"";
+}
 
 }  // namespace
 
@@ -65,7 +67,8 @@ const std::string* YamlReader::scalar(std::string_view key, std::string_view exp
   const YamlNode* node = ask(key);
   if (node == nullptr) return nullptr;
   if (node->kind == YamlNode::Kind::scalar) return &node->text;
-  mistake(key, "must be " + std::string(expected) + ", not " + (node->kind == YamlNode::Kind::list ? "a list" : "a section"));
+  mistake(key, "must be " + std::string(expected) + ", not " +
+                   (node->kind == YamlNode::Kind::list ? "a list" : "a section"));
   return nullptr;
 }
 
@@ -73,7 +76,8 @@ void YamlReader::text(std::string_view key, std::string& out) {
   const std::string* value = scalar(key, "a text");
   if (value == nullptr) return;
   const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
-  if (std::any_of(value->begin(), value->end(), control)) return mistake(key, "must be one line without control characters");
+  if (std::any_of(value->begin(), value->end(), control))
+    return mistake(key, "must be one line without control characters");
   out = *value;
 }
 
@@ -94,7 +98,8 @@ void YamlReader::path(std::string_view key, std::optional<std::filesystem::path>
   if (!value.empty()) out = std::move(value);
 }
 
-void YamlReader::choice(std::string_view key, std::string& out, std::initializer_list<std::string_view> words) {
+void YamlReader::choice(std::string_view key, std::string& out,
+                        std::initializer_list<std::string_view> words) {
   const std::string expected = "one of " + join(words);
   const std::string* value = scalar(key, expected);
   if (value == nullptr) return;
@@ -159,7 +164,9 @@ void YamlReader::rate(std::string_view key, std::uint64_t& out) {
   std::string_view number = *value;
   if (number.ends_with("/s")) number.remove_suffix(2);
   const auto rate = parse_size(number);
-  if (!rate) return mistake(key, "must be a size per second such as 50MiB, or 0 for no limit, not " + in_quotes(*value));
+  if (!rate)
+    return mistake(key,
+                   "must be a size per second such as 50MiB, or 0 for no limit, not " + in_quotes(*value));
   if (*rate != 0 && *rate < 1024) return mistake(key, "must be at least 1KiB, or 0 for no limit");
   out = *rate;
 }
@@ -168,7 +175,9 @@ void YamlReader::duration(std::string_view key, Millis& out, Millis min) {
   const std::string* value = scalar(key, "a time such as 30s");
   if (value == nullptr) return;
   const auto duration = parse_duration(*value);
-  if (!duration) return mistake(key, "must be a time with its unit, such as 500ms, 30s, 10m, 24h or 7d, not " + in_quotes(*value));
+  if (!duration)
+    return mistake(
+        key, "must be a time with its unit, such as 500ms, 30s, 10m, 24h or 7d, not " + in_quotes(*value));
   if (*duration < min) return mistake(key, "must be at least " + format_duration(min));
   out = *duration;
 }

@@ -21,12 +21,15 @@ using testing::HasSubstr;
 
 const Millis kLong(60000);
 
-ChildSpec shell(const std::string& script) { return {.argv = {"sh", "-c", script}}; }
+ChildSpec shell(const std::string& script) {
+  return {.argv = {"sh", "-c", script}};
+}
 
 std::string read_all(int fd) {
   std::string out;
   char buffer[65536];
-  for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;)
+    out.append(buffer, static_cast<std::size_t>(n));
   return out;
 }
 
@@ -91,7 +94,9 @@ TEST(Child, LinesComeFromBothOutputsUnlessPiped) {
 }
 
 TEST(Child, KeepsTheLastLinesOnly) {
-  Child child(shell("for i in $(seq 1 50); do echo line $i; done; head -c 100000 /dev/zero | tr '\\0' x; echo; printf '\\033[1mbold'"));
+  Child child(
+      shell("for i in $(seq 1 50); do echo line $i; done; head -c 100000 /dev/zero | tr '\\0' x; echo; "
+            "printf '\\033[1mbold'"));
   child.wait();
   const auto lines = child.last_lines();
   ASSERT_EQ(lines.size(), 20u);
@@ -103,7 +108,8 @@ TEST(Child, KeepsTheLastLinesOnly) {
 
 TEST(Child, AFloodOfStandardErrorDoesNotStopTheData) {
   std::uint64_t seen = 0;
-  ChildSpec spec = shell("head -c 100000000 /dev/zero | tr '\\0' 'e' | fold -w 99 >&2 & head -c 50000000 /dev/zero; wait");
+  ChildSpec spec =
+      shell("head -c 100000000 /dev/zero | tr '\\0' 'e' | fold -w 99 >&2 & head -c 50000000 /dev/zero; wait");
   spec.pipe_stdout = true;
   spec.on_line = [&](std::string_view line) { seen += line.size(); };
   Child child(std::move(spec));
@@ -170,7 +176,8 @@ TEST(Child, WhatCannotBeExecutedIsNotStarted) {
 
 TEST(Child, HasExactlyTheEnvironmentItWasGiven) {
   ::setenv("GUESTAGENT_TEST_SECRET", "hunter2", 1);
-  EXPECT_EQ(run_and_read({.argv = {"env"}}, kLong), "PATH=" + std::string(std::getenv("PATH")) + "\nLC_ALL=C\n");
+  EXPECT_EQ(run_and_read({.argv = {"env"}}, kLong),
+            "PATH=" + std::string(std::getenv("PATH")) + "\nLC_ALL=C\n");
   EXPECT_EQ(run_and_read({.argv = {"env"}, .env = {"A=1", "B=2"}}, kLong), "A=1\nB=2\n");
   ::unsetenv("GUESTAGENT_TEST_SECRET");
 }
@@ -197,7 +204,9 @@ TEST(Child, InheritsNoDescriptorAndNoSignalState) {
   EXPECT_THAT(status, HasSubstr("SigIgn:\t0000000000000000"));
 }
 
-TEST(Child, StandardInputIsEmptyUnlessPiped) { EXPECT_EQ(run_and_read({.argv = {"cat"}}, kLong), ""); }
+TEST(Child, StandardInputIsEmptyUnlessPiped) {
+  EXPECT_EQ(run_and_read({.argv = {"cat"}}, kLong), "");
+}
 
 TEST(Child, LeadsAGroupOfItsOwn) {
   Child child({.argv = {"sleep", "1000"}});
@@ -279,7 +288,9 @@ TEST(Child, ADaemonThatLeftTheGroupDoesNotHangWaitAndLives) {
 
 TEST(Child, OutlivesTheThreadThatStartedIt) {
   std::unique_ptr<Child> child;
-  std::thread([&] { child = std::make_unique<Child>(ChildSpec{.argv = {"cat"}, .pipe_stdin = true, .pipe_stdout = true}); }).join();
+  std::thread([&] {
+    child = std::make_unique<Child>(ChildSpec{.argv = {"cat"}, .pipe_stdin = true, .pipe_stdout = true});
+  }).join();
   ASSERT_EQ(::write(child->stdin_fd(), "x", 1), 1);
   char byte = 0;
   EXPECT_EQ(::read(child->stdout_fd(), &byte, 1), 1);
@@ -355,12 +366,14 @@ TEST(RunAndRead, AFailureCarriesTheLastLines) {
 TEST(RunAndRead, OutlivingTheTimeIsAnErrorAndKills) {
   const TempDir dir(fs::temp_directory_path(), "guestagent-child-");
   const std::string file = (dir.path() / "pid").string();
-  const Error error = error_of([&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(1500)); });
+  const Error error = error_of(
+      [&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(1500)); });
   EXPECT_EQ(error.code(), Code::deadline_exceeded);
   EXPECT_THAT(error.what(), HasSubstr("waiting"));
   EXPECT_TRUE(gone(std::stoi(read_file(file))));
   // Also when it has closed its output.
-  EXPECT_EQ(error_of([&] { run_and_read(shell("exec >&-; sleep 1000"), Millis(200)); }).code(), Code::deadline_exceeded);
+  EXPECT_EQ(error_of([&] { run_and_read(shell("exec >&-; sleep 1000"), Millis(200)); }).code(),
+            Code::deadline_exceeded);
 }
 
 TEST(RunAndRead, TooMuchOutputIsAnError) {
@@ -371,7 +384,8 @@ TEST(RunAndRead, TooMuchOutputIsAnError) {
 TEST(RunAndRead, StopIsCancelled) {
   std::stop_source source;
   source.request_stop();
-  EXPECT_EQ(error_of([&] { run_and_read(shell("sleep 1000"), kLong, 1000, source.get_token()); }).code(), Code::cancelled);
+  EXPECT_EQ(error_of([&] { run_and_read(shell("sleep 1000"), kLong, 1000, source.get_token()); }).code(),
+            Code::cancelled);
 }
 
 TEST(FindProgram, LooksOnPathAndInSbin) {

@@ -9,10 +9,19 @@
 namespace guestagent {
 namespace {
 
-const std::initializer_list<Code> kAll = {
-    Code::cancelled,         Code::invalid_argument,    Code::deadline_exceeded, Code::not_found, Code::already_exists,
-    Code::permission_denied, Code::resource_exhausted,  Code::failed_precondition, Code::unimplemented, Code::internal,
-    Code::unavailable,       Code::data_loss,           Code::busy};
+const std::initializer_list<Code> kAll = {Code::cancelled,
+                                          Code::invalid_argument,
+                                          Code::deadline_exceeded,
+                                          Code::not_found,
+                                          Code::already_exists,
+                                          Code::permission_denied,
+                                          Code::resource_exhausted,
+                                          Code::failed_precondition,
+                                          Code::unimplemented,
+                                          Code::internal,
+                                          Code::unavailable,
+                                          Code::data_loss,
+                                          Code::busy};
 
 TEST(CodeTable, EveryCodeHasARowOfItsOwn) {
   std::set<std::string_view> wires;

@@ -42,16 +42,51 @@ TEST(ParseJson, AcceptsEveryKindOfValue) {
 }
 
 TEST(ParseJson, RefusesWhatIsNotJson) {
-  for (const std::string_view text :
-       {"", " ", "{", "}", "[1,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "nul", "tru", "+1", "01", "1.", ".5", "1e", "0x10", "NaN",
-        "Infinity", "-Infinity", "// c\n1", "/* c */ 1", "1 2", "{} {}", "[1 2]", "\"", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"",
-        "\"\\udc00x\"", "\"\t\"", "\"a\nb\"", "{\"a\"}", "{\"a\":}", "{1:2}", "{null:2}", "1e999", "-1e999", "\xEF\xBB\xBF{}"}) {
+  for (const std::string_view text : {"",
+                                      " ",
+                                      "{",
+                                      "}",
+                                      "[1,]",
+                                      "{\"a\":1,}",
+                                      "{a:1}",
+                                      "{'a':1}",
+                                      "nul",
+                                      "tru",
+                                      "+1",
+                                      "01",
+                                      "1.",
+                                      ".5",
+                                      "1e",
+                                      "0x10",
+                                      "NaN",
+                                      "Infinity",
+                                      "-Infinity",
+                                      "// c\n1",
+                                      "/* c */ 1",
+                                      "1 2",
+                                      "{} {}",
+                                      "[1 2]",
+                                      "\"",
+                                      "\"\\x\"",
+                                      "\"\\u12\"",
+                                      "\"\\ud800\"",
+                                      "\"\\udc00x\"",
+                                      "\"\t\"",
+                                      "\"a\nb\"",
+                                      "{\"a\"}",
+                                      "{\"a\":}",
+                                      "{1:2}",
+                                      "{null:2}",
+                                      "1e999",
+                                      "-1e999",
+                                      "\xEF\xBB\xBF{}"}) {
     EXPECT_NE(parse_error(text), "accepted") << text;
   }
 }
 
 TEST(ParseJson, RefusesMalformedUtf8) {
-  for (const std::string_view text : {"\"\xFF\"", "\"\xC0\xAF\"", "\"\xED\xA0\x80\"", "\"\xF5\x80\x80\x80\"", "\"\xE2\x82\""}) {
+  for (const std::string_view text :
+       {"\"\xFF\"", "\"\xC0\xAF\"", "\"\xED\xA0\x80\"", "\"\xF5\x80\x80\x80\"", "\"\xE2\x82\""}) {
     EXPECT_NE(parse_error(text), "accepted");
   }
 }
@@ -103,9 +138,10 @@ TEST(ParseJson, AFailedAssertionOfTheLibraryIsAnError) {
 
 class JsonReaderTest : public testing::Test {
  protected:
-  const JsonDocument document_ = parse_json(R"({"s":"text","empty":"","n":7,"neg":-1,"big":18446744073709551615,"f":1.5,"t":true,
+  const JsonDocument document_ =
+      parse_json(R"({"s":"text","empty":"","n":7,"neg":-1,"big":18446744073709551615,"f":1.5,"t":true,
     "o":{"inner":{"n":"x"}},"l":["a","b"],"mixed":["a",1],"nothing":null,"nul":"a\u0000b"})",
-                                            "params");
+                 "params");
   const JsonReader in_{document_, "params"};
 };
 
@@ -126,7 +162,8 @@ TEST_F(JsonReaderTest, ReadsValuesOfTheRightType) {
 TEST_F(JsonReaderTest, AbsentAndNullAreTheSame) {
   for (const std::string_view key : {"nothing", "missing"}) {
     EXPECT_FALSE(in_.has(key));
-    EXPECT_FALSE(in_.opt_string(key) || in_.opt_uint(key) || in_.opt_number(key) || in_.opt_boolean(key) || in_.opt_object(key));
+    EXPECT_FALSE(in_.opt_string(key) || in_.opt_uint(key) || in_.opt_number(key) || in_.opt_boolean(key) ||
+                 in_.opt_object(key));
     EXPECT_EQ(in_.array(key), nullptr);
     EXPECT_TRUE(in_.strings(key).empty());
   }
@@ -143,19 +180,22 @@ TEST_F(JsonReaderTest, NamesThePathOfAWrongType) {
   EXPECT_EQ(reading_error([&] { in_.uint("neg"); }), "params.neg: must be a whole number");
   EXPECT_EQ(reading_error([&] { in_.uint("f"); }), "params.f: must be a whole number");
   EXPECT_EQ(reading_error([&] { in_.uint("n", 8); }), "params.n: must be a whole number of at least 8");
-  EXPECT_EQ(reading_error([&] { in_.uint("big", 1, 4294967295); }), "params.big: must be a whole number from 1 to 4294967295");
+  EXPECT_EQ(reading_error([&] { in_.uint("big", 1, 4294967295); }),
+            "params.big: must be a whole number from 1 to 4294967295");
   EXPECT_EQ(reading_error([&] { in_.opt_number("s"); }), "params.s: must be a number");
   EXPECT_EQ(reading_error([&] { in_.boolean("n"); }), "params.n: must be true or false");
   EXPECT_EQ(reading_error([&] { in_.object("l"); }), "params.l: must be an object");
   EXPECT_EQ(reading_error([&] { in_.array("o"); }), "params.o: must be an array");
   EXPECT_EQ(reading_error([&] { in_.strings("mixed"); }), "params.mixed[1]: must be a string");
-  EXPECT_EQ(reading_error([&] { in_.object("o").object("inner").uint("n"); }), "params.o.inner.n: must be a whole number");
+  EXPECT_EQ(reading_error([&] { in_.object("o").object("inner").uint("n"); }),
+            "params.o.inner.n: must be a whole number");
 }
 
 TEST_F(JsonReaderTest, ThrowsItsOwnCode) {
   const JsonReader manifest(document_, "manifest.json", Code::data_loss);
   for (const auto& read : std::initializer_list<std::function<void()>>{
-           [&] { manifest.string("n"); }, [&] { manifest.object("o").string("inner"); }, [&] { manifest.allow_only({"s"}); }}) {
+           [&] { manifest.string("n"); }, [&] { manifest.object("o").string("inner"); },
+           [&] { manifest.allow_only({"s"}); }}) {
     try {
       read();
       ADD_FAILURE() << "accepted";
@@ -210,8 +250,10 @@ TEST(JsonWriter, WritesWhatTheParserReads) {
       .raw(R"({"raw":1})")
       .end_array()
       .end_object();
-  EXPECT_EQ(out.text(), R"({"text":"a\"\\\n\u0001","literal":"x","u":18446744073709551615,"i":-5,"t":true,"d":0.5,"none":null,)"
-                        R"("some":3,"list":[1,null,{"raw":1}]})");
+  EXPECT_EQ(
+      out.text(),
+      R"({"text":"a\"\\\n\u0001","literal":"x","u":18446744073709551615,"i":-5,"t":true,"d":0.5,"none":null,)"
+      R"("some":3,"list":[1,null,{"raw":1}]})");
   EXPECT_EQ(to_json(parse_json(out.text(), "output")), out.text());
 }
 
@@ -225,7 +267,8 @@ TEST(JsonWriter, NumbersHaveAtMostThreeDecimalsAndAreAlwaysJson) {
   EXPECT_EQ(written(123456789.1234), "123456789.123");
   EXPECT_EQ(written(std::nan("")), "null");
   EXPECT_EQ(written(std::numeric_limits<double>::infinity()), "null");
-  for (const double number : {1e15, 1e22, 1.7e308, -1e300, 4294967296.5}) parse_json(written(number), "number");
+  for (const double number : {1e15, 1e22, 1.7e308, -1e300, 4294967296.5})
+    parse_json(written(number), "number");
 }
 
 TEST(JsonWriter, MalformedTextIsMended) {

@@ -31,13 +31,17 @@ class LogTest : public testing::Test {
 };
 
 TEST_F(LogTest, IsLogfmt) {
-  EXPECT_THAT(captured([] { log_info("copy done", {{"bytes", "12"}, {"path", "/a b"}, {"empty", ""}}); }),
-              MatchesRegex("time=[-0-9]*T[0-9:.]*Z level=info msg=\"copy done\" bytes=12 path=\"/a b\" empty=\"\"\n"));
+  EXPECT_THAT(captured([] {
+                log_info("copy done", {{"bytes", "12"}, {"path", "/a b"}, {"empty", ""}});
+              }),
+              MatchesRegex(
+                  "time=[-0-9]*T[0-9:.]*Z level=info msg=\"copy done\" bytes=12 path=\"/a b\" empty=\"\"\n"));
 }
 
 TEST_F(LogTest, OneEventIsOneLineWhateverItHolds) {
   const std::string line = captured([] {
-    log_error("a\nlevel=info msg=\"forged\"\r\x1B[31m", {{"k", "x\ny=\"z\"\\"}, {"utf", "caf\xC3\xA9"}, {"bad", "\xFF"}});
+    log_error("a\nlevel=info msg=\"forged\"\r\x1B[31m",
+              {{"k", "x\ny=\"z\"\\"}, {"utf", "caf\xC3\xA9"}, {"bad", "\xFF"}});
   });
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
   EXPECT_EQ(line.find('\x1B'), std::string::npos);

@@ -28,11 +28,17 @@ std::string mistakes(const std::string& yaml) {
 }
 
 // The same of a section beside what is required.
-std::string mistakes_in(const std::string& section) { return mistakes(section + "\n" + std::string(kMinimum)); }
+std::string mistakes_in(const std::string& section) {
+  return mistakes(section + "\n" + std::string(kMinimum));
+}
 
-Settings with(const std::string& section) { return parse_settings(section + "\n" + std::string(kMinimum), "f.yaml"); }
+Settings with(const std::string& section) {
+  return parse_settings(section + "\n" + std::string(kMinimum), "f.yaml");
+}
 
-std::string in_mysql(const std::string& lines) { return "mysql:\n  advertised_address: db1\n" + lines; }
+std::string in_mysql(const std::string& lines) {
+  return "mysql:\n  advertised_address: db1\n" + lines;
+}
 
 TEST(Settings, TheLeastFileGivesTheDefaults) {
   Settings expected;
@@ -185,7 +191,8 @@ mysql:
   m.data_dir = "/data/mysql";
   m.staging_dir = "/data/staging";
   m.os_user = "db";
-  m.server = {"commands", "mysql.service", {"/start", "now"}, {"/stop"}, {"mysqld", "--verbose"}, Millis(60000), Millis(120000)};
+  m.server = {"commands",    "mysql.service", {"/start", "now"}, {"/stop"}, {"mysqld", "--verbose"},
+              Millis(60000), Millis(120000)};
   m.backup_tool = "clone";
   m.tools_dir = "/opt/tools";
   m.backup_parallel = 5;
@@ -229,15 +236,17 @@ datasore: mysql
             "f.yaml: storage.swift.key_file (line 6): required for storage.swift.auth v1\n"
             "f.yaml: storage.swift.user (line 7): must be a text, not a list\n"
             "f.yaml: storage.swift.tls.insecure (line 9): must be true or false, not \"perhaps\"\n"
-            "f.yaml: storage.retry.first_delay (line 11): must be a time with its unit, such as 500ms, 30s, 10m, 24h or 7d, not \"5\"\n"
+            "f.yaml: storage.retry.first_delay (line 11): must be a time with its unit, such as 500ms, 30s, "
+            "10m, 24h or 7d, not \"5\"\n"
             "f.yaml: mysql.advertised_address (line 12): required\n"
             "f.yaml: mysql.data_dir (line 13): must be an absolute path\n"
             "f.yaml: datasore (line 14): unknown key (did you mean \"datastore\"?)");
 }
 
 TEST(Settings, AnEmptyFileLacksOneKey) {
-  for (const char* text : {"", "\n\n", "# nothing\n", "---\n", "{}", "mysql:\n", "mysql: {}\n", "mysql:\n  advertised_address:\n",
-                           "mysql:\n  advertised_address: \"\"\n", "mysql:\n  advertised_address: null\n"}) {
+  for (const char* text : {"", "\n\n", "# nothing\n", "---\n", "{}", "mysql:\n", "mysql: {}\n",
+                           "mysql:\n  advertised_address:\n", "mysql:\n  advertised_address: \"\"\n",
+                           "mysql:\n  advertised_address: null\n"}) {
     EXPECT_EQ(mistakes(text).substr(0, 34), "f.yaml: mysql.advertised_address (") << text;
     EXPECT_THAT(mistakes(text), testing::EndsWith("): required")) << text;
   }
@@ -252,7 +261,8 @@ TEST(Settings, EveryKeyRefusesAWrongShape) {
   for (const std::string& key : setting_keys()) {
     for (const char* value : {"{surely: wrong}", "[[1]]"}) {
       std::string yaml, rest = key, indent;
-      for (std::size_t dot; (dot = rest.find('.')) != std::string::npos; rest = rest.substr(dot + 1), indent += "  ") {
+      for (std::size_t dot; (dot = rest.find('.')) != std::string::npos;
+           rest = rest.substr(dot + 1), indent += "  ") {
         yaml += indent + rest.substr(0, dot) + ":\n";
       }
       yaml += indent + rest + ": " + value + "\n";
@@ -263,54 +273,94 @@ TEST(Settings, EveryKeyRefusesAWrongShape) {
 }
 
 TEST(Settings, RangesAreChecked) {
-  for (const char* yaml :
-       {"agent: {socket_mode: 0060}", "agent: {socket_mode: rw}", "agent: {job_history_days: 0}", "agent: {log: {level: loud}}",
-        "snapshot: {compression: bzip2}", "snapshot: {level: 10}", "snapshot: {level: -1}", "snapshot: {segment_size: 1023KiB}",
-        "snapshot: {segment_size: 65MiB}", "snapshot: {segment_size: 32mib}", "snapshot: {transfers: 0}", "snapshot: {transfers: 65}",
-        "snapshot: {workers: 257}", "snapshot: {throttle: {upload: 100}}", "snapshot: {throttle: {upload: fast}}",
-        "storage: {retry: {tries: 0}}", "storage: {retry: {first_delay: 0}}", "storage: {timeouts: {stall: 0}}",
-        "storage: {retry: {first_delay: 1m}}", "storage: {retry: {max_delay: 1ms}}", "storage: {swift: {delete_after: 1500ms}}",
-        "storage: {store: floppy}", "storage: {container: a/b}", "storage: {container: .hidden}", "storage: {container: \"\"}",
-        "storage: {prefix: ../x}", "storage: {prefix: a//b}", "storage: {prefix: /a}", "storage: {prefix: a/}", "storage: {prefix: a/./b}",
-        "storage: {prefix: \"a b\"}", "datastore: oracle", "agent: {socket: relative}", "agent: {socket: \"\"}",
-        "agent: {state_dir: \"/a\\nb\"}"}) {
+  for (const char* yaml : {"agent: {socket_mode: 0060}",
+                           "agent: {socket_mode: rw}",
+                           "agent: {job_history_days: 0}",
+                           "agent: {log: {level: loud}}",
+                           "snapshot: {compression: bzip2}",
+                           "snapshot: {level: 10}",
+                           "snapshot: {level: -1}",
+                           "snapshot: {segment_size: 1023KiB}",
+                           "snapshot: {segment_size: 65MiB}",
+                           "snapshot: {segment_size: 32mib}",
+                           "snapshot: {transfers: 0}",
+                           "snapshot: {transfers: 65}",
+                           "snapshot: {workers: 257}",
+                           "snapshot: {throttle: {upload: 100}}",
+                           "snapshot: {throttle: {upload: fast}}",
+                           "storage: {retry: {tries: 0}}",
+                           "storage: {retry: {first_delay: 0}}",
+                           "storage: {timeouts: {stall: 0}}",
+                           "storage: {retry: {first_delay: 1m}}",
+                           "storage: {retry: {max_delay: 1ms}}",
+                           "storage: {swift: {delete_after: 1500ms}}",
+                           "storage: {store: floppy}",
+                           "storage: {container: a/b}",
+                           "storage: {container: .hidden}",
+                           "storage: {container: \"\"}",
+                           "storage: {prefix: ../x}",
+                           "storage: {prefix: a//b}",
+                           "storage: {prefix: /a}",
+                           "storage: {prefix: a/}",
+                           "storage: {prefix: a/./b}",
+                           "storage: {prefix: \"a b\"}",
+                           "datastore: oracle",
+                           "agent: {socket: relative}",
+                           "agent: {socket: \"\"}",
+                           "agent: {state_dir: \"/a\\nb\"}"}) {
     EXPECT_NE(mistakes_in(yaml), "accepted") << yaml;
   }
   EXPECT_EQ(mistakes_in("snapshot: {segment_size: 1MiB, memory_limit: 36MiB}"), "accepted");
   EXPECT_EQ(mistakes_in("snapshot: {segment_size: 64MiB, memory_limit: 288MiB}"), "accepted");
-  EXPECT_THAT(mistakes("agent: {socket: /" + std::string(107, 'x') + "}\n" + std::string(kMinimum)), HasSubstr("107 bytes"));
+  EXPECT_THAT(mistakes("agent: {socket: /" + std::string(107, 'x') + "}\n" + std::string(kMinimum)),
+              HasSubstr("107 bytes"));
 }
 
 TEST(Settings, MemoryHoldsFourSegments) {
-  EXPECT_THAT(mistakes_in("snapshot:\n  memory_limit: 159MiB"), HasSubstr("snapshot.memory_limit (line 2): must be at least 160MiB"));
-  EXPECT_THAT(mistakes_in("snapshot:\n  segment_size: 64MiB"), HasSubstr("snapshot.memory_limit (line 1): must be at least 288MiB"));
+  EXPECT_THAT(mistakes_in("snapshot:\n  memory_limit: 159MiB"),
+              HasSubstr("snapshot.memory_limit (line 2): must be at least 160MiB"));
+  EXPECT_THAT(mistakes_in("snapshot:\n  segment_size: 64MiB"),
+              HasSubstr("snapshot.memory_limit (line 1): must be at least 288MiB"));
 }
 
 TEST(Settings, EncryptionKeysBelongTogether) {
-  const auto keys = [](const std::string& lines) { return mistakes_in("snapshot:\n  encryption:\n" + lines); };
-  EXPECT_THAT(keys("    write_key: k1\n"), HasSubstr("snapshot.encryption.write_key (line 3): must be the id of one of"));
-  EXPECT_THAT(keys("    keys: [{id: k1}]\n"), HasSubstr("snapshot.encryption.keys[0].file (line 3): required"));
-  EXPECT_THAT(keys("    keys: [{id: a, file: /a}, {file: /b}]\n"), HasSubstr("snapshot.encryption.keys[1].id (line 3): required"));
+  const auto keys = [](const std::string& lines) {
+    return mistakes_in("snapshot:\n  encryption:\n" + lines);
+  };
+  EXPECT_THAT(keys("    write_key: k1\n"),
+              HasSubstr("snapshot.encryption.write_key (line 3): must be the id of one of"));
+  EXPECT_THAT(keys("    keys: [{id: k1}]\n"),
+              HasSubstr("snapshot.encryption.keys[0].file (line 3): required"));
+  EXPECT_THAT(keys("    keys: [{id: a, file: /a}, {file: /b}]\n"),
+              HasSubstr("snapshot.encryption.keys[1].id (line 3): required"));
   EXPECT_THAT(keys("    keys:\n      - {id: a, file: /a}\n      - {id: a, file: /b}\n"), HasSubstr("twice"));
   EXPECT_THAT(keys("    keys: [{id: \"../x\", file: /a}]\n"), HasSubstr("an id must be"));
-  EXPECT_THAT(keys("    keys: [{id: a, fiel: /a}]\n"), HasSubstr("keys[0].fiel (line 3): unknown key (did you mean \"file\"?)"));
-  EXPECT_THAT(keys("    keys: [/etc/key]\n"), HasSubstr("snapshot.encryption.keys[0] (line 3): must be a map of keys"));
+  EXPECT_THAT(keys("    keys: [{id: a, fiel: /a}]\n"),
+              HasSubstr("keys[0].fiel (line 3): unknown key (did you mean \"file\"?)"));
+  EXPECT_THAT(keys("    keys: [/etc/key]\n"),
+              HasSubstr("snapshot.encryption.keys[0] (line 3): must be a map of keys"));
   EXPECT_EQ(keys("    write_key: b\n    keys: [{id: a, file: /a}, {id: b, file: /b}]\n"), "accepted");
 }
 
 TEST(Settings, SwiftRequiresWhatItsAuthNeeds) {
-  const auto swift = [](const std::string& members) { return mistakes_in("storage: {store: swift, swift: {" + members + "}}"); };
+  const auto swift = [](const std::string& members) {
+    return mistakes_in("storage: {store: swift, swift: {" + members + "}}");
+  };
   const std::string url = "auth_url: \"http://s:8080/auth\"";
   EXPECT_THAT(swift(""), HasSubstr("storage.swift.auth_url (line 1): required"));
-  EXPECT_THAT(mistakes_in("storage:\n  store: swift"), HasSubstr("storage.swift.auth_url (line 1): required"));
+  EXPECT_THAT(mistakes_in("storage:\n  store: swift"),
+              HasSubstr("storage.swift.auth_url (line 1): required"));
   EXPECT_EQ(swift(url + ", user: u, key_file: /k"), "accepted");
   EXPECT_THAT(swift(url + ", key_file: /k"), HasSubstr("swift.user"));
   EXPECT_THAT(swift(url + ", user: u"), HasSubstr("swift.key_file"));
   EXPECT_THAT(swift(url + ", auth: v3, user: u, key_file: /k"), HasSubstr("swift.project"));
   EXPECT_EQ(swift(url + ", auth: v3, user: u, key_file: /k, project: p"), "accepted");
-  EXPECT_EQ(swift(url + ", auth: v3, application_credential_id: i, application_credential_secret_file: /s"), "accepted");
-  EXPECT_THAT(swift(url + ", auth: v3, application_credential_id: i"), HasSubstr("application_credential_secret_file"));
-  EXPECT_THAT(swift(url + ", auth: v3, application_credential_secret_file: /s"), HasSubstr("application_credential_id"));
+  EXPECT_EQ(swift(url + ", auth: v3, application_credential_id: i, application_credential_secret_file: /s"),
+            "accepted");
+  EXPECT_THAT(swift(url + ", auth: v3, application_credential_id: i"),
+              HasSubstr("application_credential_secret_file"));
+  EXPECT_THAT(swift(url + ", auth: v3, application_credential_secret_file: /s"),
+              HasSubstr("application_credential_id"));
   EXPECT_THAT(swift("auth: token"), HasSubstr("swift.storage_url"));
   EXPECT_THAT(swift("auth: token"), HasSubstr("swift.token_file"));
   EXPECT_THAT(swift("auth: token"), Not(HasSubstr("auth_url")));
@@ -324,11 +374,14 @@ TEST(Settings, S3RequiresItsKeys) {
   for (const char* key : {"storage.s3.endpoint", "storage.s3.access_key", "storage.s3.secret_key_file"}) {
     EXPECT_THAT(mistakes_in("storage: {store: s3}"), HasSubstr(key + std::string(" (line 1): required")));
   }
-  EXPECT_EQ(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, secret_key_file: /k}}"), "accepted");
+  EXPECT_EQ(mistakes_in(
+                "storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, secret_key_file: /k}}"),
+            "accepted");
 }
 
 TEST(Settings, AddressesAreUrlsWithoutSecrets) {
-  for (const char* url : {"s:8080", "ftp://s/", "http://", "http:///x", "http://s/a b", "http://u:hunter2@s/auth", "http://s/?token=hunter2"}) {
+  for (const char* url : {"s:8080", "ftp://s/", "http://", "http:///x", "http://s/a b",
+                          "http://u:hunter2@s/auth", "http://s/?token=hunter2"}) {
     const std::string text = mistakes_in(std::string("storage: {swift: {auth_url: \"") + url + "\"}}");
     EXPECT_THAT(text, HasSubstr("storage.swift.auth_url (line 1): must")) << url;
     EXPECT_THAT(text, Not(HasSubstr("hunter2")));
@@ -336,8 +389,9 @@ TEST(Settings, AddressesAreUrlsWithoutSecrets) {
 }
 
 TEST(Settings, ASecretInPlaceOfItsFileIsNotShown) {
-  const std::string text = mistakes(in_mysql("  password_file: hunter2\n  password: hunter2\n")) +
-                           mistakes_in("storage: {swift: {key_file: hunter2, key: hunter2}, s3: {secret_key_file: hunter2}}");
+  const std::string text =
+      mistakes(in_mysql("  password_file: hunter2\n  password: hunter2\n")) +
+      mistakes_in("storage: {swift: {key_file: hunter2, key: hunter2}, s3: {secret_key_file: hunter2}}");
   EXPECT_THAT(text, HasSubstr("mysql.password_file (line 3): must be an absolute path"));
   EXPECT_THAT(text, HasSubstr("mysql.password (line 4): unknown key"));
   EXPECT_THAT(text, Not(HasSubstr("hunter2")));
@@ -345,46 +399,63 @@ TEST(Settings, ASecretInPlaceOfItsFileIsNotShown) {
 
 TEST(Settings, MysqlIsConsistent) {
   for (const char* address : {"http://db1", "db1:3306", "0.0.0.0", "\"::\"", "\"a b\"", "\"db1'\""}) {
-    EXPECT_THAT(mistakes(std::string("mysql: {advertised_address: ") + address + "}"), HasSubstr("mysql.advertised_address (line 1)")) << address;
+    EXPECT_THAT(mistakes(std::string("mysql: {advertised_address: ") + address + "}"),
+                HasSubstr("mysql.advertised_address (line 1)"))
+        << address;
   }
   for (const char* address : {"db1", "db1.example.org", "10.0.0.1", "\"fe80::1\""}) {
     EXPECT_EQ(mistakes(std::string("mysql: {advertised_address: ") + address + "}"), "accepted") << address;
   }
   EXPECT_THAT(mistakes(in_mysql("  advertised_port: 0\n")), HasSubstr("from 1 to 65535"));
   EXPECT_THAT(mistakes(in_mysql("  advertised_port: 65536\n")), HasSubstr("from 1 to 65535"));
-  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  password_file: /p\n")), HasSubstr("mysql.password_file (line 4): must not"));
-  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  user: u\n")), HasSubstr("mysql.user (line 4): must not"));
+  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  password_file: /p\n")),
+              HasSubstr("mysql.password_file (line 4): must not"));
+  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  user: u\n")),
+              HasSubstr("mysql.user (line 4): must not"));
   EXPECT_EQ(mistakes(in_mysql("  client_file: /c\n")), "accepted");
   EXPECT_THAT(mistakes(in_mysql("  tls: {certificate: /c}\n")), HasSubstr("mysql.tls.key"));
-  EXPECT_THAT(mistakes(in_mysql("  server: {control: commands}\n")), HasSubstr("mysql.server.start (line 3): required"));
-  EXPECT_THAT(mistakes(in_mysql("  server: {control: commands, start: [a]}\n")), HasSubstr("mysql.server.stop (line 3): required"));
-  EXPECT_THAT(mistakes(in_mysql("  server: {start: systemctl start x}\n")), HasSubstr("mysql.server.start (line 3): must be a list"));
+  EXPECT_THAT(mistakes(in_mysql("  server: {control: commands}\n")),
+              HasSubstr("mysql.server.start (line 3): required"));
+  EXPECT_THAT(mistakes(in_mysql("  server: {control: commands, start: [a]}\n")),
+              HasSubstr("mysql.server.stop (line 3): required"));
+  EXPECT_THAT(mistakes(in_mysql("  server: {start: systemctl start x}\n")),
+              HasSubstr("mysql.server.start (line 3): must be a list"));
   EXPECT_THAT(mistakes(in_mysql("  server: {command: []}\n")), HasSubstr("mysql.server.command"));
   EXPECT_THAT(mistakes(in_mysql("  server: {unit: \"\"}\n")), HasSubstr("mysql.server.unit"));
   EXPECT_THAT(mistakes(in_mysql("  replication_host: \"x' or 1\"\n")), HasSubstr("mysql.replication_host"));
   EXPECT_THAT(mistakes(in_mysql("  os_user: \"\"\n")), HasSubstr("mysql.os_user"));
-  EXPECT_THAT(mistakes(in_mysql("  lock_wait: 0\n")), HasSubstr("mysql.lock_wait (line 3): must be at least 1s"));
+  EXPECT_THAT(mistakes(in_mysql("  lock_wait: 0\n")),
+              HasSubstr("mysql.lock_wait (line 3): must be at least 1s"));
 }
 
 TEST(Settings, NothingOfTheAgentsLiesInTheDataDirectory) {
   for (const char* staging : {"/var/lib/mysql", "/var/lib/mysql/staging", "/var/lib"}) {
-    EXPECT_THAT(mistakes(in_mysql("  staging_dir: " + std::string(staging) + "\n")), HasSubstr("mysql.staging_dir (line 3): must be neither"));
+    EXPECT_THAT(mistakes(in_mysql("  staging_dir: " + std::string(staging) + "\n")),
+                HasSubstr("mysql.staging_dir (line 3): must be neither"));
   }
   EXPECT_EQ(mistakes(in_mysql("  staging_dir: /var/lib/mysql-staging\n")), "accepted");
-  EXPECT_THAT(mistakes_in("agent:\n  state_dir: /var/lib/mysql/agent"), HasSubstr("agent.state_dir (line 2): must not be inside"));
-  EXPECT_THAT(mistakes_in("storage: {local: {path: /var/lib/mysql/store}}"), HasSubstr("storage.local.path (line 1)"));
-  EXPECT_THAT(mistakes_in("snapshot: {spill: {dir: /var/lib/mysql/../mysql/x}}"), HasSubstr("snapshot.spill.dir (line 1)"));
-  EXPECT_THAT(mistakes(in_mysql("  managed_file: /var/lib/mysql/z.cnf\n")), HasSubstr("mysql.managed_file (line 3)"));
-  EXPECT_THAT(mistakes(in_mysql("  data_dir: /var/lib/guestagent/\n")), HasSubstr("agent.state_dir (line 1)"));
+  EXPECT_THAT(mistakes_in("agent:\n  state_dir: /var/lib/mysql/agent"),
+              HasSubstr("agent.state_dir (line 2): must not be inside"));
+  EXPECT_THAT(mistakes_in("storage: {local: {path: /var/lib/mysql/store}}"),
+              HasSubstr("storage.local.path (line 1)"));
+  EXPECT_THAT(mistakes_in("snapshot: {spill: {dir: /var/lib/mysql/../mysql/x}}"),
+              HasSubstr("snapshot.spill.dir (line 1)"));
+  EXPECT_THAT(mistakes(in_mysql("  managed_file: /var/lib/mysql/z.cnf\n")),
+              HasSubstr("mysql.managed_file (line 3)"));
+  EXPECT_THAT(mistakes(in_mysql("  data_dir: /var/lib/guestagent/\n")),
+              HasSubstr("agent.state_dir (line 1)"));
 }
 
 TEST(Settings, ListenNeedsItsCertificates) {
   const std::string text = mistakes_in("agent:\n  listen:\n    address: 0.0.0.0:8443");
   for (const char* key : {"certificate", "key", "client_ca"}) {
-    EXPECT_THAT(text, HasSubstr("agent.listen." + std::string(key) + " (line 2): required when agent.listen.address is set"));
+    EXPECT_THAT(text, HasSubstr("agent.listen." + std::string(key) +
+                                " (line 2): required when agent.listen.address is set"));
   }
   for (const char* address : {"8443", ":8443", "host:", "host:0", "host:99999", "host:x"}) {
-    EXPECT_THAT(mistakes_in("agent: {listen: {address: \"" + std::string(address) + "\"}}"), HasSubstr("agent.listen.address")) << address;
+    EXPECT_THAT(mistakes_in("agent: {listen: {address: \"" + std::string(address) + "\"}}"),
+                HasSubstr("agent.listen.address"))
+        << address;
   }
 }
 
@@ -398,7 +469,8 @@ TEST(Settings, LoadNamesTheFile) {
     load_settings(file);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr(file.string() + ": mysq (line 1): unknown key (did you mean \"mysql\"?)"));
+    EXPECT_THAT(e.what(),
+                HasSubstr(file.string() + ": mysq (line 1): unknown key (did you mean \"mysql\"?)"));
   }
   try {
     load_settings(dir.path() / "none.yaml");

@@ -38,7 +38,9 @@ std::string joined(const std::vector<std::string>& lines) {
   return text;
 }
 
-void uncomment(std::string& line) { line.erase(line.find('#'), 1); }
+void uncomment(std::string& line) {
+  line.erase(line.find('#'), 1);
+}
 
 Settings defaults() {
   Settings settings;
@@ -48,7 +50,8 @@ Settings defaults() {
 
 void collect(const YamlNode& node, const std::string& path, std::set<std::string>& keys) {
   if (node.kind == YamlNode::Kind::map && !node.members.empty()) {
-    for (const auto& [name, value] : node.members) collect(value, path.empty() ? name : path + "." + name, keys);
+    for (const auto& [name, value] : node.members)
+      collect(value, path.empty() ? name : path + "." + name, keys);
   } else {
     keys.insert(path);
   }
@@ -61,11 +64,14 @@ TEST(ShippedFile, IsCompleteButForTheRequiredKey) {
     FAIL() << "the required key was not missed";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::invalid_argument);
-    EXPECT_THAT(e.what(), testing::MatchesRegex("guestagent.yaml: mysql.advertised_address \\(line [0-9]+\\): required"));
+    EXPECT_THAT(e.what(), testing::MatchesRegex(
+                              "guestagent.yaml: mysql.advertised_address \\(line [0-9]+\\): required"));
   }
 }
 
-TEST(ShippedFile, AsItIsGivesTheDefaults) { EXPECT_TRUE(parse_settings(joined(shipped_lines()), "f") == defaults()); }
+TEST(ShippedFile, AsItIsGivesTheDefaults) {
+  EXPECT_TRUE(parse_settings(joined(shipped_lines()), "f") == defaults());
+}
 
 TEST(ShippedFile, EveryValueShownIsTheDefault) {
   const std::vector<std::string> lines = shipped_lines();
@@ -112,7 +118,8 @@ TEST(ShippedFile, EveryKeyIsExplained) {
     if (!commented_setting(lines[i])) continue;
     // Upwards over neighbouring settings and section heads there is prose before an empty line.
     bool explained = false;
-    for (std::size_t j = i; j-- > 0 && !lines[j].empty() && !explained;) explained = lines[j].find("# ") != std::string::npos;
+    for (std::size_t j = i; j-- > 0 && !lines[j].empty() && !explained;)
+      explained = lines[j].find("# ") != std::string::npos;
     EXPECT_TRUE(explained) << "line " << i + 1 << ": " << lines[i];
   }
 }

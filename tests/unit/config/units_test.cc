@@ -20,8 +20,9 @@ TEST(ParseSize, KnowsItsUnits) {
 }
 
 TEST(ParseSize, RefusesTheRest) {
-  for (const std::string_view text : {"", "MiB", "-1", "+1", "1.5GiB", "1e6", "32mib", "32Mib", "32  MiB", "32MiB ", " 32MiB", "0x10", "32MiBs",
-                                      "18446744073709551616", "17179869184GiB", "99999999999999999999999TiB"}) {
+  for (const std::string_view text :
+       {"", "MiB", "-1", "+1", "1.5GiB", "1e6", "32mib", "32Mib", "32  MiB", "32MiB ", " 32MiB", "0x10",
+        "32MiBs", "18446744073709551616", "17179869184GiB", "99999999999999999999999TiB"}) {
     EXPECT_EQ(parse_size(text), std::nullopt) << text;
   }
 }
@@ -38,8 +39,9 @@ TEST(ParseDuration, KnowsItsUnits) {
 }
 
 TEST(ParseDuration, RefusesTheRest) {
-  for (const std::string_view text : {"", "5", "00", "s", "-5s", "5 s", "5S", "1.5h", "5s ", "5sec", "30m1h", "1h1h", "5s5", "1w",
-                                      "99999999999999999999d", "40000d", "9223372036854775807ms", "36600d36600d"}) {
+  for (const std::string_view text :
+       {"", "5", "00", "s", "-5s", "5 s", "5S", "1.5h", "5s ", "5sec", "30m1h", "1h1h", "5s5", "1w",
+        "99999999999999999999d", "40000d", "9223372036854775807ms", "36600d36600d"}) {
     EXPECT_EQ(parse_duration(text), std::nullopt) << text;
   }
 }
@@ -63,7 +65,8 @@ TEST(Format, IsTheShortestThatParsesBack) {
   EXPECT_EQ(format_duration(Millis(90000)), "90s");
   EXPECT_EQ(format_duration(Millis(3600000)), "1h");
   EXPECT_EQ(format_duration(Millis(1500)), "1500ms");
-  for (const std::uint64_t bytes : {std::uint64_t{1}, std::uint64_t{1} << 40, UINT64_MAX}) EXPECT_EQ(parse_size(format_size(bytes)), bytes);
+  for (const std::uint64_t bytes : {std::uint64_t{1}, std::uint64_t{1} << 40, UINT64_MAX})
+    EXPECT_EQ(parse_size(format_size(bytes)), bytes);
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ TEST(ParseYaml, RefusesWhatTheFileHasNoUseFor) {
   EXPECT_THAT(refused("a: [1\nb: 2\n"), HasSubstr("not YAML"));
   EXPECT_THAT(refused("a: b: c\n"), HasSubstr("(line 1): not YAML"));
   EXPECT_THAT(refused("b: c\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
-  EXPECT_THAT(refused("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
+  EXPECT_THAT(refused("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"),
+              HasSubstr("(line 2): the quote is not closed"));
   EXPECT_THAT(refused("a: 'it''s open\n"), HasSubstr("the quote is not closed"));
   EXPECT_THAT(refused("a: \"\\\"\n"), HasSubstr("the quote is not closed"));
   EXPECT_EQ(refused("\xEF\xBB\xBF\xC3\xA9: \"\\\"\"\nb: 'it''s'\n\"c\": |\n  text\n"), "accepted");
@@ -85,9 +86,10 @@ TEST(ParseYaml, BombsOfAliasesAreRefused) {
 
 TEST(ParseYaml, DeepNestingOfEveryKindIsRefused) {
   for (const std::string& deep :
-       {repeated("[", 100000), repeated("{", 100000), repeated("{a: ", 100000), repeated("[[", 300) + repeated("]]", 300),
-        "a: " + repeated("[", 17) + repeated("]", 17), repeated("- ", 100000), repeated("? ", 100000), repeated("- ? ", 100000),
-        repeated("[#\n", 100000), "a: " + repeated("\"\"[", 100000), repeated("a:\n ", 1000)}) {
+       {repeated("[", 100000), repeated("{", 100000), repeated("{a: ", 100000),
+        repeated("[[", 300) + repeated("]]", 300), "a: " + repeated("[", 17) + repeated("]", 17),
+        repeated("- ", 100000), repeated("? ", 100000), repeated("- ? ", 100000), repeated("[#\n", 100000),
+        "a: " + repeated("\"\"[", 100000), repeated("a:\n ", 1000)}) {
     EXPECT_NE(refused(deep), "accepted") << deep.substr(0, 20);
   }
   std::string steps;
@@ -107,7 +109,8 @@ TEST(ParseYaml, LargeFlatFilesAreFine) {
 }
 
 TEST(ParseYaml, SurvivesEveryCut) {
-  const std::string good = "a: {b: [1, 'two', \"th\\u00e9\"]}\nc: |\n  text\n  more\nd: >-\n  folded\ne:\n- f: g\n  h: ~\n";
+  const std::string good =
+      "a: {b: [1, 'two', \"th\\u00e9\"]}\nc: |\n  text\n  more\nd: >-\n  folded\ne:\n- f: g\n  h: ~\n";
   ASSERT_EQ(refused(good), "accepted");
   for (std::size_t i = 0; i < good.size(); ++i) refused(good.substr(0, i));
   for (std::size_t i = 0; i < good.size(); ++i) {
