@@ -2,21 +2,25 @@
 
 #include "storage/local/local_store.h"
 #include "storage/retrying_store.h"
+#include "storage/swift/swift_store.h"
 
 namespace guestagent {
 namespace {
 
-std::unique_ptr<ObjectStore> make_plain(const StorageSettings& settings) {
+std::unique_ptr<ObjectStore> make_plain(const StorageSettings& settings, Clock& clock) {
   if (settings.store == "local")
     return make_local_store(settings.local.path, settings.container, settings.prefix);
+  if (settings.store == "swift") {
+    return make_swift_store(settings.swift, settings.timeouts, settings.container, settings.prefix, clock);
+  }
   throw Error(Code::invalid_argument, "storage.store: \"" + settings.store + "\": no such store",
-              "use local");
+              "use local or swift");
 }
 
 }  // namespace
 
 std::unique_ptr<ObjectStore> make_store(const StorageSettings& settings, Clock& clock) {
-  return make_retrying_store(make_plain(settings), settings.retry, clock);
+  return make_retrying_store(make_plain(settings, clock), settings.retry, clock);
 }
 
 }  // namespace guestagent

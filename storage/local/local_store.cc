@@ -13,7 +13,7 @@
 
 #include "base/secret.h"
 #include "base/unique_fd.h"
-#include "storage/http/url.h"
+#include "storage/url.h"
 
 namespace guestagent {
 namespace {

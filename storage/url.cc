@@ -1,4 +1,4 @@
-#include "storage/http/url.h"
+#include "storage/url.h"
 
 #include <algorithm>
 #include <charconv>

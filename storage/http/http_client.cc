@@ -1,0 +1,503 @@
+#include "storage/http/http_client.h"
+
+#include <curl/curl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "storage/url.h"
+
+namespace guestagent {
+namespace {
+
+constexpr std::size_t kMaxHeaderBytes = 64 << 10;
+constexpr std::size_t kMaxHeaders = 256;
+constexpr std::uint64_t kMaxErrorBody = 64 << 10;
+constexpr std::size_t kMaxIdle = 16;
+constexpr long kTransferBuffer = 256 << 10;
+// Below this a wasted upload costs less than waiting for leave to send it.
+constexpr std::uint64_t kExpectFrom = 1 << 20;
+// Fewer than these bytes within the stall time are a stall: a peer that trickles must not hold a transfer for
+// years.
+constexpr std::uint64_t kLeastProgress = 1024;
+
+void start_curl() {
+  static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (once != CURLE_OK)
+    throw Error(Code::internal, "starting libcurl: " + std::string(curl_easy_strerror(once)));
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return out;
+}
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() &&
+         (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '\n'))
+    text.remove_suffix(1);
+  return text;
+}
+
+// "HTTP/1.1 200 OK": 200; 0 for anything else.
+int status_of(std::string_view line) {
+  const auto space = line.find(' ');
+  if (space == std::string_view::npos || line.size() < space + 4) return 0;
+  int status = 0;
+  const auto [end, error] = std::from_chars(line.data() + space + 1, line.data() + space + 4, status);
+  return error == std::errc() && end == line.data() + space + 4 && status >= 100 ? status : 0;
+}
+
+struct HeaderList {
+  curl_slist* list = nullptr;
+  HeaderList() = default;
+  HeaderList(const HeaderList&) = delete;
+  HeaderList& operator=(const HeaderList&) = delete;
+  ~HeaderList() { curl_slist_free_all(list); }
+  void add(const std::string& line) {
+    curl_slist* longer = curl_slist_append(list, line.c_str());
+    if (longer == nullptr) throw std::bad_alloc();
+    list = longer;
+  }
+};
+
+std::string millis_text(Millis time) {
+  if (time.count() % 1000 == 0) return std::to_string(time.count() / 1000) + " s";
+  return std::to_string(time.count()) + " ms";
+}
+
+}  // namespace
+
+std::optional<std::string_view> HttpResponse::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> HttpResponse::length() const {
+  const auto text = header("content-length");
+  std::uint64_t length = 0;
+  if (!text) return std::nullopt;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), length);
+  if (error != std::errc() || end != text->data() + text->size()) return std::nullopt;
+  return length;
+}
+
+// One curl handle with its kept connections, used by one request at a time.
+struct HttpClient::Handle {
+  CURL* easy = curl_easy_init();
+  CURLM* multi = curl_multi_init();
+  Handle() {
+    if (easy == nullptr || multi == nullptr) throw std::bad_alloc();
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    curl_easy_cleanup(easy);
+    curl_multi_cleanup(multi);
+  }
+};
+
+// The state of one request while curl calls back.
+struct HttpClient::Transfer {
+  Transfer(const HttpRequest& r, Handle& h) : request(r), handle(h) {
+    if (request.body != nullptr) chunks = request.body->chunks();
+  }
+
+  const HttpRequest& request;
+  Handle& handle;
+  HttpResponse response;
+  HeaderList headers;
+  std::vector<Bytes> chunks;
+  std::size_t chunk = 0, offset = 0;  // what is sent next
+  std::size_t header_bytes = 0;
+  std::string garbage;        // what was wrong with the answer's form; empty: nothing
+  bool headers_done = false;  // of the final answer
+  bool too_large = false;
+  bool enough = false;  // of an error's body
+  bool saw_continue = false;
+  char detail[CURL_ERROR_SIZE] = {};
+
+  std::size_t read(char* to, std::size_t room) {
+    std::size_t done = 0;
+    while (done < room && chunk < chunks.size()) {
+      const Bytes rest = chunks[chunk].subspan(offset);
+      const std::size_t n = std::min(rest.size(), room - done);
+      std::memcpy(to + done, rest.data(), n);
+      done += n;
+      offset += n;
+      if (offset == chunks[chunk].size()) {
+        ++chunk;
+        offset = 0;
+      }
+    }
+    return done;
+  }
+
+  bool seek(std::uint64_t to) {
+    for (chunk = 0; chunk < chunks.size() && to >= chunks[chunk].size(); ++chunk) to -= chunks[chunk].size();
+    offset = static_cast<std::size_t>(to);
+    return chunk < chunks.size() || to == 0;
+  }
+
+  bool header_line(std::string_view line) {
+    header_bytes += line.size();
+    if (header_bytes > kMaxHeaderBytes || response.headers.size() >= kMaxHeaders) {
+      garbage = "endless headers";
+      return false;
+    }
+    line = trim(line);
+    if (headers_done) return true;  // a trailer
+    if (line.starts_with("HTTP/")) {
+      response.headers.clear();
+      response.status = status_of(line);
+      if (response.status == 0) garbage = "a broken status line";
+      if (response.status == 100) saw_continue = true;
+      return response.status != 0;
+    }
+    if (line.empty()) {
+      headers_done = response.status >= 200;
+      return true;
+    }
+    const auto colon = line.find(':');
+    if (colon == std::string_view::npos || colon == 0) {
+      garbage = "a header without a name";
+      return false;
+    }
+    response.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
+    return true;
+  }
+
+  bool body_bytes(Bytes data) {
+    if (!response.ok()) {
+      const auto room = kMaxErrorBody - std::min(kMaxErrorBody, response.body.size());
+      response.body.append(data.first(std::min<std::uint64_t>(room, data.size())));
+      enough = data.size() > room;
+      return !enough;
+    }
+    if (response.body.size() + data.size() > request.max_answer ||
+        response.length().value_or(0) > request.max_answer) {
+      too_large = true;
+      return false;
+    }
+    response.body.append(data);
+    return true;
+  }
+
+  std::uint64_t moved() const {
+    curl_off_t up = 0;
+    curl_easy_getinfo(handle.easy, CURLINFO_SIZE_UPLOAD_T, &up);
+    return static_cast<std::uint64_t>(up) + response.body.size() + header_bytes;
+  }
+
+  std::string peer() const {
+    const auto url = parse_url(std::string_view(request.url).substr(0, request.url.find('?')));
+    return url ? url->origin() : "the server";
+  }
+
+  StoreError error(Code code, const std::string& why, std::string brief, bool retryable = true,
+                   std::string hint = {}) const {
+    if (hint.empty() && code == Code::unavailable)
+      hint = "check that " + peer() + " is up and can be reached from this host";
+    return StoreError(code, request.what + ": " + peer() + ": " + why, std::move(hint), retryable,
+                      std::nullopt, std::move(brief));
+  }
+};
+
+namespace {
+
+// An exception must not pass through curl's frames; memory is all that can fail in these.
+template <typename F>
+auto guarded(F&& f, decltype(f()) otherwise) noexcept {
+  try {
+    return f();
+  } catch (...) {
+    return otherwise;
+  }
+}
+
+// Unsent bytes wait in curl, not in the kernel: else a slow link drains megabytes after the last "progress"
+// and looks stalled.
+int limit_unsent(void*, curl_socket_t socket, curlsocktype) {
+  const int bytes = 256 << 10;
+  ::setsockopt(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+  return CURL_SOCKOPT_OK;
+}
+
+template <typename T>
+void set(CURL* easy, CURLoption option, T value) {
+  const CURLcode result = curl_easy_setopt(easy, option, value);
+  if (result != CURLE_OK)
+    throw Error(Code::internal,
+                "libcurl option " + std::to_string(option) + ": " + curl_easy_strerror(result));
+}
+
+}  // namespace
+
+HttpClient::HttpClient(const HttpTimeouts& timeouts, const TlsClientSettings& tls)
+    : timeouts_(timeouts), tls_(tls) {
+  start_curl();
+  if (tls_.insecure)
+    log_warning(
+        "certificates of the store are not verified (tls.insecure): anybody on the way can read and change "
+        "what is sent");
+}
+
+HttpClient::~HttpClient() = default;
+
+std::unique_ptr<HttpClient::Handle> HttpClient::take() {
+  const std::lock_guard lock(mutex_);
+  if (idle_.empty()) return std::make_unique<Handle>();
+  auto handle = std::move(idle_.back());
+  idle_.pop_back();
+  return handle;
+}
+
+void HttpClient::give(std::unique_ptr<Handle> handle) {
+  const std::lock_guard lock(mutex_);
+  if (idle_.size() < kMaxIdle) idle_.push_back(std::move(handle));
+}
+
+void HttpClient::set_options(Transfer& transfer) const {
+  CURL* easy = transfer.handle.easy;
+  const HttpRequest& request = transfer.request;
+  curl_easy_reset(easy);
+  set(easy, CURLOPT_URL, request.url.c_str());
+  set(easy, CURLOPT_ERRORBUFFER, transfer.detail);
+  set(easy, CURLOPT_NOSIGNAL, 1L);
+  set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  set(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  set(easy, CURLOPT_PROXY, "");
+  set(easy, CURLOPT_NETRC, long{CURL_NETRC_IGNORED});
+  set(easy, CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_1_1});
+  set(easy, CURLOPT_CONNECTTIMEOUT_MS,
+      static_cast<long>(std::max<Millis::rep>(timeouts_.connect.count(), 1)));
+  set(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  set(easy, CURLOPT_BUFFERSIZE, kTransferBuffer);
+  set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kTransferBuffer);
+  set(easy, CURLOPT_SOCKOPTFUNCTION, limit_unsent);
+  set(easy, CURLOPT_SSLVERSION, long{CURL_SSLVERSION_TLSv1_2});
+  if (!tls_.ca_file.empty()) set(easy, CURLOPT_CAINFO, tls_.ca_file.c_str());
+  if (tls_.insecure) {
+    set(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+    set(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+  }
+
+  using Read = std::size_t (*)(char*, std::size_t, std::size_t, void*);
+  const Read read = [](char* to, std::size_t size, std::size_t n, void* t) {
+    return static_cast<Transfer*>(t)->read(to, size * n);
+  };
+  const Read header = [](char* from, std::size_t size, std::size_t n, void* t) {
+    const auto take_line = [&] { return static_cast<Transfer*>(t)->header_line({from, size * n}); };
+    return guarded(take_line, false) ? size * n : 0;
+  };
+  const Read write = [](char* from, std::size_t size, std::size_t n, void* t) {
+    const auto take_bytes = [&] { return static_cast<Transfer*>(t)->body_bytes(as_bytes({from, size * n})); };
+    return guarded(take_bytes, false) ? size * n : 0;
+  };
+  using Seek = int (*)(void*, curl_off_t, int);
+  const Seek seek = [](void* t, curl_off_t to, int origin) {
+    const bool done =
+        origin == SEEK_SET && to >= 0 && static_cast<Transfer*>(t)->seek(static_cast<std::uint64_t>(to));
+    return done ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+  };
+  set(easy, CURLOPT_READFUNCTION, read);
+  set(easy, CURLOPT_READDATA, &transfer);
+  set(easy, CURLOPT_SEEKFUNCTION, seek);
+  set(easy, CURLOPT_SEEKDATA, &transfer);
+  set(easy, CURLOPT_HEADERFUNCTION, header);
+  set(easy, CURLOPT_HEADERDATA, &transfer);
+  set(easy, CURLOPT_WRITEFUNCTION, write);
+  set(easy, CURLOPT_WRITEDATA, &transfer);
+
+  const std::uint64_t size = request.body != nullptr ? request.body->size() : 0;
+  if (request.method == "HEAD") {
+    set(easy, CURLOPT_NOBODY, 1L);
+  } else if (request.method == "PUT") {
+    set(easy, CURLOPT_UPLOAD, 1L);
+    set(easy, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(size));
+  } else if (request.method == "POST") {
+    set(easy, CURLOPT_POST, 1L);
+    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(size));
+  } else {
+    set(easy, CURLOPT_HTTPGET, 1L);
+    set(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  }
+  for (const auto& [name, value] : request.headers) {
+    if (value.find_first_of("\r\n") != std::string::npos)
+      throw Error(Code::internal, "header " + name + ": has a line break");
+    transfer.headers.add(value.empty() ? name + ";" : name + ": " + value);
+  }
+  const bool ask_first = size >= kExpectFrom && expect_continue_;
+  transfer.headers.add(ask_first ? "Expect: 100-continue" : "Expect:");
+  set(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 1000L);
+  set(easy, CURLOPT_HTTPHEADER, transfer.headers.list);
+}
+
+HttpResponse HttpClient::send(const HttpRequest& request, std::stop_token stop) {
+  // Not given back when anything throws: a handle in doubt is closed with its connection.
+  auto handle = take();
+  Transfer transfer(request, *handle);
+  set_options(transfer);
+  run(transfer, stop);
+  const bool large = request.body != nullptr && request.body->size() >= kExpectFrom;
+  if (large && transfer.response.ok() && !transfer.saw_continue) expect_continue_ = false;
+  give(std::move(handle));
+  return std::move(transfer.response);
+}
+
+namespace {
+
+// Adds an easy handle to its multi for the time of one request.
+class Attached {
+ public:
+  Attached(CURLM* multi, CURL* easy) : multi_(multi), easy_(easy) {
+    if (curl_multi_add_handle(multi_, easy_) != CURLM_OK)
+      throw Error(Code::internal, "libcurl: cannot add a request");
+  }
+  Attached(const Attached&) = delete;
+  Attached& operator=(const Attached&) = delete;
+  ~Attached() { curl_multi_remove_handle(multi_, easy_); }
+
+ private:
+  CURLM* multi_;
+  CURL* easy_;
+};
+
+std::optional<CURLcode> result_of(CURLM* multi) {
+  int left = 0;
+  while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
+    if (message->msg == CURLMSG_DONE) return message->data.result;
+  }
+  return std::nullopt;
+}
+
+struct Failure {
+  Code code = Code::unavailable;
+  std::string why = {};
+  std::string brief = {};
+  bool retryable = true;
+  std::string hint = {};
+};
+
+// `code` is no success; `err` the socket's errno where curl has one, `connected` whether it came that far.
+Failure describe(CURLcode code, int err, bool connected, const std::string& detail, Millis connect_timeout) {
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return {.why = "no such host: " + detail, .brief = "no such host"};
+    case CURLE_COULDNT_CONNECT:
+      if (err == 0 || err == ECONNREFUSED) return {.why = "connection refused", .brief = "refused"};
+      return {.why = detail,
+              .brief = err == EHOSTUNREACH || err == ENETUNREACH ? "unreachable" : "no connection"};
+    case CURLE_OPERATION_TIMEDOUT:
+      if (connected) return {.why = detail, .brief = "timeout"};
+      return {.why = "no connection within " + millis_text(connect_timeout), .brief = "connect timeout"};
+    case CURLE_PARTIAL_FILE:
+      return {.why = "the answer ended too early", .brief = "short body"};
+    case CURLE_GOT_NOTHING:
+      return {.why = "closed the connection without an answer", .brief = "reset"};
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+      return {.why = "connection broke: " + detail, .brief = "reset"};
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_ISSUER_ERROR:
+      return {Code::permission_denied, "its certificate is not to be trusted: " + detail, "TLS", false,
+              "set tls.ca_file to the CA that signed it"};
+    case CURLE_SSL_CACERT_BADFILE:
+      return {Code::failed_precondition, detail, "TLS", false,
+              "tls.ca_file must be a readable file of PEM certificates"};
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CIPHER:
+      return {.why = "TLS failed: " + detail, .brief = "TLS"};
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_BAD_CONTENT_ENCODING:
+      return {.why = "this is no HTTP: " + detail, .brief = "garbage"};
+    case CURLE_OUT_OF_MEMORY:
+      return {Code::resource_exhausted, "out of memory", "out of memory", false, {}};
+    default:
+      return {.why = detail, .brief = "curl " + std::to_string(code)};
+  }
+}
+
+}  // namespace
+
+void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
+  CURL* easy = transfer.handle.easy;
+  CURLM* multi = transfer.handle.multi;
+  const auto cancelled = [&] {
+    return transfer.error(Code::cancelled, "cancelled on request", "cancelled", false);
+  };
+  if (stop.stop_requested()) throw cancelled();
+  const Attached attached(multi, easy);
+  const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
+  const std::uint64_t least = transfer.request.trickles ? 1 : kLeastProgress;
+  const int nap = static_cast<int>(std::clamp<Millis::rep>(timeouts_.stall.count() / 4, 5, 1000));
+  auto marked_at = std::chrono::steady_clock::now();
+  std::uint64_t mark = 0;
+  std::optional<CURLcode> result;
+  while (true) {
+    int running = 0;
+    if (const CURLMcode code = curl_multi_perform(multi, &running); code != CURLM_OK) {
+      throw Error(Code::internal, "libcurl: " + std::string(curl_multi_strerror(code)));
+    }
+    if ((result = result_of(multi))) break;
+    if (stop.stop_requested()) throw cancelled();
+    const auto now = std::chrono::steady_clock::now();
+    curl_off_t connecting = 0;
+    curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connecting);
+    if (const auto moved = transfer.moved(); moved >= mark + least || moved < mark || connecting == 0) {
+      mark = moved;
+      marked_at = now;
+    } else if (now - marked_at > timeouts_.stall) {
+      const std::string stalled = "stalled " + millis_text(timeouts_.stall);
+      throw transfer.error(Code::unavailable, stalled, stalled);
+    }
+    curl_multi_poll(multi, nullptr, 0, nap, nullptr);
+  }
+
+  if (!transfer.garbage.empty())
+    throw transfer.error(Code::unavailable, "answered with " + transfer.garbage, "garbage");
+  if (transfer.too_large || *result == CURLE_FILESIZE_EXCEEDED) {
+    throw transfer.error(
+        Code::resource_exhausted,
+        "answered with more than the " + std::to_string(transfer.request.max_answer) + " bytes expected",
+        "too large", false);
+  }
+  // A server that refuses a body often closes before it has read all of it: its answer counts, not how the
+  // connection ended.
+  const bool refused = transfer.headers_done && transfer.response.status >= 400;
+  if (*result == CURLE_OK || transfer.enough || refused) {
+    if (transfer.response.status >= 200) return;
+    throw transfer.error(Code::unavailable, "ended without an answer", "garbage");
+  }
+  long err = 0;
+  curl_off_t connected = 0;
+  curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &err);
+  curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
+  const std::string detail =
+      printable(transfer.detail[0] != 0 ? transfer.detail : curl_easy_strerror(*result), 200);
+  Failure failure = describe(*result, static_cast<int>(err), connected > 0, detail, timeouts_.connect);
+  throw transfer.error(failure.code, failure.why, failure.brief, failure.retryable, failure.hint);
+}
+
+std::optional<WallTime> parse_http_date(std::string_view text) {
+  if (text.empty() || text.size() > 64) return std::nullopt;
+  const std::time_t time = curl_getdate(std::string(text).c_str(), nullptr);
+  if (time < 0) return std::nullopt;
+  return std::chrono::system_clock::from_time_t(time);
+}
+
+}  // namespace guestagent

@@ -1,0 +1,80 @@
+// HTTP/1.1 for the stores: the one place that knows curl.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config/settings.h"
+#include "storage/object_store.h"
+
+namespace guestagent {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+struct HttpRequest {
+  std::string what;  // "put segment-00000001": how errors begin
+  std::string method;
+  std::string url = {};          // http or https
+  HttpHeaders headers = {};      // may hold credentials: they are in no error and no log
+  const Buffer* body = nullptr;  // outlives the request; read as often as it has to be sent
+  std::uint64_t max_answer = 1 << 20;
+  // An answer that comes byte by byte for as long as the server works is no stall (a "heartbeat").
+  bool trickles = false;
+};
+
+struct HttpResponse {
+  int status = 0;
+  HttpHeaders headers;  // names in lower case
+  // Of an answer that is no success, at most its first 64 KiB.
+  Buffer body;
+
+  bool ok() const { return status >= 200 && status < 300; }
+  // The first of that lower-case name.
+  std::optional<std::string_view> header(std::string_view name) const;
+  // What Content-Length says; nullopt when there is none that is a number.
+  std::optional<std::uint64_t> length() const;
+};
+
+// Thread-safe; each request uses a connection of its own from a pool of kept ones. Certificates are verified
+// unless told not to. Redirects are not followed, no proxy of the environment is used, nothing but http and
+// https is spoken.
+class HttpClient {
+ public:
+  // Connects to nothing.
+  HttpClient(const HttpTimeouts& timeouts, const TlsClientSettings& tls);
+  ~HttpClient();
+
+  // The server's answer, whatever its status. Throws StoreError, all retryable unavailable but these:
+  // cancelled when `stop` is requested; resource_exhausted for a success larger than `max_answer`;
+  // permission_denied when the certificate is not to be trusted. Time: connecting and the silence of a
+  // connection have limits, a transfer that moves has none.
+  HttpResponse send(const HttpRequest& request, std::stop_token stop);
+
+ private:
+  struct Handle;
+  struct Transfer;
+  void set_options(Transfer& transfer) const;
+  void run(Transfer& transfer, const std::stop_token& stop) const;
+  std::unique_ptr<Handle> take();
+  void give(std::unique_ptr<Handle> handle);
+
+  const HttpTimeouts timeouts_;
+  const TlsClientSettings tls_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Handle>> idle_;
+  // Cleared by the first large body that was taken without a "100 Continue": waiting for one would cost time
+  // on each.
+  std::atomic<bool> expect_continue_{true};
+};
+
+// "Sun, 06 Nov 1994 08:49:37 GMT" and the other forms of HTTP; nullopt for what is no date.
+std::optional<WallTime> parse_http_date(std::string_view text);
+
+}  // namespace guestagent

@@ -1,0 +1,29 @@
+#include "storage/swift/swift_auth.h"
+
+namespace guestagent {
+namespace {
+
+class AuthToken : public SwiftAuth {
+ public:
+  explicit AuthToken(const SwiftSettings& settings) : settings_(settings) {
+    secret_from_file(settings_.token_file);
+  }
+
+  SwiftLogin login(HttpClient&, std::stop_token) override {
+    const HttpRequest configured{
+        .what = "storage.swift.storage_url", .method = "GET", .url = settings_.storage_url};
+    return {secret_from_file(settings_.token_file), chosen_storage_url(settings_.storage_url, configured, {}),
+            std::nullopt};
+  }
+
+ private:
+  const SwiftSettings settings_;
+};
+
+}  // namespace
+
+std::unique_ptr<SwiftAuth> make_swift_auth_token(const SwiftSettings& settings) {
+  return std::make_unique<AuthToken>(settings);
+}
+
+}  // namespace guestagent

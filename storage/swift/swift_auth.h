@@ -1,0 +1,43 @@
+// How a session with a Swift begins: one file for each kind of login.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/secret.h"
+#include "storage/http/http_client.h"
+
+namespace guestagent {
+
+struct SwiftLogin {
+  Secret token;
+  std::string storage_url;
+  // How long the token is good, by the server's clock alone; nullopt where it does not say.
+  std::optional<Seconds> life;
+};
+
+class SwiftAuth {
+ public:
+  virtual ~SwiftAuth() = default;
+  // Gets a token. Throws StoreError: permission_denied when the login is refused, failed_precondition when
+  // its answer does not fit the settings, else as HttpClient and http_errors.h. Not thread-safe.
+  virtual SwiftLogin login(HttpClient& http, std::stop_token stop) = 0;
+};
+
+// The one that settings.auth names. `clock` outlives it. Throws Error(invalid_argument) for one nobody knows,
+// and what reading the secret files throws.
+std::unique_ptr<SwiftAuth> make_swift_auth(const SwiftSettings& settings, Clock& clock);
+
+// Each of them. v1: GET auth_url with user and key. v3: Keystone, by password or application credential.
+// token: from a file that is read again for each login, with a configured storage_url.
+std::unique_ptr<SwiftAuth> make_swift_auth_v1(const SwiftSettings& settings, Clock& clock);
+std::unique_ptr<SwiftAuth> make_swift_auth_v3(const SwiftSettings& settings, Clock& clock);
+std::unique_ptr<SwiftAuth> make_swift_auth_token(const SwiftSettings& settings);
+
+// Where the objects are: `configured` (storage.swift.storage_url) unless it is empty, else `told`. Throws
+// StoreError unless it is an http or https address; a login by https never leads to http.
+std::string chosen_storage_url(const std::string& configured, const HttpRequest& request,
+                               std::string_view told);
+
+}  // namespace guestagent

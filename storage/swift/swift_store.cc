@@ -1,0 +1,219 @@
+#include "storage/swift/swift_store.h"
+
+#include <algorithm>
+
+#include "base/json.h"
+#include "storage/http/http_errors.h"
+#include "storage/url.h"
+#include "storage/swift/large_object.h"
+#include "storage/swift/swift_session.h"
+#include "stream/digest.h"
+
+namespace guestagent {
+namespace {
+
+constexpr unsigned kPage = 1000;
+constexpr std::uint64_t kMaxPage = 16 << 20;
+
+std::vector<std::string> split(std::string_view path) {
+  std::vector<std::string> out;
+  while (!path.empty()) {
+    const auto slash = std::min(path.find('/'), path.size());
+    if (slash > 0) out.emplace_back(path.substr(0, slash));
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return out;
+}
+
+bool is_md5(std::string_view text) {
+  return text.size() == 32 &&
+         std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+HttpHeaders expiry_headers(const SwiftSettings& settings) {
+  if (settings.delete_after_s == 0) return {};
+  return {{"X-Delete-After", std::to_string(settings.delete_after_s)}};
+}
+
+class SwiftStore : public ObjectStore {
+ public:
+  SwiftStore(const SwiftSettings& settings, const HttpTimeouts& timeouts, std::string_view container,
+             std::string_view prefix, Clock& clock)
+      : settings_(settings),
+        session_(settings, timeouts, clock),
+        root_path_(split(prefix)),
+        below_(root_path_.empty() ? "" : join_path(root_path_) + "/"),
+        container_path_("/" + percent_encode(container, false)),
+        large_objects_(session_, container_path_ + "/" + percent_encode(below_, true),
+                       "/" + std::string(container) + "/" + below_, expiry_headers(settings)) {
+    root_path_.insert(root_path_.begin(), std::string(container));
+  }
+
+  void put(std::string_view name, const Buffer& body, std::stop_token stop) override {
+    HttpRequest request = about("put", "PUT", name);
+    const std::string md5 = md5_hex(body);
+    request.headers = expiry_headers(settings_);
+    request.headers.emplace_back("ETag", md5);
+    request.headers.emplace_back("Content-Type", "application/octet-stream");
+    request.body = &body;
+    HttpResponse response = session_.send(request, path_of(name), stop);
+    if (response.status == 404) {
+      make_container(stop);
+      response = session_.send(request, path_of(name), stop);
+      // Another proxy may remember for a while that there is no such container.
+      if (response.status == 404)
+        throw answer_error(request, Code::unavailable, "answered 404 although the container exists", "404");
+    }
+    if (response.status != 201) throw status_error(request, response, session_.clock());
+    const auto etag = response.header("etag");
+    if (!etag || *etag != md5) {
+      throw answer_error(
+          request, Code::data_loss,
+          etag ? "stored something else: its ETag differs" : "stored it without saying its ETag",
+          etag ? "wrong ETag" : "no ETag");
+    }
+  }
+
+  Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
+    HttpRequest request = about("get", "GET", name);
+    request.max_answer = max_size;
+    HttpResponse response = session_.send(request, path_of(name), stop);
+    if (response.status != 200) throw status_error(request, response, session_.clock());
+    const auto length = response.length();
+    if (!length)
+      throw answer_error(request, Code::unavailable, "its answer has no Content-Length", "garbage");
+    if (*length != response.body.size())
+      throw answer_error(request, Code::unavailable, "the answer ended too early", "short body");
+    // The ETag of a large object is no digest of its bytes.
+    const auto etag = response.header("etag").value_or("");
+    if (is_md5(etag) && !response.header("x-static-large-object") && !response.header("x-object-manifest") &&
+        md5_hex(response.body) != etag) {
+      throw answer_error(request, Code::data_loss, "what came does not fit its ETag", "wrong ETag");
+    }
+    return std::move(response.body);
+  }
+
+  std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) override {
+    HttpRequest request = about("stat", "HEAD", name);
+    const HttpResponse response = session_.send(request, path_of(name), stop);
+    if (response.status == 404) return std::nullopt;
+    if (!response.ok()) throw status_error(request, response, session_.clock());
+    const auto length = response.length();
+    if (!length)
+      throw answer_error(request, Code::unavailable, "its answer has no Content-Length", "garbage");
+    return ObjectInfo{std::string(name), *length,
+                      parse_http_date(response.header("last-modified").value_or("")).value_or(WallTime())};
+  }
+
+  void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each,
+            std::stop_token stop) override {
+    const std::string base = container_path_ + "?format=json&limit=" + std::to_string(kPage) +
+                             "&prefix=" + percent_encode(below_ + std::string(prefix), false);
+    std::string marker;
+    while (true) {
+      HttpRequest request{.what = "list " + std::string(prefix), .method = "GET"};
+      request.headers = {{"Accept", "application/json"}};
+      request.max_answer = kMaxPage;
+      const HttpResponse response = session_.send(
+          request, base + (marker.empty() ? "" : "&marker=" + percent_encode(marker, false)), stop);
+      if (response.status == 404 || response.status == 204) return;
+      if (response.status != 200) throw status_error(request, response, session_.clock());
+      std::vector<ObjectInfo> page;
+      try {
+        page = read_page(response.body.text());
+        if (page.empty()) return;
+        // Else a server that ignores the marker would be asked for ever.
+        for (const ObjectInfo& info : page) {
+          if (info.name <= marker) throw Error(Code::unavailable, "its listing is not in order");
+          marker = info.name;
+        }
+      } catch (const Error& e) {
+        throw answer_error(request, Code::unavailable, e.what(), "garbage");
+      }
+      for (ObjectInfo& info : page) {
+        if (!info.name.starts_with(below_)) continue;
+        info.name.erase(0, below_.size());
+        if (valid_object_name(info.name)) each(info);
+      }
+    }
+  }
+
+  bool remove(std::string_view name, std::stop_token stop) override {
+    HttpRequest request = about("remove", "DELETE", name);
+    const HttpResponse response = session_.send(request, path_of(name), stop);
+    if (response.status == 404) return false;
+    if (!response.ok()) throw status_error(request, response, session_.clock());
+    return true;
+  }
+
+  bool join(std::string_view name, const std::vector<ObjectInfo>& parts, std::stop_token stop) override {
+    check_object_name(name);
+    return settings_.large_object && large_objects_.join(name, parts, stop);
+  }
+
+  std::string href(std::string_view name) const override {
+    check_object_name(name);
+    return session_.storage_url({}) + path_of(name);
+  }
+
+  std::optional<std::string> name_of(std::string_view href) const override {
+    const auto url = parse_url(href);
+    if (!url) return std::nullopt;
+    auto root = parse_url(session_.storage_url({}));
+    if (!root) return std::nullopt;
+    root->path.insert(root->path.end(), root_path_.begin(), root_path_.end());
+    const auto below = path_below(*root, *url);
+    if (!below) return std::nullopt;
+    std::string name = join_path(*below);
+    return valid_object_name(name) ? std::optional(std::move(name)) : std::nullopt;
+  }
+
+ private:
+  // Refuses what is no name.
+  static HttpRequest about(std::string_view verb, std::string_view method, std::string_view name) {
+    check_object_name(name);
+    return {.what = std::string(verb) + " " + std::string(name), .method = std::string(method)};
+  }
+
+  std::string path_of(std::string_view name) const {
+    return container_path_ + "/" + percent_encode(below_ + std::string(name), true);
+  }
+
+  void make_container(std::stop_token stop) {
+    HttpRequest request{.what = "make the container" + container_path_, .method = "PUT"};
+    if (!settings_.storage_policy.empty())
+      request.headers.emplace_back("X-Storage-Policy", settings_.storage_policy);
+    const HttpResponse response = session_.send(request, container_path_, stop);
+    if (!response.ok()) throw status_error(request, response, session_.clock());
+  }
+
+  static std::vector<ObjectInfo> read_page(const std::string& text) {
+    const JsonDocument document = parse_json(text, "the listing");
+    if (!document.IsArray()) throw Error(Code::unavailable, "its listing is no array");
+    std::vector<ObjectInfo> page;
+    for (const JsonValue& value : document.GetArray()) {
+      const JsonReader entry(value, "listing");
+      const auto modified = entry.opt_string("last_modified");
+      page.push_back({entry.string("name"), entry.uint("bytes"),
+                      modified ? parse_utc(modified->substr(0, 19) + "Z") : WallTime()});
+    }
+    return page;
+  }
+
+  const SwiftSettings settings_;
+  mutable SwiftSession session_;
+  std::vector<std::string> root_path_;  // container, then the prefix's components
+  const std::string below_;             // "prefix/", or nothing
+  const std::string container_path_;    // "/container", encoded
+  LargeObjects large_objects_;
+};
+
+}  // namespace
+
+std::unique_ptr<ObjectStore> make_swift_store(const SwiftSettings& settings, const HttpTimeouts& timeouts,
+                                              std::string_view container, std::string_view prefix,
+                                              Clock& clock) {
+  return std::make_unique<SwiftStore>(settings, timeouts, container, prefix, clock);
+}
+
+}  // namespace guestagent
