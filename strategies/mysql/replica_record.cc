@@ -19,6 +19,8 @@ void save_replica_record(const fs::path& state_dir, const ReplicaRecord& record)
       .member("tls", record.tls)
       .member("own_gtid", record.own_gtid);
   out.end_object();
+  std::error_code ignored;
+  if (!fs::exists(state_dir, ignored)) make_dir(state_dir, 0700);
   write_file_atomic(file_in(state_dir), out.text(), 0600);
 }
 

@@ -71,7 +71,8 @@ std::string thread_error(unsigned number, const std::string& message) {
 }
 
 std::optional<Error> replication_error(const ReplicaStatus& status, bool include_passing) {
-  if (status.sql_errno != 0 || (status.sql == ThreadState::stopped && !status.sql_error.empty())) {
+  // A running thread's number is that of a transaction which it tries again by itself.
+  if (status.sql == ThreadState::stopped && (status.sql_errno != 0 || !status.sql_error.empty())) {
     return Error(
         Code::data_loss,
         "applying the source's transactions: error " + thread_error(status.sql_errno, status.sql_error),

@@ -213,12 +213,13 @@ class ServerClient {
   std::vector<ReplicaStatus>
   replica_status();  // one per channel, the default one first; empty when there is none
   void change_source(const NewSource& source);  // REQUIRES: stopped
-  void start_from(const std::string& gtid);  // sets gtid_slave_pos / gtid_purged; REQUIRES: stopped, nothing
-                                             // of its own on MySQL
+  // Sets gtid_slave_pos / gtid_purged; on MySQL the server's own binary logs go. REQUIRES: stopped.
+  void start_from(const std::string& gtid);
   void start_replica();
   void stop_replica();     // both threads; not running: no error. All channels.
   void start_receiving();  // the IO thread alone
   void stop_receiving();
+  void start_applying();  // the SQL thread alone
   void reset_replica_all();  // all settings of all channels are gone; REQUIRES: stopped
   // The table of GTIDs that a copy brings, emptied (MariaDB: mysql.gtid_slave_pos), without a trace in the
   // binary log.

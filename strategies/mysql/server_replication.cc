@@ -155,6 +155,8 @@ void ServerClient::change_source(const NewSource& source) {
 
 void ServerClient::start_from(const std::string& gtid) {
   with_context("setting where replication starts", [&] {
+    // gtid_purged can be set only where nothing is executed.
+    if (dialect().gtid == GtidKind::mysql) reset_binlogs();
     state_->connection.run("SET GLOBAL " + std::string(dialect().gtid_start) + "=" + quote_text(gtid));
   });
 }
@@ -172,6 +174,11 @@ void ServerClient::stop_replica() {
 void ServerClient::start_receiving() {
   unless({kAlreadyRunning},
          [&] { state_->connection.run("START " + std::string(dialect().words->replica) + " IO_THREAD"); });
+}
+
+void ServerClient::start_applying() {
+  unless({kAlreadyRunning},
+         [&] { state_->connection.run("START " + std::string(dialect().words->replica) + " SQL_THREAD"); });
 }
 
 void ServerClient::stop_receiving() {

@@ -1,0 +1,208 @@
+#include "strategies/mysql/replica_stop.h"
+
+#include <algorithm>
+
+#include "strategies/mysql/gtid.h"
+#include "strategies/mysql/replica_record.h"
+#include "strategies/mysql/replication_errors.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr Millis kSlice{1000};
+constexpr Millis kPoll{200};
+// How often in a row an applying thread without GTIDs must be idle at the same place before it is believed.
+constexpr int kIdleProofs = 3;
+
+constexpr std::string_view kDrainStep = "detach.drain";
+constexpr std::string_view kEndStep = "detach.end";
+
+std::string describe(const Position& position) {
+  if (position.gtid && !position.gtid->empty()) return *position.gtid;
+  return position.file ? *position.file + ":" + std::to_string(position.offset.value_or(0)) : "nothing";
+}
+
+ReplicaStatus only_channel(ServerClient& client) {
+  const auto all = client.replica_status();
+  if (all.empty()) {
+    throw Error(Code::failed_precondition, "ending replication: this server is not a replica",
+                "there is nothing to detach");
+  }
+  if (all.size() > 1) {
+    throw Error(Code::failed_precondition,
+                "ending replication: this server follows " + std::to_string(all.size()) +
+                    " sources, the agent ends one",
+                "end the others by hand first (RESET SLAVE 'name' ALL)");
+  }
+  return all.front();
+}
+
+Error applying_stopped(const ReplicaStatus& status) {
+  const std::string why =
+      status.sql_errno != 0 ? thread_error(status.sql_errno, status.sql_error) : "it was stopped by hand";
+  return {
+      Code::failed_precondition,
+      "draining the replica: the applying thread does not run at " + describe(status.applied) + ": " + why,
+      "mend it and start it (START SLAVE SQL_THREAD), or detach with force, which gives up what was received "
+      "after that"};
+}
+
+class Drain {
+ public:
+  Drain(const MysqlSettings& settings, const DetachRequest& request, JobContext& job, Clock& clock,
+        ServerClient& client)
+      : settings_(settings), request_(request), job_(job), clock_(clock), client_(client) {}
+
+  // Until everything that was received whole is applied. With force it ends early where that cannot be.
+  void run() {
+    const ReplicaStatus start = only_channel(client_);
+    if (start.sql != ThreadState::running) {
+      if (request_.force) return;
+      throw applying_stopped(start);
+    }
+    by_gtid_ = start.by_gtid && start.received.gtid.has_value();
+    if (by_gtid_) {
+      const GtidKind kind = client_.dialect().gtid;
+      target_ = *start.received.gtid;
+      total_ = GtidSet::parse(kind, start.applied.gtid.value_or("")).missing(GtidSet::parse(kind, target_));
+    }
+    const SteadyTime deadline = clock_.steady() + request_.drain_timeout.value_or(settings_.drain_timeout);
+    for (;;) {
+      job_.check_cancelled();
+      if (done()) return;
+      const ReplicaStatus now = only_channel(client_);
+      if (now.sql != ThreadState::running) {
+        if (request_.force) return;
+        throw applying_stopped(now);
+      }
+      show_progress(now);
+      if (clock_.steady() >= deadline) {
+        throw Error(
+            Code::deadline_exceeded,
+            "draining the replica: applied up to " + describe(now.applied) + " of " + describe(now.received) +
+                " in the time given" +
+                (now.delay > 0 ? " (it is delayed by " + std::to_string(now.delay) + " s on purpose)" : ""),
+            "a longer drain_timeout_s; the replica goes on following meanwhile");
+      }
+    }
+  }
+
+ private:
+  bool done() { return by_gtid_ ? client_.wait_applied(target_, kSlice) : idle_at_end(); }
+
+  // Without GTIDs a half-received transaction leaves the file positions apart for good: what counts is that
+  // the thread has read all of its relay log and that no worker is busy.
+  bool idle_at_end() {
+    const ReplicaStatus now = only_channel(client_);
+    const bool read_all = now.sql_state.find("has read all relay log") != std::string::npos;
+    const bool same = now.applied == last_applied_;
+    last_applied_ = now.applied;
+    idle_ = read_all && same && !workers_busy() ? idle_ + 1 : 0;
+    if (idle_ >= kIdleProofs) return true;
+    clock_.sleep(kPoll, job_.stop_token());
+    return false;
+  }
+
+  bool workers_busy() {
+    for (const Session& session : client_.sessions()) {
+      if (session.command == "Slave_worker" && session.state.find("Waiting for work") == std::string::npos)
+        return true;
+    }
+    return false;
+  }
+
+  void show_progress(const ReplicaStatus& now) {
+    if (!by_gtid_) {
+      if (now.applied.file == now.received.file)
+        job_.progress(now.applied.offset.value_or(0), now.received.offset);
+      return;
+    }
+    const GtidKind kind = client_.dialect().gtid;
+    const std::uint64_t left =
+        GtidSet::parse(kind, now.applied.gtid.value_or("")).missing(GtidSet::parse(kind, target_));
+    job_.progress(total_ - std::min(total_, left), total_);
+  }
+
+  const MysqlSettings& settings_;
+  const DetachRequest& request_;
+  JobContext& job_;
+  Clock& clock_;
+  ServerClient& client_;
+  bool by_gtid_ = false;
+  std::string target_;
+  std::uint64_t total_ = 0;
+  Position last_applied_;
+  int idle_ = 0;
+};
+
+// Past the point of no return: each step may be done again.
+void end_replication(const fs::path& state_dir, ServerClient& client) {
+  client.stop_replica();
+  client.reset_replica_all();
+  client.set_read_only(false);
+  remove_replica_record(state_dir);
+}
+
+void go_on_following(const RoleChange& role, ServerClient& client, bool receiving, bool applying) {
+  if (role.stay_replica) role.stay_replica(client);
+  if (receiving) client.start_receiving();
+  if (applying) client.start_applying();
+}
+
+}  // namespace
+
+DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
+                               const DetachRequest& request, const RoleChange& role, JobContext& job,
+                               Clock& clock) {
+  ServerClient client(local_target(settings));
+  const ReplicaStatus before = only_channel(client);
+  if (before.sql != ThreadState::running && !request.force) throw applying_stopped(before);
+  const bool was_receiving = before.io != ThreadState::stopped;
+  const bool was_applying = before.sql != ThreadState::stopped;
+  job.phase("drain");
+  job.journal().record(kDrainStep, JsonWriter()
+                                       .begin_object()
+                                       .member("receiving", was_receiving)
+                                       .member("applying", was_applying)
+                                       .end_object()
+                                       .text());
+  DetachOutcome out;
+  try {
+    client.stop_receiving();
+    Drain(settings, request, job, clock, client).run();
+    job.check_cancelled();
+    out.last_applied = only_channel(client).applied;
+    job.phase("end replication");
+    // The applying thread first: a transaction that was received in part is rolled back here, and the
+    // position stays before it.
+    client.stop_replica();
+    out.last_applied = only_channel(client).applied;
+    // What can fail for want of space or rights comes before the point of no return.
+    if (role.become_standalone) role.become_standalone(client);
+    job.journal().record(kEndStep);
+  } catch (...) {
+    go_on_following(role, client, was_receiving, was_applying);
+    throw;
+  }
+  end_replication(state_dir, client);
+  return out;
+}
+
+std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
+                                     const RoleChange& role, JobContext& job) {
+  if (job.journal().find(kEndStep) != nullptr) {
+    ServerClient client(local_target(settings));
+    if (role.become_standalone) role.become_standalone(client);
+    end_replication(state_dir, client);
+    return "finished ending replication";
+  }
+  const Journal::Step* const drain = job.journal().find(kDrainStep);
+  if (drain == nullptr) return "replication was not touched";
+  const JsonDocument document = parse_json(drain->data, "journal");
+  const JsonReader in(document, "journal", Code::data_loss);
+  ServerClient client(local_target(settings));
+  go_on_following(role, client, in.boolean("receiving"), in.boolean("applying"));
+  return "let the replica go on following";
+}
+
+}  // namespace guestagent::mysql
