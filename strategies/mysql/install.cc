@@ -123,12 +123,40 @@ void remove_staging(Journal& journal) {
   }
 }
 
+// What is remembered of the source that the old data followed: out of the way while the new data is tried, back with the old.
+fs::path replica_record(const InstallParts& parts) { return parts.state_dir / "replica.json"; }
+fs::path record_aside(const InstallParts& parts) { return parts.state_dir / "replica.json.before"; }
+
+void set_record_aside(const InstallParts& parts, Journal& journal) {
+  JsonWriter step;
+  step.begin_object().member("had", fs::exists(replica_record(parts))).end_object();
+  journal.record("install.record", step.text());
+  if (::rename(replica_record(parts).c_str(), record_aside(parts).c_str()) != 0 && errno != ENOENT) {
+    throw system_error("setting " + replica_record(parts).string() + " aside", errno);
+  }
+}
+
+void put_record_back(const InstallParts& parts, const Journal& journal) {
+  const Journal::Step* step = journal.find("install.record");
+  if (step == nullptr) return;
+  const JsonDocument document = parse_json(step->data, "the journal's install.record");
+  if (!JsonReader(document, "install.record", Code::data_loss).boolean("had")) {
+    remove_tree(replica_record(parts));
+    return;
+  }
+  // Not aside: it never came there, or is back already.
+  if (::rename(record_aside(parts).c_str(), replica_record(parts).c_str()) != 0 && errno != ENOENT) {
+    throw system_error("putting " + replica_record(parts).string() + " back", errno);
+  }
+}
+
 void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
   Journal& journal = job.journal();
   if (journal.find("install.back") == nullptr) {
     // One that was asked to end may still be ending: nothing may be moved, or started, before it is gone.
     if (journal.find("install.stop") != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
     if (auto data = DataSwitch::recorded(journal)) data->put_back();
+    put_record_back(parts, journal);
     journal.record("install.back");
   }
   put_managed(parts.settings.managed_file, begin.managed_before);
@@ -138,6 +166,7 @@ void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
 
 void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
   keep_server_id(begin.server_id, parts.state_dir);
+  remove_tree(record_aside(parts));
   auto data = DataSwitch::recorded(job.journal());
   if (!data) return;
   if (begin.keep) {
@@ -210,6 +239,8 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   job.phase("switch");
   data.exchange();
   job.check_cancelled();
+
+  set_record_aside(parts, journal);
 
   job.phase("first start");
   first_start(settings, dialect, parts.clock, job);

@@ -9,6 +9,7 @@
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
+#include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/server_client.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/server_identity.h"
@@ -211,36 +212,6 @@ void check_plugins(Checks& checks, const ServerIdentity& here, const SourceServe
   }
 }
 
-std::string check_source(const MysqlSettings& settings, const ServerIdentity& here, const AttachRequest& request) {
-  ConnectTarget target;
-  target.host = request.snapshot.master_host;
-  target.port = request.snapshot.master_port;
-  target.user = request.snapshot.replication_user;
-  target.password = request.snapshot.replication_password;
-  target.tls = request.snapshot.require_tls;
-  target.ca_file = settings.replication_ca_file;
-  target.verify = target.tls && !target.ca_file.empty();
-  target.read_timeout = Millis{30000};
-  return with_context("connecting to the source as a replica", [&] {
-    ServerClient source(target);
-    source.ping();
-    const ServerIdentity there = source.identity();
-    if (there.hostname == here.hostname && there.data_dir == here.data_dir && there.port == here.port && there.socket == here.socket) {
-      refuse(target.describe() + ": that is this very server", "attach it on another host");
-    }
-    const std::string& first = request.snapshot.lease_position.file.value_or("");
-    if (!first.empty()) {
-      const std::vector<BinlogFile> files = source.binlog_files();
-      const bool kept = std::any_of(files.begin(), files.end(), [&](const BinlogFile& file) { return file.name == first; });
-      if (!kept) {
-        refuse(target.describe() + ": the binary log " + first + " is gone: the replica could not go on from the snapshot",
-               "take a new snapshot");
-      }
-    }
-    return target.describe() + " answers, with the binary logs that the replica needs";
-  });
-}
-
 std::string check_control(const MysqlSettings& settings) {
   server_user(settings);
   const ServerSettings& server = settings.server;
@@ -286,7 +257,6 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   std::optional<ServerIdentity> here;
   std::optional<ServerClient> client;
   SourceServer source;
-  std::string server_id = "?";
 
   checks.add("snapshot", [&] {
     source = read_source_server(server_json);
@@ -311,14 +281,15 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   check_plugins(checks, *here, source);
   checks.append(check_option_files(settings));
   checks.add("server control", [&] { return check_control(settings); });
+  std::uint32_t chosen = 0;
   checks.add("server id", [&] {
-    server_id = std::to_string(choose_server_id(request.server_id, source.server_id, settings.data_dir, state_dir));
-    return server_id;
+    chosen = choose_server_id(request.server_id, source.server_id, settings.data_dir, state_dir);
+    return std::to_string(chosen);
   });
   check_filters(checks, *client);
-  checks.add("source", [&] { return check_source(settings, *here, request); });
   plan.checks = checks.take();
-  plan.steps = steps_of(settings, request, server_id);
+  check_source_reachable(settings, request.snapshot, chosen, plan.checks);
+  plan.steps = steps_of(settings, request, std::to_string(chosen));
   return plan;
 }
 
