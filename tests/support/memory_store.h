@@ -148,6 +148,16 @@ class MemoryStore : public ObjectStore {
     const std::lock_guard lock(mutex_);
     objects_.erase(name);
   }
+  // Empty again, and without hooks.
+  void reset() {
+    before = nullptr;
+    wait = nullptr;
+    after = nullptr;
+    on_get = nullptr;
+    const std::lock_guard lock(mutex_);
+    objects_.clear();
+    unlisted_.clear();
+  }
   // As a listing that lags behind: the object is there, but list() does not tell.
   void hide_from_listing(const std::string& name) {
     const std::lock_guard lock(mutex_);
