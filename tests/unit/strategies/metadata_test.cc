@@ -1,0 +1,109 @@
+#include "strategies/metadata.h"
+
+#include <gtest/gtest.h>
+
+#include "strategies/datastore.h"
+#include "tests/support/errors.h"
+#include "tests/support/fake_job.h"
+
+namespace guestagent {
+namespace {
+
+using test::code_of;
+using test::error_of;
+
+constexpr char kText[] =
+    R"({"master":{"host":"192.168.0.1","port":3307},)"
+    R"("dataset":{"datastore":"mysql","datastore_version":"mariadb-10.11.19","dataset_size":2,"dataset_bytes":1728865318,"snapshot_href":"file:///s/m"},)"
+    R"("binlog_position":{"file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now"},)"
+    R"("lease_position":{"file":"binlog.000003","position":120,"gtid":null,"known":"now"},)"
+    R"("replication_user":{"name":"repl_a","password":"p\"w","require_tls":true},)"
+    R"("snapshot":{"id":"a","created_at":"2026-01-01T00:00:00Z","tool":"mariadb-backup 10.11.19","format":"xbstream","compression":"zstd",)"
+    R"("encryption":null,"segments":55,"raw_bytes":9,"stored_bytes":8,"digest":"sha256:x","format_version":1,"requires":[]}})";
+
+std::string with(const std::string& from, const std::string& to) {
+  std::string text = kText;
+  const std::size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+SnapshotMetadata read(const std::string& text) {
+  const JsonDocument document = parse_json(text, "test");
+  return read_metadata(document, "snapshot");
+}
+
+TEST(Metadata, IsWrittenAsItIsRead) {
+  const SnapshotMetadata metadata = read(kText);
+  EXPECT_EQ(write_metadata(metadata), kText);
+  EXPECT_EQ(metadata.master_port, 3307);
+  EXPECT_EQ(metadata.replication_password.reveal(), "p\"w");
+  EXPECT_EQ(metadata.binlog_position.gtid, "0-1-205");
+  EXPECT_FALSE(metadata.lease_position.gtid.has_value());
+}
+
+TEST(Metadata, UnknownKeysOfANewerAgentAreIgnored) {
+  EXPECT_EQ(read(with("\"master\":{", "\"extra\":[1,{}],\"master\":{\"x\":null,")).master_host,
+            "192.168.0.1");
+}
+
+TEST(Metadata, AMissingOrMistypedKeyIsNamedWithItsPath) {
+  const std::pair<std::string, std::string> cases[] = {
+      {R"("host":"192.168.0.1",)", "snapshot.master.host"},
+      {R"("snapshot_href":"file:///s/m")", "snapshot.dataset.snapshot_href"},
+      {R"("password":"p\"w",)", "snapshot.replication_user.password"},
+      {R"("digest":"sha256:x",)", "snapshot.snapshot.digest"},
+      {R"("segments":55,)", "snapshot.snapshot.segments"},
+  };
+  for (const auto& [removed, path] : cases) {
+    const std::string text = with(removed, R"("gone":0)" + std::string(removed.back() == ',' ? "," : ""));
+    const Error error = error_of([&] { read(text); });
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(code_of([] { read(with("3307", "0")); }), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([] { read(with("3307", "65536")); }), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([] { read(with("3307", "\"3307\"")); }), "INVALID_ARGUMENT");
+}
+
+TEST(Metadata, APositionIsWholeOrOnlyKnownWhenRestored) {
+  EXPECT_EQ(code_of([] {
+              read(with(R"("file":"binlog.000003","position":4711,"gtid":"0-1-205")",
+                        R"("file":null,"position":null,"gtid":null)"));
+            }),
+            "INVALID_ARGUMENT");
+  const SnapshotMetadata restored =
+      read(with(R"("file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now")",
+                R"("file":null,"position":null,"gtid":null,"known":"restored")"));
+  EXPECT_TRUE(restored.binlog_position.restored);
+  EXPECT_EQ(code_of([] { read(with("\"position\":4711", "\"position\":null")); }), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([] { read(with("\"known\":\"now\"", "\"known\":\"perhaps\"")); }), "INVALID_ARGUMENT");
+}
+
+TEST(Metadata, WhatMustBeUnderstoodAndIsNotIsRefused) {
+  const Error needs = error_of([] { read(with("\"requires\":[]", "\"requires\":[\"delta\"]")); });
+  EXPECT_EQ(needs.code(), Code::failed_precondition);
+  EXPECT_NE(std::string(needs.what()).find("delta"), std::string::npos);
+  EXPECT_EQ(code_of([] { read(with("\"format_version\":1", "\"format_version\":2")); }),
+            "FAILED_PRECONDITION");
+}
+
+TEST(RequirePassed, TheFirstFailureIsThrownTheOthersFollowAndWarningsGoToTheJob) {
+  const TempDir dir("/tmp", "guestagent-plan-");
+  test::FakeJob job(dir.path() / "journal");
+  Plan plan;
+  plan.checks.push_back({"a", Check::Result::ok, "fine", "", Code::internal});
+  plan.checks.push_back({"b", Check::Result::warning, "careful", "", Code::internal});
+  EXPECT_NO_THROW(require_passed(plan, job));
+  EXPECT_EQ(job.warnings(), std::vector<std::string>{"b: careful"});
+  plan.checks.push_back({"c", Check::Result::failed, "no", "do this", Code::not_found});
+  plan.checks.push_back({"d", Check::Result::failed, "nor this", "", Code::internal});
+  const Error error = error_of([&] { require_passed(plan, job); });
+  EXPECT_EQ(error.code(), Code::not_found);
+  EXPECT_NE(std::string(error.what()).find("c: no"), std::string::npos);
+  EXPECT_NE(error.hint().find("do this"), std::string::npos);
+  EXPECT_NE(error.hint().find("d: nor this"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace guestagent

@@ -1,0 +1,183 @@
+#include "strategies/mysql/status.h"
+
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+
+namespace guestagent::mysql {
+namespace {
+
+StatusFacts replica() {
+  StatusFacts facts;
+  facts.reachable = true;
+  facts.server_id = 2;
+  facts.read_only = true;
+  ReplicaStatus channel;
+  channel.source_host = "10.0.0.1";
+  channel.source_port = 3306;
+  channel.source_server_id = 1;
+  channel.io = channel.sql = ThreadState::running;
+  channel.by_gtid = true;
+  channel.received = {"binlog.000001", 900, "0-1-9", false};
+  channel.applied = {"binlog.000001", 900, "0-1-9", false};
+  channel.seconds_behind = 0;
+  facts.channels.push_back(channel);
+  facts.source_now = channel.applied;
+  facts.reached_after_s = 0.01;
+  facts.received_all = true;
+  facts.behind = 0;
+  return facts;
+}
+
+std::string verdict(const StatusFacts& facts) {
+  return judge(facts, Seconds(60)).verdict;
+}
+
+TEST(Verdict, OfServersThatFollowNobody) {
+  StatusFacts facts;
+  facts.unreachable_because = "it is down";
+  EXPECT_EQ(verdict(facts), "unreachable");
+  EXPECT_EQ(judge(facts, Seconds(60)).reasons.front(), "it is down");
+  facts.reachable = true;
+  EXPECT_EQ(verdict(facts), "standalone");
+  facts.accounts = 1;
+  EXPECT_EQ(verdict(facts), "source");
+  facts.accounts = 0;
+  facts.replicas = 1;
+  EXPECT_EQ(verdict(facts), "source");
+  facts.restoring = true;
+  EXPECT_EQ(verdict(facts), "restoring");
+}
+
+TEST(Verdict, AReplicaThatReachesItsSourcesPlaceSoonIsHealthy) {
+  const Verdict out = judge(replica(), Seconds(60));
+  EXPECT_EQ(out.verdict, "healthy");
+  EXPECT_EQ(out.role, "replica");
+  EXPECT_TRUE(out.reasons.empty());
+  EXPECT_DOUBLE_EQ(out.lag_seconds.value(), 0.01);
+}
+
+TEST(Verdict, AStoppedThreadIsBroken) {
+  for (const bool io : {true, false}) {
+    StatusFacts facts = replica();
+    (io ? facts.channels[0].io : facts.channels[0].sql) = ThreadState::stopped;
+    EXPECT_EQ(verdict(facts), "broken");
+    EXPECT_FALSE(judge(facts, Seconds(60)).lag_seconds.has_value());
+    EXPECT_EQ(judge(facts, Seconds(60)).reasons.size(), 1U);
+  }
+}
+
+TEST(Verdict, AThreadThatCannotConnectIsBrokenOneThatConnectsNowIsNot) {
+  StatusFacts facts = replica();
+  facts.source_now.reset();
+  facts.reached_after_s.reset();
+  facts.channels[0].io = ThreadState::connecting;
+  EXPECT_EQ(verdict(facts), "lagging");
+  facts.channels[0].io_errno = 1045;
+  facts.channels[0].io_error = "Access denied";
+  EXPECT_EQ(verdict(facts), "broken");
+}
+
+TEST(Verdict, ASecondChannelThatIsBrokenBreaksTheWhole) {
+  StatusFacts facts = replica();
+  facts.channels.push_back(facts.channels[0]);
+  facts.channels[1].channel = "other";
+  facts.channels[1].sql = ThreadState::stopped;
+  EXPECT_EQ(verdict(facts), "broken");
+}
+
+TEST(Verdict, TransactionsOfItsOwnOrARowConflictMeanDiverged) {
+  StatusFacts facts = replica();
+  facts.errant = "0-2-10";
+  EXPECT_EQ(verdict(facts), "diverged");
+  facts = replica();
+  facts.channels[0].sql = ThreadState::stopped;
+  facts.channels[0].sql_errno = 1062;
+  facts.channels[0].sql_error = "Duplicate entry";
+  EXPECT_EQ(verdict(facts), "diverged");
+}
+
+// The server says 0 seconds while hours of transactions have not even been received.
+TEST(Verdict, AZeroOfTheServerIsNotBelievedWhileItStillReceives) {
+  StatusFacts facts = replica();
+  facts.reached_after_s.reset();
+  facts.received_all = false;
+  facts.waited_s = 0.5;
+  facts.behind = 70000;
+  const Verdict out = judge(facts, Seconds(60));
+  EXPECT_EQ(out.verdict, "lagging");
+  EXPECT_FALSE(out.lag_seconds.has_value());
+}
+
+TEST(Verdict, WhenAllIsReceivedTheServersFigureCounts) {
+  StatusFacts facts = replica();
+  facts.reached_after_s.reset();
+  facts.waited_s = 0.5;
+  facts.behind = 12;
+  facts.channels[0].seconds_behind = 61;
+  EXPECT_EQ(verdict(facts), "lagging");
+  facts.channels[0].seconds_behind = 59;
+  EXPECT_EQ(verdict(facts), "healthy");
+  EXPECT_DOUBLE_EQ(judge(facts, Seconds(60)).lag_seconds.value(), 59);
+  // Not reached within half a second: no less than that.
+  facts.channels[0].seconds_behind = 0;
+  EXPECT_DOUBLE_EQ(judge(facts, Seconds(60)).lag_seconds.value(), 0.5);
+}
+
+TEST(Verdict, WithoutTheSourcesPlaceAFreshReplicaIsNotCalledHealthy) {
+  StatusFacts facts = replica();
+  facts.source_now.reset();
+  facts.reached_after_s.reset();
+  facts.behind.reset();
+  facts.not_asked_because = "refused";
+  EXPECT_EQ(verdict(facts), "healthy");
+  facts.channels[0].received.offset = 4;
+  EXPECT_EQ(verdict(facts), "lagging");
+  EXPECT_FALSE(judge(facts, Seconds(60)).lag_seconds.has_value());
+}
+
+TEST(Verdict, ADelayOnPurposeIsAllowedFor) {
+  StatusFacts facts = replica();
+  facts.channels[0].delay = 3600;
+  facts.channels[0].seconds_behind = 3630;
+  facts.reached_after_s.reset();
+  EXPECT_EQ(verdict(facts), "healthy");
+  facts.channels[0].seconds_behind = 3700;
+  EXPECT_EQ(verdict(facts), "lagging");
+}
+
+TEST(Status, TheTextHasTheContractsKeys) {
+  StatusFacts facts = replica();
+  facts.channels[0].io_errno = 1236;
+  facts.channels[0].io_error = "gone \xff";
+  const JsonDocument document = parse_json(write_status(facts, judge(facts, Seconds(60))), "status");
+  const JsonReader in(document, "status");
+  EXPECT_EQ(in.string("role"), "replica");
+  EXPECT_EQ(in.string("verdict"), "healthy");
+  EXPECT_EQ(in.uint("server_id"), 2U);
+  EXPECT_TRUE(in.boolean("read_only"));
+  EXPECT_EQ(in.object("source").string("host"), "10.0.0.1");
+  EXPECT_EQ(in.string("io_thread"), "running");
+  EXPECT_EQ(in.uint("lag_transactions"), 0U);
+  for (const char* name : {"received", "applied", "source"}) {
+    EXPECT_EQ(in.object("position").object(name).string("gtid"), "0-1-9") << name;
+  }
+  ASSERT_EQ(in.array("errors")->Size(), 1U);
+  const JsonReader error((*in.array("errors"))[0], "error");
+  EXPECT_EQ(error.string("thread"), "io");
+  EXPECT_EQ(error.uint("code"), 1236U);
+}
+
+TEST(Status, AnUnreachableServerHasNoFieldsOfAServer) {
+  StatusFacts facts;
+  facts.unreachable_because = "down";
+  const JsonDocument document = parse_json(write_status(facts, judge(facts, Seconds(60))), "status");
+  const JsonReader in(document, "status");
+  EXPECT_EQ(in.string("verdict"), "unreachable");
+  EXPECT_FALSE(in.has("server_id"));
+  EXPECT_FALSE(in.has("role"));
+  EXPECT_FALSE(in.has("io_thread"));
+}
+
+}  // namespace
+}  // namespace guestagent::mysql
