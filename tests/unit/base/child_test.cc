@@ -367,7 +367,7 @@ TEST(RunAndRead, OutlivingTheTimeIsAnErrorAndKills) {
   const TempDir dir(fs::temp_directory_path(), "guestagent-child-");
   const std::string file = (dir.path() / "pid").string();
   const Error error = error_of(
-      [&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(1500)); });
+      [&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(4000)); });
   EXPECT_EQ(error.code(), Code::deadline_exceeded);
   EXPECT_THAT(error.what(), HasSubstr("waiting"));
   EXPECT_TRUE(gone(std::stoi(read_file(file))));
