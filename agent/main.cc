@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "agent/commands.h"
+#include "controller/commands.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ int run(const CommandLine& line) {
     std::puts("guestagent " GUESTAGENT_VERSION);
   } else {
     std::fputs(help_text(line.help_of).c_str(), stdout);
+    if (line.help_of.empty()) std::printf("\ncontroller:\n%s", controller::commands_help().c_str());
   }
   return 0;
 }
@@ -29,7 +31,9 @@ int main(int argc, char** argv) {
   // An arena a thread would keep what each of them once needed.
   ::mallopt(M_ARENA_MAX, 2);
   try {
-    return run(parse_command_line({argv + 1, argv + argc}));
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    if (const auto status = controller::command(arguments)) return *status;
+    return run(parse_command_line(arguments));
   } catch (const std::exception& e) {
     const auto* known = dynamic_cast<const Error*>(&e);
     return show_error(known ? *known : to_error(e));

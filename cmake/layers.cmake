@@ -27,9 +27,25 @@ ga_layer(strategies DIRS strategies strategies/mysql
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies
          PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 
+# The controller's page is part of the binary.
+set(page_sources)
+foreach(pair index.html:kPageIndex page.css:kPageStyle page.js:kPageScript)
+  string(REPLACE ":" ";" pair ${pair})
+  list(GET pair 0 page_file)
+  list(GET pair 1 page_name)
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/page/${page_name}.cc
+                     COMMAND ${CMAKE_COMMAND} -DIN=${CMAKE_SOURCE_DIR}/controller/page/${page_file} -DNAME=${page_name}
+                             -DOUT=${CMAKE_BINARY_DIR}/page/${page_name}.cc -P ${CMAKE_SOURCE_DIR}/cmake/embed.cmake
+                     DEPENDS ${CMAKE_SOURCE_DIR}/controller/page/${page_file} ${CMAKE_SOURCE_DIR}/cmake/embed.cmake)
+  list(APPEND page_sources ${CMAKE_BINARY_DIR}/page/${page_name}.cc)
+endforeach()
+ga_layer(controller DIRS controller LINKS ga_stream ga_config
+         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
+target_sources(ga_controller PRIVATE ${page_sources})
+
 if(EXISTS ${CMAKE_SOURCE_DIR}/agent/main.cc)
   add_executable(guestagent ${CMAKE_SOURCE_DIR}/agent/main.cc)
-  target_link_libraries(guestagent PRIVATE ga_agent)
+  target_link_libraries(guestagent PRIVATE ga_agent ga_controller)
   target_compile_definitions(guestagent PRIVATE GUESTAGENT_VERSION="${PROJECT_VERSION}")
 endif()
 target_compile_definitions(ga_agent PUBLIC GUESTAGENT_VERSION="${PROJECT_VERSION}")

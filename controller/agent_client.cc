@@ -1,0 +1,76 @@
+#include "controller/agent_client.h"
+
+#include "base/json.h"
+#include "base/text.h"
+
+namespace guestagent::controller {
+namespace {
+
+// What an agent says of an error, lenient: another version may say less.
+Error rpc_error(const JsonValue& value) {
+  const JsonReader error(value, "error", Code::internal);
+  Code code = Code::internal;
+  std::string hint;
+  if (const auto data = error.opt_object("data")) {
+    code = code_from_wire(data->opt_string("code").value_or(""));
+    hint = data->opt_string("hint").value_or("");
+  }
+  return Error(code, error.opt_string("message").value_or("an error without a message"), hint);
+}
+
+std::string request_text(std::string_view method, std::string_view params) {
+  JsonWriter out;
+  out.begin_object()
+      .member("jsonrpc", "2.0")
+      .member("id", 1)
+      .member("method", method)
+      .key("params")
+      .raw(params)
+      .end_object();
+  return out.text();
+}
+
+}  // namespace
+
+AgentClient::AgentClient(const AgentAccessSettings& settings)
+    : http_({settings.ca_file, settings.certificate, settings.key}), timeout_(settings.call_timeout) {}
+
+std::string AgentClient::call(const std::string& address, std::string_view method, std::string_view params,
+                              std::stop_token stop) {
+  const std::string doing = "calling " + std::string(method) + " of the agent at " + address;
+  const auto silent = [&](const std::string& why, const std::string& hint = {}) {
+    return NoAnswer(Error(Code::unavailable, doing + ": " + why, hint));
+  };
+  HttpAnswer answer;
+  try {
+    answer = http_.exchange(HttpAddress::parse(address),
+                            {.target = "/rpc", .body = request_text(method, params)}, timeout_, stop);
+  } catch (const Error& e) {
+    if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded)
+      throw silent(e.what(), e.hint());
+    throw e.with_context(doing);
+  }
+  if (answer.status == 429 || answer.status == 503)
+    throw silent("it answers " + std::to_string(answer.status));
+  if (answer.status == 401 || answer.status == 403) {
+    throw Error(Code::permission_denied,
+                doing + ": it answers " + std::to_string(answer.status) + ": " + printable(answer.body, 200),
+                "let the agent know the controller: agent.allow_users, or agent.listen.allow_names");
+  }
+  JsonDocument document;
+  try {
+    document = parse_json(answer.body, "its answer");
+  } catch (const Error& e) {
+    throw Error(Code::internal, doing + ": HTTP status " + std::to_string(answer.status) + ": " + e.what(),
+                "is there an agent of guestagent at that address?");
+  }
+  const JsonReader reply(document, "answer", Code::internal);
+  if (document.HasMember("error") && document["error"].IsObject()) throw rpc_error(document["error"]);
+  if (!document.HasMember("result")) {
+    throw Error(Code::internal, doing + ": its answer has neither a result nor an error",
+                "is there an agent of guestagent at that address?");
+  }
+  return to_json(document["result"]);
+}
+
+}  // namespace guestagent::controller

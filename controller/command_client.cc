@@ -1,0 +1,137 @@
+#include "controller/command_client.h"
+
+#include <cstdlib>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "config/controller_settings.h"
+
+namespace guestagent::controller {
+namespace {
+
+constexpr Millis kTimeout{60000};
+constexpr int kSends = 5;
+constexpr Millis kBetweenSends{1000};
+
+Code code_of_status(int status) {
+  switch (status) {
+    case 400:
+    case 405:
+    case 413:
+      return Code::invalid_argument;
+    case 401:
+    case 403:
+      return Code::permission_denied;
+    case 404:
+      return Code::not_found;
+    case 409:
+      return Code::failed_precondition;
+    case 501:
+      return Code::unimplemented;
+    case 503:
+      return Code::unavailable;
+    default:
+      return Code::internal;
+  }
+}
+
+// {"badRequest": {"code": 400, "message": …, "hint": …}}
+Error api_error(int status, const std::string& body) {
+  std::string message = "the controller answers " + std::to_string(status), hint;
+  try {
+    const JsonDocument document = parse_json(body, "answer");
+    if (document.IsObject() && document.MemberCount() == 1) {
+      const JsonReader fault(document.MemberBegin()->value, "answer");
+      message = fault.string("message");
+      hint = fault.opt_string("hint").value_or("");
+    }
+  } catch (const Error&) {
+    message += ": " + printable(body, 200);  // not ours, so as it is
+  }
+  return Error(code_of_status(status), message, hint);
+}
+
+std::string url_of(const ControllerSettings& settings) {
+  ListenAddress listen = parse_listen_address(settings.listen);
+  if (listen.host == "0.0.0.0") listen.host = "127.0.0.1";
+  if (listen.host == "::") listen.host = "::1";
+  const std::string host = listen.host.find(':') == std::string::npos ? listen.host : "[" + listen.host + "]";
+  return (settings.tls.certificate.empty() ? "http://" : "https://") + host + ":" +
+         std::to_string(listen.port);
+}
+
+}  // namespace
+
+CommandClient::CommandClient(const ClientOptions& options) {
+  ClientOptions use = options;
+  const char* environment = std::getenv("GUESTAGENT_CONTROLLER");
+  if (use.url.empty() && use.config.empty() && environment != nullptr) use.url = environment;
+  if (use.url.empty()) {
+    ControllerSettings settings;
+    const fs::path config = use.config.empty() ? fs::path(kControllerConfig) : use.config;
+    std::error_code ignored;
+    // Without the file, the controller's defaults are its client's.
+    if (!use.config.empty() || fs::exists(config, ignored)) settings = load_controller_settings(config);
+    use.url = url_of(settings);
+    if (use.token_file.empty()) use.token_file = settings.token_file;
+  }
+  url_ = use.url;
+  address_ = HttpAddress::parse(use.url);
+  if (!use.token_file.empty()) token_ = secret_from_file(use.token_file.string());
+  http_.emplace(HttpClientTls{use.ca_file, use.certificate, use.key});
+}
+
+std::string CommandClient::ask(const std::string& method, const std::string& target, const std::string& body,
+                               const std::string& key) {
+  HttpExchange request{.method = method, .target = target, .body = body};
+  request.headers.emplace_back("Accept", "application/json");
+  if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_.reveal());
+  if (!key.empty()) request.headers.emplace_back("Idempotency-Key", key);
+  HttpAnswer answer;
+  try {
+    answer = http_->exchange(address_, request, kTimeout);
+  } catch (const Error& e) {
+    throw Error(e.code(), "asking the controller at " + url_ + ": " + e.what(),
+                e.hint().empty() ? "is it running (guestagent controller)? --controller URL names another one"
+                                 : e.hint());
+  }
+  if (answer.status >= 300) throw api_error(answer.status, answer.body);
+  return answer.body;
+}
+
+std::string CommandClient::get(const std::string& target) {
+  return ask("GET", target, "", "");
+}
+
+std::string CommandClient::post(const std::string& target, const std::string& body) {
+  const std::string key = random_hex(16);
+  for (int n = 1;; ++n) {
+    try {
+      return ask("POST", target, body, key);
+    } catch (const Error& e) {
+      if (e.code() != Code::unavailable || n == kSends) throw;
+    }
+    system_clock().sleep(kBetweenSends, {});
+  }
+}
+
+void CommandClient::remove(const std::string& target) {
+  ask("DELETE", target, "", "");
+}
+
+std::string path_segment(const std::string& text) {
+  static constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+        c == '.') {
+      out += c;
+    } else {
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return out;
+}
+
+}  // namespace guestagent::controller

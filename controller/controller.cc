@@ -1,0 +1,109 @@
+#include "controller/controller.h"
+
+#include <systemd/sd-daemon.h>
+
+#include <csignal>
+
+#include "base/log.h"
+#include "controller/api.h"
+#include "controller/monitor.h"
+
+namespace guestagent::controller {
+namespace {
+
+std::size_t samples(const MonitorSettings& monitor) {
+  return static_cast<std::size_t>(std::max<Millis::rep>(monitor.history / monitor.interval, 2));
+}
+
+ApiAccess access_of(const ControllerSettings& settings) {
+  ApiAccess out;
+  if (!settings.token_file.empty()) out.token = secret_from_file(settings.token_file.string());
+  out.certificates = !settings.tls.client_ca.empty();
+  if (!settings.token_file.empty() && out.token.empty()) {
+    throw Error(Code::invalid_argument,
+                "reading the token: " + settings.token_file.string() + ": it is empty");
+  }
+  return out;
+}
+
+}  // namespace
+
+struct Controller::Parts {
+  explicit Parts(const ControllerSettings& s)
+      : settings(s),
+        state((make_dir(settings.state.parent_path(), 0700), settings.state), system_clock()),
+        agents(settings.agents),
+        provisioner(make_provisioner(settings.provisioner)),
+        live(samples(settings.monitor)),
+        views(state, live),
+        hub([this](const std::string& id) { return views.instance_event(id); },
+            [this](const std::string& id) { return views.task_event(id); }),
+        tasks(state, agents, *provisioner, live, settings, system_clock()),
+        monitor(state, agents, live, settings, system_clock()),
+        api(state, tasks, agents, live, hub, access_of(settings),
+            [this] { return controller_metrics(state, live); }),
+        server(settings, [this](const HttpRequest& request) { return api.handle(request); }) {
+    state.observe([this](const std::vector<Change>& changes) { hub.changed(changes); });
+    live.on_instance = [this](const std::string& id) { hub.instance_changed(id); };
+    live.on_task = [this](const std::string& id) { hub.task_changed(id); };
+  }
+
+  const ControllerSettings settings;
+  State state;
+  AgentClient agents;
+  std::unique_ptr<Provisioner> provisioner;
+  Live live;
+  Views views;
+  EventHub hub;
+  TaskManager tasks;
+  Monitor monitor;
+  Api api;
+  HttpServer server;
+};
+
+Controller::Controller(const ControllerSettings& settings) : parts_(std::make_unique<Parts>(settings)) {}
+Controller::~Controller() {
+  stop();
+}
+std::uint16_t Controller::port() const {
+  return parts_->server.port();
+}
+
+void Controller::start() {
+  parts_->tasks.resume();
+  parts_->monitor.start();
+  parts_->server.start();
+}
+
+void Controller::stop() {
+  parts_->hub.shut_down();
+  parts_->server.stop();
+  parts_->monitor.shut_down();
+  parts_->tasks.shut_down();
+}
+
+int run_controller(const ControllerSettings& settings) {
+  log_setup(settings.log_level, settings.log_format);
+  // Blocked before any thread is made, so that only this one takes them.
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGINT);
+  ::sigaddset(&ends, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  Controller controller(settings);
+  controller.start();
+  const std::string host = settings.listen.substr(0, settings.listen.rfind(':'));
+  log_info("controller is ready",
+           {{"listen", host + ":" + std::to_string(controller.port())}, {"state", settings.state.string()}});
+  ::sd_notify(0, "READY=1");
+  int signal = 0;
+  ::sigwait(&ends, &signal);
+  ::sd_notify(0, "STOPPING=1");
+  log_info("controller is stopping; its tasks go on when it is started again");
+  controller.stop();
+  return 0;
+}
+
+}  // namespace guestagent::controller

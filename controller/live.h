@@ -1,0 +1,68 @@
+// What is seen now and forgotten with the process: the agents' statuses, and how far their jobs are.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace guestagent::controller {
+
+struct LiveStatus {
+  std::string verdict = "unknown";  // the agent's, or unreachable, or unknown before the first look
+  std::vector<std::string> reasons;
+  std::optional<double> lag_seconds;
+  std::optional<std::uint64_t> lag_transactions;
+  std::optional<bool> read_only;
+  std::string seen_at;  // UTC of the last answer; empty: none yet
+  std::string raw;      // the agent's whole answer, JSON; empty: none
+};
+
+struct JobView {
+  std::string job_id, phase;
+  std::uint64_t done_bytes = 0;
+  std::optional<std::uint64_t> total_bytes;
+  double rate = 0;
+  std::optional<std::uint64_t> eta_s;
+  std::string note;  // why it does not move: "waits for job X", "no answer since …"
+};
+
+// Thread-safe.
+class Live {
+ public:
+  // `history`: how many samples of lag are kept for each instance.
+  explicit Live(std::size_t history) : history_(history) {}
+
+  // Each is told without a lock held, and only of what can be seen to differ. Set before threads.
+  std::function<void(const std::string& instance_id)> on_instance;
+  std::function<void(const std::string& task_id)> on_task;
+
+  void set_status(const std::string& instance_id, LiveStatus status);
+  LiveStatus status(const std::string& instance_id) const;
+  // Oldest first; negative where there was no answer or no lag to tell.
+  std::vector<double> lag_history(const std::string& instance_id) const;
+  void forget_instance(const std::string& instance_id);
+
+  // `number` 0 is the source's job (the snapshot), else that replica's.
+  void set_job(const std::string& task_id, int number, JobView view);
+  void clear_jobs(const std::string& task_id);
+  void clear_job(const std::string& task_id, int number);
+  std::optional<JobView> job(const std::string& task_id, int number) const;
+
+ private:
+  struct Seen {
+    LiveStatus status;
+    std::deque<float> lag;
+  };
+  std::size_t history_;
+  mutable std::mutex mutex_;
+  std::map<std::string, Seen> instances_;
+  std::map<std::pair<std::string, int>, JobView> jobs_;
+};
+
+}  // namespace guestagent::controller

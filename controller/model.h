@@ -1,0 +1,118 @@
+// What the controller remembers: hosts, who follows whom, tasks, and what is still to be removed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace guestagent::controller {
+
+// What a host has, or what a new replica's host must have; empty and 0: not stated, or anything.
+struct HostTemplate {
+  std::string flavor, availability_zone;
+  std::uint64_t volume_size = 0;  // GiB
+  std::string nics = "[]";        // JSON array
+};
+
+// A host with an agent.
+struct Instance {
+  std::string id, name;
+  std::string address;  // of its agent; empty while the host is being made
+  HostTemplate host;
+  std::string origin = "registered";  // registered | provisioned
+  // spare: free for a task to take; building: a task makes a replica on it; active: has data of its own or
+  // follows; lost: its agent fell silent while a task worked on it; failed: a provisioned host that was
+  // removed again
+  std::string state = "spare";
+  std::uint64_t server_id = 0;           // given by the controller, once; 0: not yet
+  std::uint64_t reported_server_id = 0;  // what its agent says
+  std::string last_error;                // why the last task on it failed
+  std::string created_at;
+};
+
+// A replica's place: whom it follows. A source has no row of its own.
+struct Member {
+  std::string instance_id, source_id;
+  bool read_only = true;
+  std::string account;  // the replication account on the source that it uses
+  std::string joined_at;
+};
+
+// One entry of the topology document.
+struct TopologyEntry {
+  std::string id, name;
+  std::optional<std::string> source_id;
+  bool read_only = false;
+};
+
+struct TaskError {
+  std::string code;  // wire word of base/error.h; empty: no error
+  std::string message, hint;
+  bool empty() const { return code.empty(); }
+};
+
+// One replica of a task (or the one that a detach is about).
+struct Replica {
+  std::string task_id;
+  int number = 0;  // from 1
+  std::string instance_id, instance_name;
+  // pending | provisioning | ready | attaching | detaching | succeeded | failed | cancelled
+  std::string state = "pending";
+  std::uint64_t server_id = 0;
+  TaskError error;
+  std::string started_at, finished_at;
+
+  bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
+};
+
+struct Task {
+  std::string id;
+  std::string kind;  // replicate | detach
+  // running | succeeded | failed | cancelled
+  std::string state = "running";
+  // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done.
+  std::string step;
+  int round = 1;          // a retry is another round, with job ids of its own
+  std::string source_id;  // the instance that is copied, or followed by the one that is detached
+  std::string request;    // JSON of what was asked for
+  HostTemplate host;      // replicate: of the new hosts
+  bool read_only = true;
+  bool cancel = false;  // asked to stop
+  TaskError error;
+  std::string warning;  // what could not be removed yet
+  std::string snapshot_href, account;
+  std::string created_at, finished_at;
+
+  bool ended() const { return state != "running"; }
+  // The id of a job of this task on an agent: the same after a crash, another one in another round.
+  std::string job_id(const std::string& step_name) const {
+    return id + "-r" + std::to_string(round) + "-" + step_name;
+  }
+};
+
+// Something that must go (or be found out) before nothing is left over. It is tried until it is done.
+struct Cleanup {
+  std::int64_t id = 0;
+  std::string task_id;
+  int round = 1;
+  // snapshot: delete it (subject: href); account: drop it on the source (subject: its name); host: the
+  // provisioner's; snapshot_job, attach_job, detach_job: learn how a job of a lost agent ended (subject: job
+  // id)
+  std::string kind;
+  std::string instance_id, subject;
+  int number = 0;  // of the replica, where it is about one
+  int tries = 0;
+  std::string error;
+};
+
+struct Event {
+  std::int64_t seq = 0;
+  std::string at = {};
+  std::string level = "info";  // info | warning | error
+  std::string kind = {};       // registered, forgotten, task, replica, topology, status, cleanup
+  std::string instance_id = {}, task_id = {};
+  std::string message = {};
+};
+
+}  // namespace guestagent::controller

@@ -1,0 +1,286 @@
+#include "controller/monitor.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "base/json.h"
+#include "base/log.h"
+
+namespace guestagent::controller {
+namespace {
+
+constexpr unsigned kThreads = 8;
+constexpr int kMisses = 2;           // in a row, before an agent counts as unreachable
+constexpr int kLongestBackoff = 12;  // intervals, for one that does not answer
+
+int badness(const std::string& verdict) {
+  if (verdict == "broken" || verdict == "diverged" || verdict == "unreachable") return 2;
+  if (verdict == "lagging") return 1;
+  return 0;
+}
+
+bool is_followed_up(const Instance& instance) {
+  return !instance.address.empty() && instance.state != "failed";
+}
+
+}  // namespace
+
+LiveStatus judge(const std::string& answer, bool is_member, std::uint64_t expected_source, Millis lag_limit) {
+  const JsonDocument document = parse_json(answer, "the status");
+  const JsonReader in(document, "status", Code::internal);
+  LiveStatus out;
+  out.raw = answer;
+  out.verdict = in.opt_string("verdict").value_or("unknown");
+  out.reasons = in.strings("reasons");
+  out.lag_seconds = in.opt_number("lag_seconds");
+  out.lag_transactions = in.opt_uint("lag_transactions");
+  out.read_only = in.opt_boolean("read_only");
+  if (!is_member) return out;
+  const std::string role = in.opt_string("role").value_or("replica");
+  if (out.verdict == "standalone" || (out.verdict == "source" && role != "replica")) {
+    out.verdict = "broken";
+    out.reasons.emplace_back("the topology says that it is a replica, its server follows nobody");
+    return out;
+  }
+  if (const auto source = in.opt_object("source"); source && expected_source != 0) {
+    const auto followed = source->opt_uint("server_id").value_or(0);
+    if (followed != 0 && followed != expected_source && out.verdict != "broken") {
+      out.verdict = "diverged";
+      out.reasons.push_back("it follows server_id " + std::to_string(followed) +
+                            ", its source in the topology has " + std::to_string(expected_source));
+    }
+  }
+  if ((out.verdict == "healthy" || out.verdict == "source") && out.lag_seconds &&
+      *out.lag_seconds * 1000 > static_cast<double>(lag_limit.count())) {
+    out.verdict = "lagging";
+    out.reasons.push_back("further behind than the controller's limit of " +
+                          std::to_string(lag_limit.count() / 1000) + " s");
+  }
+  return out;
+}
+
+struct Monitor::Shared {
+  Shared(State& s, Agents& a, Live& l, const ControllerSettings& c, Clock& k)
+      : state(s), agents(a), live(l), settings(c), clock(k) {}
+  State& state;
+  Agents& agents;
+  Live& live;
+  const ControllerSettings& settings;
+  Clock& clock;
+
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  std::deque<Instance> due;
+  std::set<std::string> busy;  // due or being looked at
+  struct Seen {
+    int misses = 0;
+    std::string told;  // the verdict of the last event
+    std::uint64_t reported = 0;
+  };
+  std::map<std::string, Seen> seen;
+  std::map<std::string, Member> members;
+  std::map<std::string, std::uint64_t> server_ids;  // as reported or given, by instance
+  std::vector<std::jthread> threads;
+
+  void plan(std::stop_token stop);
+  void work(std::stop_token stop, Monitor& monitor);
+  void tell(const Instance& instance, const LiveStatus& status, bool is_member);
+};
+
+Monitor::Monitor(State& state, Agents& agents, Live& live, const ControllerSettings& settings, Clock& clock)
+    : shared_(std::make_unique<Shared>(state, agents, live, settings, clock)) {}
+
+Monitor::~Monitor() {
+  shut_down();
+}
+
+void Monitor::start() {
+  shared_->threads.emplace_back([this](std::stop_token stop) { shared_->plan(stop); });
+  for (unsigned n = 0; n < kThreads; ++n) {
+    shared_->threads.emplace_back([this](std::stop_token stop) { shared_->work(stop, *this); });
+  }
+}
+
+void Monitor::shut_down() {
+  for (std::jthread& thread : shared_->threads) thread.request_stop();
+  shared_->threads.clear();
+}
+
+void Monitor::Shared::plan(std::stop_token stop) {
+  std::uint64_t round = 0;
+  do {
+    ++round;
+    try {
+      const auto instances = state.instances();
+      const auto follow = state.members();
+      std::lock_guard lock(mutex);
+      members.clear();
+      for (const Member& member : follow) members.emplace(member.instance_id, member);
+      server_ids.clear();
+      for (const Instance& instance : instances) {
+        server_ids[instance.id] =
+            instance.reported_server_id != 0 ? instance.reported_server_id : instance.server_id;
+        if (!is_followed_up(instance) || busy.count(instance.id) != 0) continue;
+        const int misses = seen[instance.id].misses;
+        const auto every = static_cast<std::uint64_t>(
+            misses <= kMisses ? 1 : std::min(misses - kMisses + 1, kLongestBackoff));
+        if (round % every != 0) continue;
+        due.push_back(instance);
+        busy.insert(instance.id);
+      }
+      std::erase_if(seen, [&](const auto& entry) { return server_ids.count(entry.first) == 0; });
+      wake.notify_all();
+    } catch (const std::exception& e) {
+      log_error("planning the looks at agents failed", {{"error", e.what()}});
+    }
+  } while (clock.sleep(settings.monitor.interval, stop));
+}
+
+void Monitor::Shared::work(std::stop_token stop, Monitor& monitor) {
+  for (;;) {
+    Instance instance;
+    {
+      std::unique_lock lock(mutex);
+      if (!wake.wait(lock, stop, [&] { return !due.empty(); })) return;
+      instance = due.front();
+      due.pop_front();
+    }
+    try {
+      monitor.look(instance, stop);
+    } catch (const std::exception& e) {
+      if (!stop.stop_requested())
+        log_warning("a status could not be used", {{"instance", instance.name}, {"error", e.what()}});
+    }
+    std::lock_guard lock(mutex);
+    busy.erase(instance.id);
+  }
+}
+
+void Monitor::look(const Instance& instance, std::stop_token stop) {
+  Shared& s = *shared_;
+  bool is_member = false;
+  std::uint64_t expected = 0;
+  {
+    std::lock_guard lock(s.mutex);
+    const auto member = s.members.find(instance.id);
+    if (member != s.members.end()) {
+      is_member = true;
+      expected = s.server_ids[member->second.source_id];
+    }
+  }
+  LiveStatus status;
+  try {
+    status = judge(s.agents.call(instance.address, "get_replication_status", "{}", stop), is_member, expected,
+                   s.settings.monitor.lag_limit);
+    status.seen_at = format_utc(s.clock.now());
+    const JsonDocument document = parse_json(status.raw, "the status");
+    const auto reported = JsonReader(document, "status", Code::internal).opt_uint("server_id").value_or(0);
+    bool is_new = false;
+    {
+      std::lock_guard lock(s.mutex);
+      Shared::Seen& seen = s.seen[instance.id];
+      seen.misses = 0;
+      is_new = reported != 0 && reported != instance.reported_server_id && reported != seen.reported;
+      seen.reported = reported;
+    }
+    if (is_new) s.state.set_reported_server_id(instance.id, reported);
+  } catch (const Error& e) {
+    if (stop.stop_requested()) return;
+    status = s.live.status(instance.id);
+    {
+      std::lock_guard lock(s.mutex);
+      if (++s.seen[instance.id].misses < kMisses) return;
+    }
+    status.verdict = "unreachable";
+    status.reasons = {e.what()};
+    status.lag_seconds.reset();
+    status.lag_transactions.reset();
+  }
+  s.tell(instance, status, is_member);
+  s.live.set_status(instance.id, status);
+}
+
+// A change between well and not well is an event; the way between two kinds of well is a task's to tell.
+void Monitor::Shared::tell(const Instance& instance, const LiveStatus& status, bool is_member) {
+  std::string before;
+  {
+    std::lock_guard lock(mutex);
+    Seen& last = seen[instance.id];
+    before = last.told;
+    last.told = status.verdict;
+  }
+  if (before == status.verdict || (before.empty() && badness(status.verdict) == 0)) return;
+  if (badness(before) == 0 && badness(status.verdict) == 0) return;
+  if (!is_member && status.verdict != "unreachable" && before != "unreachable") return;
+  std::string why;
+  for (const std::string& reason : status.reasons) why += (why.empty() ? ": " : "; ") + reason;
+  Event event;
+  event.level = badness(status.verdict) == 2 ? "error" : badness(status.verdict) == 1 ? "warning" : "info";
+  event.kind = "status";
+  event.instance_id = instance.id;
+  event.message =
+      instance.name + " is " + status.verdict + (before.empty() ? "" : " (was " + before + ")") + why;
+  state.add_event(event);
+}
+
+namespace {
+
+std::string label(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string controller_metrics(State& state, const Live& live) {
+  std::map<std::string, int> states, verdicts, tasks;
+  for (const char* known : {"spare", "building", "active", "lost", "failed"}) states[known] = 0;
+  for (const char* known : {"running", "succeeded", "failed", "cancelled"}) tasks[known] = 0;
+  std::map<std::string, std::string> sources;
+  for (const Member& member : state.members()) sources[member.instance_id] = member.source_id;
+  std::string lag, verdict, out;
+  for (const Instance& instance : state.instances()) {
+    ++states[instance.state];
+    const LiveStatus status = live.status(instance.id);
+    const auto source = sources.find(instance.id);
+    const std::string labels =
+        "{instance=\"" + label(instance.id) + "\",name=\"" + label(instance.name) + "\"";
+    verdict += "guestagent_instance_verdict" + labels + ",verdict=\"" + label(status.verdict) + "\"} 1\n";
+    if (source != sources.end() && status.lag_seconds) {
+      lag += "guestagent_instance_lag_seconds" + labels + ",source=\"" + label(source->second) + "\"} " +
+             std::to_string(*status.lag_seconds) + "\n";
+    }
+  }
+  for (const Task& task : state.tasks(100000)) ++tasks[task.state];
+  const auto head = [&](const char* name, const char* help) {
+    out += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " gauge\n";
+  };
+  head("guestagent_instances", "Hosts by their state at the controller.");
+  for (const auto& [name, count] : states)
+    out += "guestagent_instances{state=\"" + name + "\"} " + std::to_string(count) + "\n";
+  head("guestagent_instance_verdict", "1 for the verdict that the instance has now.");
+  out += verdict;
+  head("guestagent_instance_lag_seconds", "How far a replica is behind its source.");
+  out += lag;
+  head("guestagent_tasks", "Tasks by their state.");
+  for (const auto& [name, count] : tasks)
+    out += "guestagent_tasks{state=\"" + name + "\"} " + std::to_string(count) + "\n";
+  head("guestagent_cleanups_pending", "What could not be removed yet after tasks.");
+  out += "guestagent_cleanups_pending " + std::to_string(state.orphan_cleanups().size()) + "\n";
+  return out;
+}
+
+}  // namespace guestagent::controller

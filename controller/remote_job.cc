@@ -1,0 +1,166 @@
+#include "controller/remote_job.h"
+
+#include <algorithm>
+
+#include "base/journal.h"
+#include "base/json.h"
+#include "base/log.h"
+
+namespace guestagent::controller {
+namespace {
+
+constexpr Millis kFirstPoll{20};
+constexpr int kMostRestarts = 3;
+
+std::string with_id(const RemoteJob& job) {
+  JsonWriter out;
+  out.begin_object();
+  const JsonDocument params = parse_json(job.params, "params");
+  for (auto member = params.MemberBegin(); member != params.MemberEnd(); ++member) {
+    out.key({member->name.GetString(), member->name.GetStringLength()}).raw(to_json(member->value));
+  }
+  return out.member("job_id", job.job_id).member("async", true).end_object().text();
+}
+
+std::string only_id(const std::string& job_id) {
+  return JsonWriter().begin_object().member("job_id", job_id).end_object().text();
+}
+
+struct Record {
+  std::string state;
+  JobView view;
+  JobEnd end;
+};
+
+// Lenient: another version of the agent may say more, or less.
+Record read_record(const std::string& text) {
+  const JsonDocument document = parse_json(text, "the job's record");
+  const JsonReader in(document, "job", Code::internal);
+  Record out;
+  out.state = in.string("state");
+  out.view.job_id = in.opt_string("job_id").value_or("");
+  out.view.phase = in.opt_string("phase").value_or("");
+  if (const auto progress = in.opt_object("progress")) {
+    out.view.done_bytes = progress->opt_uint("done_bytes").value_or(0);
+    out.view.total_bytes = progress->opt_uint("total_bytes");
+    out.view.rate = progress->opt_number("rate").value_or(0);
+    out.view.eta_s = progress->opt_uint("eta_s");
+  }
+  if (out.state == "succeeded") {
+    out.end.how = JobEnd::How::succeeded;
+    out.end.result = document.HasMember("result") ? to_json(document["result"]) : "{}";
+  } else if (out.state != "running") {
+    out.end.how = out.state == "cancelled" ? JobEnd::How::cancelled : JobEnd::How::failed;
+    out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL",
+                     "the agent's job ended: " + out.state, ""};
+    if (const auto error = in.opt_object("error")) {
+      out.end.error.message = error->opt_string("message").value_or(out.end.error.message);
+      if (const auto data = error->opt_object("data")) {
+        out.end.error.code = data->opt_string("code").value_or(out.end.error.code);
+        out.end.error.hint = data->opt_string("hint").value_or("");
+      }
+    }
+  }
+  return out;
+}
+
+JobEnd lost(const Error& last) {
+  return {JobEnd::How::lost,
+          {},
+          {"UNAVAILABLE", std::string("the agent fell silent: ") + last.what(),
+           "bring the agent back; what its job came to is then learnt and set right"}};
+}
+
+}  // namespace
+
+TaskError task_error(const Error& error) {
+  return {std::string(code_row(error.code()).wire), error.what(), error.hint()};
+}
+
+JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancelled,
+                      const std::function<void(JobView)>& show, std::stop_token stop) {
+  const std::string params = with_id(job);
+  const SteadyTime begun = clock_.steady();
+  SteadyTime last_answer = begun;
+  Millis pause = kFirstPoll;
+  bool asked = false, told_to_stop = false;
+  int restarts = 0;
+  JobView view;
+  view.job_id = job.job_id;
+  const auto note = [&](const std::string& text) {
+    view.note = text;
+    show(view);
+  };
+  const auto rest = [&] {
+    if (!clock_.sleep(pause, stop)) throw Error(Code::cancelled, "the controller stops");
+    pause = std::min(settings_.job_poll, pause * 3 / 2);
+  };
+
+  for (;;) {
+    if (stop.stop_requested()) throw Error(Code::cancelled, "the controller stops");
+    const bool want_stop = cancelled();
+    try {
+      if (!asked && !want_stop) {
+        failpoint("rpc:" + job.method + ":before");
+        agents_.call(job.address, job.method, params, stop);
+        failpoint("rpc:" + job.method + ":after");
+        asked = true;
+        last_answer = clock_.steady();
+        continue;
+      }
+      const Record record = read_record(agents_.call(job.address, "get_job", only_id(job.job_id), stop));
+      asked = true;
+      last_answer = clock_.steady();
+      view = record.view;
+      view.job_id = job.job_id;
+      show(view);
+      if (record.state != "running") return record.end;
+      if (want_stop && !told_to_stop) {
+        agents_.call(job.address, "cancel_job", only_id(job.job_id), stop);
+        told_to_stop = true;
+        pause = kFirstPoll;
+      }
+    } catch (const NoAnswer& e) {
+      note(e.what());
+      if (clock_.steady() - last_answer > settings_.lost_after) return lost(e);
+    } catch (const Error& e) {
+      if (stop.stop_requested()) throw;
+      if (e.code() == Code::busy) {
+        last_answer = clock_.steady();
+        if (last_answer - begun > settings_.busy_timeout) return {JobEnd::How::failed, {}, task_error(e)};
+        note(std::string("waits: ") + e.what());
+      } else if (e.code() == Code::not_found && (asked || want_stop)) {
+        last_answer = clock_.steady();
+        if (want_stop) return {JobEnd::How::cancelled, {}, {"CANCELLED", "cancelled on request", ""}};
+        // The agent has lost the record, so the job cannot have been completed there either.
+        if (++restarts > kMostRestarts) return {JobEnd::How::failed, {}, task_error(e)};
+        asked = false;
+      } else if (!asked) {
+        return {JobEnd::How::failed, {}, task_error(e)};
+      } else if (e.code() !=
+                 Code::failed_precondition) {  // which is the answer to a cancel that came too late
+        note(e.what());
+        if (clock_.steady() - last_answer > settings_.lost_after) return lost(e);
+      }
+    }
+    rest();
+  }
+}
+
+std::optional<JobEnd> JobRunner::find_out(const std::string& address, const std::string& job_id,
+                                          std::stop_token stop) {
+  try {
+    const Record record = read_record(agents_.call(address, "get_job", only_id(job_id), stop));
+    if (record.state != "running") return record.end;
+    agents_.call(address, "cancel_job", only_id(job_id), stop);
+    return std::nullopt;
+  } catch (const NoAnswer&) {
+    return std::nullopt;
+  } catch (const Error& e) {
+    if (e.code() == Code::not_found) return JobEnd{JobEnd::How::failed, {}, task_error(e)};
+    if (stop.stop_requested()) throw;
+    return std::nullopt;
+  }
+}
+
+}  // namespace guestagent::controller

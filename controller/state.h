@@ -1,0 +1,137 @@
+// The controller's memory, in SQLite: every change is one transaction, durable when the method returns, so
+// that a controller that is killed at any instant goes on from here.
+//
+// All methods are thread-safe and throw Error (sqlite.h says which for the database itself).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/secret.h"
+#include "controller/model.h"
+
+namespace guestagent::controller {
+
+struct NewInstance {
+  std::string id;  // empty: a new UUID
+  std::string name, address;
+  HostTemplate host;  // what it has
+  bool spare = true;
+  std::uint64_t reported_server_id = 0;
+};
+
+struct NewReplicate {
+  std::string source_id;
+  int count = 1;
+  HostTemplate host;
+  bool read_only = true;
+  bool provision = false;   // make new hosts instead of taking spare ones
+  std::string name;         // of hosts that are made; empty: from the source's name
+  std::string request;      // JSON, for people
+  std::string request_key;  // a repeat with the same key answers the same task; empty: none
+};
+
+struct Change {
+  enum class Kind { instance, task, topology, event } kind;
+  std::string id;  // of the instance or task
+  Event event;     // kind event
+};
+
+class State {
+ public:
+  // Called after each commit, on the thread that made it, without a lock held. Must not throw.
+  using Observer = std::function<void(const std::vector<Change>&)>;
+  // Chooses `count` of the spare hosts, best first; throws failed_precondition saying what none has.
+  using Pick = std::function<std::vector<std::string>(const std::vector<Instance>& spare,
+                                                      const HostTemplate& wanted, int count)>;
+
+  // Opens or creates it. unavailable when another process has it; failed_precondition when a newer version
+  // wrote it.
+  State(const fs::path& file, Clock& clock);
+  ~State();
+  void observe(Observer observer);  // before threads
+
+  // --- hosts
+  // already_exists for an id or agent address that is known.
+  Instance add_instance(const NewInstance& in);
+  std::optional<Instance> find_instance(const std::string& id);
+  Instance instance(const std::string& id);  // by id, or by a name that only one has; not_found
+  std::vector<Instance> instances();
+  // failed_precondition: a source of others, in a running task, or (unless `force`) a replica or needed for a
+  // clean-up.
+  void forget_instance(const std::string& id, bool force);
+  void set_reported_server_id(const std::string& id, std::uint64_t server_id);
+
+  // --- topology
+  std::vector<Member> members();
+  // The whole tree that the instance is in, source first; itself alone when it follows nobody and nobody
+  // follows it.
+  std::vector<TopologyEntry> topology(const std::string& id);
+
+  // --- tasks
+  // failed_precondition when the source or the spare hosts do not allow it; the hosts are taken by the same
+  // transaction.
+  Task start_replicate(const NewReplicate& in, const Pick& pick);
+  Task start_detach(const std::string& instance_id, const std::string& request,
+                    const std::string& request_key);
+  Task task(const std::string& id);    // not_found
+  std::vector<Task> tasks(int limit);  // newest first
+  std::vector<Task> running_tasks();   // oldest first
+  std::vector<Replica> replicas(const std::string& task_id);
+  void request_cancel(const std::string& task_id);  // failed_precondition when it has ended
+  // Another round for the replicas that did not succeed, on the same hosts but for those in `replace`
+  // (numbers) and those that are no longer free. failed_precondition when it still runs or nothing is left to
+  // do.
+  Task retry(const std::string& task_id, const std::set<int>& replace, const Pick& pick);
+
+  // --- what happened to a running task
+  void snapshot_taken(const std::string& task_id, const Secret& metadata, const std::string& href,
+                      const std::string& account);
+  Secret snapshot_metadata(const std::string& task_id);  // kept while replicas are made; empty otherwise
+  // No replica is made. `lost`: the source's agent fell silent, so the job's end is still to be learnt.
+  void snapshot_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
+  void replica_state(const std::string& task_id, int number, const std::string& state);
+  void host_made(const std::string& task_id, int number, const std::string& address);
+  void replica_serving(const std::string& task_id, int number);
+  enum class HostAfter { put_back, lost, to_remove };
+  void replica_failed(const std::string& task_id, int number, const TaskError& error, HostAfter host,
+                      bool cancelled);
+  void replicas_ended(const std::string& task_id);
+  void detached(const std::string& task_id);
+  void detach_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
+  // The task's end, told from its replicas.
+  void finish(const std::string& task_id, const std::string& warning);
+
+  // --- clean-ups
+  std::vector<Cleanup> cleanups_of(
+      const std::string& task_id);  // what the task itself removes: snapshot, account, host
+  std::vector<Cleanup>
+  orphan_cleanups();  // what nobody waits for: the rest, and all of tasks that have ended
+  void cleanup_done(std::int64_t id);
+  // `next_try`: the job of this try has ended, the next one needs another id.
+  void cleanup_failed(std::int64_t id, const std::string& error, bool next_try);
+  // How a lost agent's job ended after all; also ends the clean-up. `follows`: the replica serves (or the
+  // detach was done).
+  void lost_attach_resolved(const Cleanup& cleanup, bool follows);
+  void lost_detach_resolved(const Cleanup& cleanup, bool detached);
+  void lost_snapshot_resolved(const Cleanup& cleanup, const std::string& href,
+                              const std::string& account);  // empty: none was made
+
+  // --- events
+  Event add_event(Event event);
+  std::vector<Event> events_after(std::int64_t seq, int limit);  // oldest first
+  std::vector<Event> last_events(int limit);                     // newest first
+  void drop_events_before(WallTime time);
+
+ private:
+  friend class StateChange;
+  struct Db;
+  std::unique_ptr<Db> db_;
+};
+
+}  // namespace guestagent::controller
