@@ -115,18 +115,19 @@ std::string MariadbServer::sql(const std::string& statements) const {
   return run_and_read(client(socket(), statements), Seconds(300), std::size_t{64} << 20);
 }
 
-MysqlSettings MariadbServer::settings() const {
+MysqlSettings MariadbServer::settings_of(const fs::path& dir) {
+  const fs::path defaults = dir / "my.cnf";
   MysqlSettings out;
   out.advertised_address = "127.0.0.1";
-  out.socket = socket();
+  out.socket = dir / "s.sock";
   out.user = "root";
-  out.defaults_file = defaults_file();
-  out.managed_file = dir() / "conf.d" / "zz-guestagent.cnf";
-  out.data_dir = data_dir();
-  out.staging_dir = dir() / "staging";
+  out.defaults_file = defaults;
+  out.managed_file = dir / "conf.d" / "zz-guestagent.cnf";
+  out.data_dir = dir / "data";
+  out.staging_dir = dir / "staging";
   out.os_user = "root";
   out.server.control = "process";
-  out.server.command = {"mariadbd", "--defaults-file=" + defaults_file().string()};
+  out.server.command = {"mariadbd", "--defaults-file=" + defaults.string()};
   return out;
 }
 

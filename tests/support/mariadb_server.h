@@ -49,7 +49,9 @@ class MariadbServer {
   pid_t pid() const;
 
   // As the YAML of an agent beside it would say: root by the socket, control by process.
-  MysqlSettings settings() const;
+  MysqlSettings settings() const { return settings_of(dir()); }
+  // The same for the server of another process's object.
+  static MysqlSettings settings_of(const fs::path& dir);
 
  private:
   MariadbOptions options_;

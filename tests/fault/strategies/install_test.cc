@@ -2,10 +2,8 @@
 #include "strategies/mysql/install.h"
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
+#include <signal.h>
 #include <unistd.h>
-
-#include <cstdlib>
 
 #include "base/child.h"
 #include "base/error.h"
@@ -15,6 +13,7 @@
 #include "strategies/mysql/switch_data.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
+#include "tests/support/zygote.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -26,7 +25,7 @@ using test::MariadbServer;
 // The backup tool's own stream, straight.
 class ToolStream : public ByteSource {
  public:
-  explicit ToolStream(const MariadbServer& server) : tool_(spec(server)) {}
+  explicit ToolStream(const fs::path& socket) : tool_(spec(socket)) {}
   std::size_t read(std::span<std::byte> into) override {
     const ssize_t n = ::read(tool_.stdout_fd(), into.data(), into.size());
     if (n < 0) throw system_error("reading the backup", errno);
@@ -35,14 +34,54 @@ class ToolStream : public ByteSource {
   }
 
  private:
-  static ChildSpec spec(const MariadbServer& server) {
+  static ChildSpec spec(const fs::path& socket) {
     ChildSpec out;
-    out.argv = {"mariadb-backup", "--no-defaults", "--backup", "--stream=xbstream", "--user=root", "--socket=" + server.socket().string()};
+    out.argv = {"mariadb-backup", "--no-defaults", "--backup", "--stream=xbstream", "--user=root", "--socket=" + socket.string()};
     out.pipe_stdout = true;
     return out;
   }
   Child tool_;
 };
+
+// As the agent's operations do it.
+fs::path receive_from(const fs::path& socket, const MysqlSettings& settings, FakeJob& job) {
+  const fs::path dir = new_work_path(work_dir(settings.data_dir), "staging");
+  JsonWriter out;
+  out.begin_object().member("dir", dir.string()).end_object();
+  job.journal().record("staging", out.text());
+  make_dir(dir.parent_path(), 0711);
+  make_dir(dir, 0700);
+  ToolStream stream(socket);
+  receive_copy(stream, "xbstream", dir, settings, job);
+  return dir;
+}
+
+AttachRequest any_request() {
+  AttachRequest request;
+  request.overwrite = true;
+  request.snapshot.master_host = "127.0.0.1";
+  request.snapshot.master_port = 3306;
+  request.snapshot.binlog_position.gtid = "0-11-1";
+  return request;
+}
+
+// What is to be killed: the directory of the target, the source's socket, the state directory, the journal.
+void attach_in_another_process(const std::vector<std::string>& words) {
+  MysqlSettings settings = MariadbServer::settings_of(words.at(0));
+  const auto control = make_server_control(settings, words.at(2), system_clock());
+  const InstallParts parts{settings, words.at(2), *control, system_clock()};
+  FakeJob job(words.at(3));
+  const fs::path dir = receive_from(words.at(1), settings, job);
+  install_data(parts, any_request(), 33, dir, job);
+}
+
+std::unique_ptr<test::Zygote> zygote;
+
+class BeforeAnyThread : public ::testing::Environment {
+  void SetUp() override { zygote = std::make_unique<test::Zygote>(attach_in_another_process); }
+  void TearDown() override { zygote.reset(); }
+};
+const auto* const kBefore = ::testing::AddGlobalTestEnvironment(new BeforeAnyThread);
 
 class Install : public ::testing::Test {
  protected:
@@ -58,28 +97,14 @@ class Install : public ::testing::Test {
     source.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; INSERT INTO d.t VALUES (1,'one'),(2,'two');"
                "CREATE EVENT d.e ON SCHEDULE EVERY 1 SECOND DO INSERT INTO d.t SELECT MAX(id)+1, 'event' FROM d.t;");
     target.sql("CREATE DATABASE old; CREATE TABLE old.t (id INT PRIMARY KEY); INSERT INTO old.t VALUES (42)");
-    request.overwrite = true;
-    request.snapshot.master_host = "127.0.0.1";
-    request.snapshot.master_port = source.port();
-    request.snapshot.binlog_position.gtid = "0-11-1";
+    EXPECT_NE(kBefore, nullptr);
   }
 
   ~Install() override {
     if (control->running()) control->stop(Seconds(60));
   }
 
-  // As Operations does it.
-  fs::path staging() {
-    const fs::path dir = new_work_path(work_dir(settings.data_dir), "staging");
-    JsonWriter out;
-    out.begin_object().member("dir", dir.string()).end_object();
-    job.journal().record("staging", out.text());
-    make_dir(dir.parent_path(), 0711);
-    make_dir(dir, 0700);
-    ToolStream stream(source);
-    receive_copy(stream, "xbstream", dir, settings, job);
-    return dir;
-  }
+  fs::path staging() { return receive_from(source.socket(), settings, job); }
 
   void expect_old_server() {
     EXPECT_EQ(target.sql("SELECT id FROM old.t"), "42\n");
@@ -101,7 +126,7 @@ class Install : public ::testing::Test {
   std::unique_ptr<ServerControl> control;
   InstallParts parts;
   FakeJob job;
-  AttachRequest request;
+  AttachRequest request = any_request();
 };
 
 TEST_F(Install, NewDataRunsAsAReplicaMust) {
@@ -140,7 +165,7 @@ TEST_F(Install, PreviousDataIsKeptWhenAsked) {
   const fs::path dir = staging();
   install_data(parts, request, 33, dir, job)->accept();
   ASSERT_FALSE(job.warnings().empty());
-  const std::string& told = job.warnings().back();
+  const std::string told = job.warnings().back();
   const fs::path kept = told.substr(told.find(" in /") + 4);
   EXPECT_TRUE(fs::exists(kept / "data/ibdata1")) << told;
   EXPECT_TRUE(fs::exists(kept / "data/old")) << told;
@@ -195,37 +220,15 @@ TEST_F(Install, ServerRefusesToStartWhileTheGuardStands) {
 
 // Killed at each step of the journal, and in the middle of the exchange; another process then settles it.
 TEST_F(Install, KilledAnywhereIsUndone) {
-  job.journal().close();
   int kills = 0;
   for (const char* point : {"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2", "journal:switch.in", "switch:in@3",
-                            "journal:switch.done", "journal:first-start", "journal:install.start", "journal:install.done"}) {
+                            "journal:switch.done", "journal:install.record", "journal:first-start", "journal:install.start", "journal:install.done"}) {
     SCOPED_TRACE(point);
     const fs::path file = state.path() / ("journal-" + std::to_string(++kills));
-    const pid_t child = ::fork();
-    if (child == 0) {
-      ::setenv("GUESTAGENT_FAILPOINT", point, 1);
-      try {
-        FakeJob mine(file);
-        const fs::path dir = new_work_path(work_dir(settings.data_dir), "staging");
-        JsonWriter out;
-        out.begin_object().member("dir", dir.string()).end_object();
-        mine.journal().record("staging", out.text());
-        make_dir(dir.parent_path(), 0711);
-        ToolStream stream(source);
-        receive_copy(stream, "xbstream", dir, settings, mine);
-        const auto installed = install_data(parts, request, 33, dir, mine);
-      } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-      }
-      ::_exit(9);
-    }
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+    ASSERT_EQ(zygote->run(point, {target.dir(), source.socket(), state.path(), file}), SIGKILL);
     FakeJob after(file);
     EXPECT_NE(settle_installation(parts, false, after), "");
     expect_old_server();
-    after.journal().close();
     if (HasFailure()) return;
   }
 }
