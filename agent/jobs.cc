@@ -122,6 +122,7 @@ struct Jobs::State {
   std::shared_ptr<Live> find(const std::string& job_id);
   bool is_dead(const JobRecord& record) { return !record.ended() && !files.has_owner(record.job_id); }
   bool is_repeat(const std::string& job_id, const std::string& method, const std::string& digest);
+  bool has_no_job(const LockHolder& holder);
   FileLock take_host_lock(const std::string& job_id, const std::string& method);
   void publish(Live& job, bool save);
   void keep(Live& job, std::stop_token ended);
@@ -232,6 +233,12 @@ bool Jobs::State::is_repeat(const std::string& job_id, const std::string& method
   return true;
 }
 
+bool Jobs::State::has_no_job(const LockHolder& holder) {
+  if (!valid_id(holder.job_id)) return false;
+  const auto record = files.load(holder.job_id);
+  return !record || record->ended();
+}
+
 FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::string& method) {
   const auto patience = std::chrono::steady_clock::now() + kHandOver;
   for (;;) {
@@ -240,10 +247,7 @@ FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::strin
     const std::optional<LockHolder> holder = read_holder(files.host_lock());
     // A job's last record is written before its lock is let go, and a lock is taken before its note is
     // written.
-    const bool moment_only = !holder || ::kill(pid_t(holder->pid), 0) != 0 || [&] {
-      const auto record = valid_id(holder->job_id) ? files.load(holder->job_id) : std::nullopt;
-      return record && record->ended();
-    }();
+    const bool moment_only = !holder || ::kill(pid_t(holder->pid), 0) != 0 || has_no_job(*holder);
     if (!moment_only || std::chrono::steady_clock::now() > patience) {
       const std::string who = !holder                  ? "another process"
                               : holder->job_id.empty() ? "the recovery of an earlier job (process " +
@@ -563,12 +567,16 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
     throw;
   }
   if (!state.files.create(job->record)) {
+    std::error_code ignored;
+    fs::remove(state.files.owner(id), ignored);
     if (state.is_repeat(id, method, params_digest)) return id;
     throw Error(Code::internal, "start " + method + ": the record of job " + id + " came and went");
   }
   const std::lock_guard lock(state.mutex);
   if (state.stopping) {
     state.files.remove(id);
+    std::error_code ignored;
+    fs::remove(state.files.owner(id), ignored);
     throw Error(Code::unavailable, "start " + method + ": the agent is stopping",
                 "call it again when it has been restarted");
   }

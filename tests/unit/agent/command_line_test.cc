@@ -1,0 +1,81 @@
+#include "agent/command_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/commands.h"
+#include "tests/support/errors.h"
+
+namespace guestagent {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(CommandLineTest, ReadsEachForm) {
+  CommandLine line = parse_command_line({"daemon"});
+  EXPECT_EQ(line.command, "daemon");
+  EXPECT_EQ(line.config, "/etc/guestagent/guestagent.yaml");
+
+  line = parse_command_line({"--config", "my.yaml", "--oneshot", "get_info"});
+  EXPECT_EQ(line.command, "oneshot");
+  EXPECT_EQ(line.config, "my.yaml");
+  EXPECT_EQ(line.method, "get_info");
+  EXPECT_EQ(line.params, "");
+
+  line = parse_command_line({"--oneshot", "get_job", "-", "--config=my.yaml", "-v"});
+  EXPECT_EQ(line.params, "-");
+  EXPECT_TRUE(line.verbose);
+
+  line = parse_command_line({"call", "get_job", R"({"job_id":"x"})"});
+  EXPECT_EQ(line.command, "call");
+  EXPECT_EQ(line.params, R"({"job_id":"x"})");
+
+  line = parse_command_line({"restore", "file:///x", "--to", "/tmp/y"});
+  EXPECT_EQ(line.href, "file:///x");
+  EXPECT_EQ(line.to, "/tmp/y");
+
+  EXPECT_EQ(parse_command_line({"--version"}).command, "version");
+  EXPECT_EQ(parse_command_line({"--help"}).command, "help");
+  EXPECT_EQ(parse_command_line({"call", "--help"}).help_of, "call");
+  EXPECT_EQ(parse_command_line({"--oneshot", "-h"}).help_of, "oneshot");
+}
+
+TEST(CommandLineTest, SaysWhatIsWrong) {
+  const std::vector<std::vector<std::string>> kBad = {{},
+                                                      {"demon"},
+                                                      {"daemon", "x"},
+                                                      {"--oneshot"},
+                                                      {"call"},
+                                                      {"call", "a", "b", "c"},
+                                                      {"cat"},
+                                                      {"restore", "x"},
+                                                      {"cat", "x", "--to", "y"},
+                                                      {"--what"},
+                                                      {"--config"},
+                                                      {"--conf", "x", "daemon"}};
+  for (const auto& words : kBad) {
+    const Error error = test::error_of([&] { parse_command_line(words); });
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_FALSE(error.hint().empty());
+  }
+  EXPECT_THAT(test::error_of([] { parse_command_line({"demon"}); }).hint(), HasSubstr("daemon"));
+}
+
+TEST(CommandLineTest, HelpHasExamples) {
+  for (const char* command : {"", "daemon", "call", "oneshot", "check-config", "cat", "restore"}) {
+    EXPECT_THAT(help_text(command), HasSubstr("example")) << command;
+  }
+  EXPECT_THAT(help_text("oneshot"), HasSubstr("19 FAILED_PRECONDITION"));
+}
+
+TEST(CommandLineTest, ParamsComeFromTextOrFile) {
+  const TempDir dir(fs::temp_directory_path(), "params-");
+  write_file_atomic(dir.path() / "p.json", "{\"a\":1}", 0600);
+  EXPECT_EQ(read_params(""), "{}");
+  EXPECT_EQ(read_params("{\"b\":2}"), "{\"b\":2}");
+  EXPECT_EQ(read_params("@" + (dir.path() / "p.json").string()), "{\"a\":1}");
+  EXPECT_EQ(test::code_of([&] { read_params("@/nonexistent"); }), "NOT_FOUND");
+}
+
+}  // namespace
+}  // namespace guestagent

@@ -1,0 +1,83 @@
+// A datastore of a few bytes, whose every call can be watched and made to fail.
+#pragma once
+
+#include <gmock/gmock.h>
+
+#include <string>
+
+#include "strategies/datastore.h"
+
+namespace guestagent::test {
+
+class MockDatastore : public Datastore {
+ public:
+  MOCK_METHOD(ServerDescription, describe, (), (override));
+  MOCK_METHOD(Plan, plan_snapshot, (const SnapshotRequest&), (override));
+  MOCK_METHOD(std::unique_ptr<SnapshotStream>, open_snapshot, (const SnapshotRequest&, JobContext&),
+              (override));
+  MOCK_METHOD(Plan, plan_attach, (const AttachRequest&, const std::string&), (override));
+  MOCK_METHOD(void, receive, (ByteSource&, const std::string&, const fs::path&, JobContext&), (override));
+  MOCK_METHOD(std::unique_ptr<Installation>, install, (const AttachRequest&, const fs::path&, JobContext&),
+              (override));
+  MOCK_METHOD(AttachOutcome, start_replicating, (const AttachRequest&, JobContext&), (override));
+  MOCK_METHOD(DetachOutcome, stop_replicating, (const DetachRequest&, JobContext&), (override));
+};
+
+class MockUpkeep : public DatastoreUpkeep {
+ public:
+  MOCK_METHOD(std::string, status, (), (override));
+  MOCK_METHOD(fs::path, make_staging, (JobContext&), (override));
+  MOCK_METHOD(std::string, recover, (std::string_view, JobContext&), (override));
+  MOCK_METHOD(void, release_source, (const std::string&), (override));
+  MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
+              (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&,
+               Position&, JobContext&),
+              (override));
+};
+
+class MockInstallation : public Installation {
+ public:
+  MOCK_METHOD(void, accept, (), (override));
+  MOCK_METHOD(void, undo, (), (override));
+  MOCK_METHOD(void, dropped, ());
+  ~MockInstallation() override { dropped(); }
+};
+
+inline SourceFacts source_facts() {
+  SourceFacts facts;
+  facts.master_host = "192.0.2.1";
+  facts.master_port = 3306;
+  facts.datastore_version = "mariadb-10.11.19";
+  facts.dataset_bytes = (std::uint64_t{1} << 30) + 1;
+  facts.binlog_position = {"binlog.000003", 4711, "0-1-205", false};
+  facts.lease_position = {"binlog.000003", 120, "0-1-3", false};
+  facts.replication_user = "repl_x";
+  facts.replication_password = Secret("the-password");
+  facts.tool = "mariadb-backup 10.11.19";
+  facts.format = "xbstream";
+  facts.server_json = R"({"page_size":16384})";
+  return facts;
+}
+
+// Answers `text`, then what `end` throws, or a good end.
+class FakeStream : public SnapshotStream {
+ public:
+  explicit FakeStream(std::string text, std::function<void()> end = {})
+      : text_(std::move(text)), end_(std::move(end)) {}
+  std::size_t read(std::span<std::byte> into) override {
+    const std::size_t n = std::min(into.size(), text_.size() - at_);
+    if (n == 0 && end_) end_();
+    std::memcpy(into.data(), text_.data() + at_, n);
+    at_ += n;
+    return n;
+  }
+  std::uint64_t expected_bytes() const override { return text_.size(); }
+  SourceFacts facts() override { return source_facts(); }
+
+ private:
+  std::string text_;
+  std::function<void()> end_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace guestagent::test

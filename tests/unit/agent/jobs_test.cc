@@ -1,0 +1,556 @@
+#include "agent/jobs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <future>
+#include <thread>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "tests/support/errors.h"
+#include "tests/support/fake_clock.h"
+
+namespace guestagent {
+namespace {
+
+using test::code_of;
+using test::error_of;
+using testing::HasSubstr;
+
+unsigned mode_of(const fs::path& path) {
+  struct stat info {};
+  EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+  return info.st_mode & 07777;
+}
+
+// Something that a work waits for and the test lets go.
+class Gate {
+ public:
+  void open() { promise_.set_value(); }
+  void wait() const { future_.wait(); }
+
+ private:
+  std::promise<void> promise_;
+  std::shared_future<void> future_ = promise_.get_future().share();
+};
+
+class JobsTest : public testing::Test {
+ protected:
+  JobsTest() {
+    settings_.state_dir = dir_.path() / "state";
+    settings_.job_history_days = 30;
+    log_setup(LogLevel::error, LogFormat::logfmt);
+  }
+
+  Jobs::Recover recover() {
+    return [this](const std::string& method, JobContext& job) {
+      recovered_.push_back(method);
+      for (const auto& step : job.journal().steps()) steps_.push_back(step.name);
+      if (recovery_error_) throw *recovery_error_;
+      return recovery_;
+    };
+  }
+  std::unique_ptr<Jobs> make(Jobs::Observer observer = {}) {
+    return std::make_unique<Jobs>(settings_, recover(), clock_, std::move(observer));
+  }
+  fs::path file(const std::string& name) const { return settings_.state_dir / "jobs" / name; }
+
+  // Runs `body` in a process of its own, which ends there, without destructors: as after kill -9.
+  template <typename F>
+  void in_dead_process(F body) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      body();
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+  }
+
+  // A changing job that died after it had journaled `steps`.
+  void leave_dead_job(const std::string& id, const std::vector<std::pair<std::string, std::string>>& steps,
+                      JobKind kind = JobKind::changing) {
+    in_dead_process([&] {
+      Jobs& jobs = *make().release();
+      std::promise<void> begun;
+      jobs.start("do_it", kind, id, "digest", [&](JobContext& job) -> std::string {
+        for (const auto& [name, data] : steps) job.journal().record(name, data);
+        begun.set_value();
+        for (;;) ::pause();
+      });
+      begun.get_future().wait();
+    });
+  }
+
+  TempDir dir_{fs::temp_directory_path(), "jobs-test-"};
+  AgentSettings settings_;
+  FakeClock clock_;
+  std::vector<std::string> recovered_, steps_;
+  Jobs::Recovery recovery_;
+  std::optional<Error> recovery_error_;
+};
+
+TEST_F(JobsTest, AnswersItsResultAndKeepsIt) {
+  std::string id;
+  {
+    const auto jobs = make();
+    id = jobs->start("do_it", JobKind::changing, {}, "digest",
+                     [](JobContext&) { return R"({"password":"pw"})"; });
+    const JobRecord record = jobs->wait(id, Millis::max());
+    EXPECT_EQ(record.state, "succeeded");
+    EXPECT_EQ(record.result, R"({"password":"pw"})");
+    EXPECT_TRUE(record.finished_at);
+  }
+  EXPECT_EQ(make()->get(id).result, R"({"password":"pw"})");
+  EXPECT_EQ(mode_of(file(id + ".json")), 0600u);
+  EXPECT_EQ(mode_of(settings_.state_dir / "jobs"), 0700u);
+  EXPECT_FALSE(fs::exists(file(id + ".journal")));
+  EXPECT_FALSE(fs::exists(file(id + ".owner")));
+}
+
+TEST_F(JobsTest, AFailureIsUndoneByItsJournalAndTold) {
+  recovery_.what = "put it back";
+  const auto jobs = make();
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+        job.journal().record("made", R"({"what":"a thing"})");
+        throw Error(Code::data_loss, "reading: a thing: torn", "take another");
+      });
+  const JobRecord record = jobs->wait(id, Millis::max());
+  EXPECT_EQ(record.state, "failed");
+  const JsonDocument error = parse_json(*record.error, "error");
+  EXPECT_STREQ(error["data"]["code"].GetString(), "DATA_LOSS");
+  EXPECT_STREQ(error["data"]["hint"].GetString(), "take another");
+  EXPECT_EQ(error["data"]["job_id"].GetString(), id);
+  EXPECT_THAT(recovered_, testing::ElementsAre("do_it"));
+  EXPECT_THAT(steps_, testing::Contains("made"));
+  EXPECT_THAT(record.warnings, testing::Contains(HasSubstr("put it back")));
+  EXPECT_FALSE(fs::exists(file(id + ".journal")));
+}
+
+TEST_F(JobsTest, AFailureThatChangedNothingIsNotUndone) {
+  const auto jobs = make();
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest",
+                  [](JobContext&) -> std::string { throw std::runtime_error("no Error at all"); });
+  const JobRecord record = jobs->wait(id, Millis::max());
+  EXPECT_EQ(record.state, "failed");
+  EXPECT_THAT(*record.error, HasSubstr("INTERNAL"));
+  EXPECT_TRUE(recovered_.empty());
+}
+
+TEST_F(JobsTest, WhatCannotBeRemovedIsNamedAndTriedAgain) {
+  recovery_.left = "object x is left";
+  const auto jobs = make();
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+        job.journal().record("objects");
+        throw Error(Code::unavailable, "the store is away");
+      });
+  EXPECT_THAT(*jobs->wait(id, Millis::max()).error, HasSubstr("object x is left"));
+  EXPECT_TRUE(fs::exists(file(id + ".journal")));
+
+  recovery_ = {"removed object x", ""};
+  jobs->recover();
+  EXPECT_FALSE(fs::exists(file(id + ".journal")));
+  const JobRecord record = jobs->get(id);
+  EXPECT_EQ(record.state, "failed");
+  EXPECT_THAT(record.warnings, testing::Contains(HasSubstr("removed object x")));
+  jobs->recover();
+  EXPECT_EQ(recovered_.size(), 2u);
+}
+
+TEST_F(JobsTest, AnUndoThatFailsStopsTheNextJobBeforeItBegins) {
+  recovery_error_ = Error(Code::unavailable, "the server does not come up");
+  const auto jobs = make();
+  const std::string first =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+        job.journal().record("switched");
+        throw Error(Code::internal, "it broke");
+      });
+  EXPECT_THAT(*jobs->wait(first, Millis::max()).error, HasSubstr("the server does not come up"));
+
+  bool ran = false;
+  const auto work = [&](JobContext&) {
+    ran = true;
+    return "{}";
+  };
+  const JobRecord second =
+      jobs->wait(jobs->start("other", JobKind::changing, {}, "digest", work), Millis::max());
+  EXPECT_EQ(second.state, "failed");
+  EXPECT_THAT(*second.error, testing::AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr(first)));
+  EXPECT_FALSE(ran);
+
+  recovery_error_.reset();
+  EXPECT_EQ(jobs->wait(jobs->start("other", JobKind::changing, {}, "digest", work), Millis::max()).state,
+            "succeeded");
+  EXPECT_TRUE(ran);
+}
+
+TEST_F(JobsTest, ARepeatIsTheSameJob) {
+  const auto jobs = make();
+  int runs = 0;
+  const auto work = [&](JobContext&) { return ++runs, "{}"; };
+  EXPECT_EQ(jobs->start("do_it", JobKind::changing, "mine", "digest", work), "mine");
+  jobs->wait("mine", Millis::max());
+  EXPECT_EQ(jobs->start("do_it", JobKind::changing, "mine", "digest", work), "mine");
+  EXPECT_EQ(code_of([&] { jobs->start("do_it", JobKind::changing, "mine", "other", work); }),
+            "ALREADY_EXISTS");
+  EXPECT_EQ(code_of([&] { jobs->start("do_that", JobKind::changing, "mine", "digest", work); }),
+            "ALREADY_EXISTS");
+  EXPECT_EQ(jobs->wait("mine", Millis::max()).state, "succeeded");
+  EXPECT_EQ(make()->start("do_it", JobKind::changing, "mine", "digest", work), "mine");
+  EXPECT_EQ(runs, 1);
+}
+
+TEST_F(JobsTest, ARepeatWhileItRunsIsTheSameJobAndNotBusy) {
+  const auto jobs = make();
+  Gate gate;
+  jobs->start("do_it", JobKind::changing, "mine", "digest", [&](JobContext&) { return gate.wait(), "{}"; });
+  EXPECT_EQ(jobs->start("do_it", JobKind::changing, "mine", "digest", [](JobContext&) { return "[]"; }),
+            "mine");
+  EXPECT_EQ(make()->start("do_it", JobKind::changing, "mine", "digest", [](JobContext&) { return "[]"; }),
+            "mine");
+  gate.open();
+  EXPECT_EQ(jobs->wait("mine", Millis::max()).result, "{}");
+}
+
+TEST_F(JobsTest, RefusesAnIdThatIsNoFileName) {
+  const auto jobs = make();
+  for (const std::string id :
+       {"", "../x", ".hidden", "a/b", "a b", "-x", std::string(65, 'a').c_str(), "ä"}) {
+    EXPECT_EQ(
+        code_of([&] { jobs->start("do_it", JobKind::changing, id, "d", [](JobContext&) { return "{}"; }); }),
+        "INVALID_ARGUMENT")
+        << id;
+    EXPECT_EQ(code_of([&] { jobs->get(id); }), "INVALID_ARGUMENT") << id;
+  }
+  EXPECT_EQ(
+      jobs->start("do_it", JobKind::changing, std::string(64, 'a'), "d", [](JobContext&) { return "{}"; }),
+      std::string(64, 'a'));
+}
+
+TEST_F(JobsTest, OneChangingJobAtATimeAndTheSecondHearsWhich) {
+  const auto jobs = make();
+  Gate gate;
+  jobs->start("copy_it", JobKind::changing, "first", "digest",
+              [&](JobContext&) { return gate.wait(), "{}"; });
+  const Error busy = error_of(
+      [&] { jobs->start("do_it", JobKind::changing, "second", "digest", [](JobContext&) { return "{}"; }); });
+  EXPECT_EQ(busy.code(), Code::busy);
+  EXPECT_THAT(busy.what(), testing::AllOf(HasSubstr("first"), HasSubstr("copy_it"),
+                                          HasSubstr(std::to_string(::getpid()))));
+  // Reading needs no lock.
+  const std::string reading =
+      jobs->start("look", JobKind::reading, {}, "digest", [](JobContext&) { return "{}"; });
+  EXPECT_EQ(jobs->wait(reading, Millis::max()).state, "succeeded");
+  gate.open();
+  jobs->wait("first", Millis::max());
+  EXPECT_EQ(code_of([&] { jobs->get("second"); }), "NOT_FOUND");
+}
+
+TEST_F(JobsTest, TheNextMayStartAsSoonAsTheLastWasAnswered) {
+  const auto jobs = make();
+  for (int i = 0; i < 50; ++i) {
+    const std::string id = "job-" + std::to_string(i);
+    jobs->start("do_it", JobKind::changing, id, "digest", [](JobContext&) { return "{}"; });
+    ASSERT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  }
+}
+
+TEST_F(JobsTest, OneChangingJobAtATimeAcrossProcesses) {
+  int to_child[2], to_parent[2];
+  ASSERT_EQ(::pipe(to_child) | ::pipe(to_parent), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    char byte = 0;
+    const auto jobs = make();
+    jobs->start("copy_it", JobKind::changing, "theirs", "digest", [&](JobContext& job) -> std::string {
+      job.phase("copy");
+      job.progress(17, 40);
+      static_cast<void>(!::write(to_parent[1], "x", 1));
+      while (!job.stop_token().stop_requested()) std::this_thread::sleep_for(Millis(5));
+      throw Error(Code::cancelled, "cancelled on request");
+    });
+    jobs->wait("theirs", Millis::max());
+    static_cast<void>(!::read(to_child[0], &byte, 1));
+    ::_exit(jobs->get("theirs").state == "cancelled" ? 0 : 1);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(to_parent[0], &byte, 1), 1);
+  const auto jobs = make();
+  const Error busy = error_of(
+      [&] { jobs->start("do_it", JobKind::changing, "ours", "digest", [](JobContext&) { return "{}"; }); });
+  EXPECT_EQ(busy.code(), Code::busy);
+  EXPECT_THAT(busy.what(), testing::AllOf(HasSubstr("theirs"), HasSubstr(std::to_string(child))));
+
+  EXPECT_EQ(jobs->get("theirs").state, "running");
+  EXPECT_EQ(jobs->wait("theirs", Millis(1)).state, "running");
+  jobs->recover();  // it is alive: nothing to recover
+  EXPECT_TRUE(recovered_.empty());
+  jobs->cancel("theirs");
+  EXPECT_EQ(jobs->wait("theirs", Millis::max()).state, "cancelled");
+  EXPECT_EQ(code_of([&] { jobs->cancel("theirs"); }), "FAILED_PRECONDITION");
+  EXPECT_EQ(::write(to_child[1], "x", 1), 1);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_FALSE(fs::exists(file("theirs.cancel")));
+}
+
+TEST_F(JobsTest, CancelStopsTheWorkAndSaysSo) {
+  const auto jobs = make();
+  Gate begun;
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext& job) -> std::string {
+        job.journal().record("made");
+        begun.open();
+        while (!job.stop_token().stop_requested()) std::this_thread::sleep_for(Millis(1));
+        throw Error(Code::internal, "the tool was killed");  // not every work says it in our words
+      });
+  begun.wait();
+  jobs->cancel(id);
+  const JobRecord record = jobs->wait(id, Millis::max());
+  EXPECT_EQ(record.state, "cancelled");
+  EXPECT_THAT(*record.error, testing::AllOf(HasSubstr("CANCELLED"), HasSubstr("the tool was killed")));
+  EXPECT_EQ(recovered_.size(), 1u);
+}
+
+TEST_F(JobsTest, AWaitEndsWithoutAnErrorWhenItsTimeIsUp) {
+  const auto jobs = make();
+  Gate gate;
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext&) { return gate.wait(), "{}"; });
+  EXPECT_EQ(jobs->wait(id, Millis(1)).state, "running");
+  gate.open();
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+}
+
+TEST_F(JobsTest, TellsPhaseAndProgress) {
+  const auto jobs = make();
+  Gate gate;
+  const std::string id = jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext& job) {
+    job.phase("copy");
+    job.progress(100, 400);
+    gate.wait();
+    return "{}";
+  });
+  std::uint64_t seen = 0;
+  JobRecord record;
+  do {
+    record = jobs->wait_change(id, seen, Millis(10000));
+  } while (record.progress.done_bytes == 0);
+  EXPECT_EQ(record.phase, "copy");
+  EXPECT_EQ(record.progress.done_bytes, 100u);
+  EXPECT_EQ(record.progress.total_bytes, 400u);
+  gate.open();
+  while (!record.ended()) record = jobs->wait_change(id, seen, Millis(10000));
+  EXPECT_EQ(record.state, "succeeded");
+}
+
+TEST_F(JobsTest, TheRateIsThatOfTheLastSeconds) {
+  std::promise<double> rate;
+  bool told = false;
+  const auto jobs = make([&](const JobRecord& record) {
+    if (told || record.progress.done_bytes != 5000) return;
+    told = true;
+    rate.set_value(record.progress.rate);
+  });
+  const std::string id = jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext& job) {
+    job.phase("copy");
+    clock_.advance(Millis(2000));
+    job.progress(5000, 10000);
+    EXPECT_DOUBLE_EQ(rate.get_future().get(), 2500);
+    return "{}";
+  });
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+}
+
+TEST_F(JobsTest, ADeadJobIsRecoveredAndSaysWhatWasDone) {
+  leave_dead_job("dead", {{"made", R"({"what":"a thing"})"}});
+  recovery_.what = "took the thing away";
+  const auto jobs = make();
+  EXPECT_EQ(jobs->get("dead").state, "running");
+  EXPECT_EQ(jobs->wait("dead", Millis::max()).state, "running");  // nobody will end it while we wait
+  jobs->recover();
+  const JobRecord record = jobs->get("dead");
+  EXPECT_EQ(record.state, "failed");
+  EXPECT_THAT(*record.error, testing::AllOf(HasSubstr("took the thing away"), HasSubstr("UNAVAILABLE")));
+  EXPECT_TRUE(record.finished_at);
+  EXPECT_THAT(recovered_, testing::ElementsAre("do_it"));
+  EXPECT_THAT(steps_, testing::Contains("made"));
+  EXPECT_FALSE(fs::exists(file("dead.journal")));
+  EXPECT_FALSE(fs::exists(file("dead.owner")));
+}
+
+TEST_F(JobsTest, StartRecoversFirst) {
+  leave_dead_job("dead", {{"made", "{}"}});
+  const auto jobs = make();
+  const std::string id = jobs->start("next", JobKind::changing, {}, "digest", [&](JobContext&) {
+    EXPECT_EQ(recovered_.size(), 1u);
+    return "{}";
+  });
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->get("dead").state, "failed");
+}
+
+TEST_F(JobsTest, ADeadJobWhoseResultWasJournaledHasSucceeded) {
+  leave_dead_job("dead", {{"made", "{}"}, {"result", R"({"result":{"server_id":7}})"}});
+  const auto jobs = make();
+  jobs->recover();
+  const JobRecord record = jobs->get("dead");
+  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.result, R"({"server_id":7})");
+  EXPECT_FALSE(record.error);
+  EXPECT_EQ(recovered_.size(), 1u) << "what was left of it is finished";
+}
+
+TEST_F(JobsTest, ADeadJobThatChangedNothingIsOnlyMarked) {
+  leave_dead_job("dead", {});
+  leave_dead_job("reading", {}, JobKind::reading);
+  const auto jobs = make();
+  jobs->recover();
+  EXPECT_EQ(jobs->get("dead").state, "failed");
+  EXPECT_EQ(jobs->get("reading").state, "failed");
+  EXPECT_TRUE(recovered_.empty());
+}
+
+TEST_F(JobsTest, ARepeatOfADeadJobHearsHowItEnded) {
+  leave_dead_job("dead", {{"made", "{}"}, {"result", R"({"result":5})"}});
+  const auto jobs = make();
+  EXPECT_EQ(jobs->start("do_it", JobKind::changing, "dead", "digest", [](JobContext&) { return "6"; }),
+            "dead");
+  EXPECT_EQ(jobs->wait("dead", Millis::max()).result, "5");
+}
+
+TEST_F(JobsTest, AFailureAfterTheJournaledResultIsASuccessWithAWarning) {
+  const auto jobs = make();
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+        job.journal().record("result", R"({"result":{"ok":true}})");
+        throw Error(Code::internal, "the old data cannot be removed");
+      });
+  const JobRecord record = jobs->wait(id, Millis::max());
+  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.result, R"({"ok":true})");
+  EXPECT_THAT(record.warnings, testing::Contains(HasSubstr("cannot be removed")));
+}
+
+TEST_F(JobsTest, ADamagedRecordIsAFailedJobAndNoCrash) {
+  const auto jobs = make();
+  jobs->start("do_it", JobKind::changing, "good", "digest", [](JobContext&) { return "{}"; });
+  jobs->wait("good", Millis::max());
+  const std::string good = read_file(file("good.json"));
+  const std::vector<std::string> damaged = {
+      "", "{", "[]", "\0\0\0", "{\"job_id\":5}", good, good.substr(0, good.size() / 2)};
+  for (std::size_t i = 0; i < damaged.size(); ++i)
+    write_file_atomic(file("bad" + std::to_string(i) + ".json"), damaged[i], 0600);
+  log_setup(LogLevel::error, LogFormat::logfmt);
+  EXPECT_EQ(jobs->list().size(), damaged.size() + 1);
+  for (std::size_t i = 0; i < damaged.size(); ++i) {
+    const JobRecord record = jobs->get("bad" + std::to_string(i));
+    EXPECT_EQ(record.state, "failed") << i;
+    EXPECT_THAT(*record.error, HasSubstr("INTERNAL")) << i;
+    EXPECT_NO_THROW(parse_json(write_job(record), "record")) << i;
+  }
+  jobs->recover();
+}
+
+TEST_F(JobsTest, ADamagedRecordOfADeadJobIsRecoveredByItsJournal) {
+  leave_dead_job("dead", {{"made", "{}"}});
+  write_file_atomic(file("dead.json"), "{torn", 0600);
+  const auto jobs = make();
+  jobs->recover();
+  EXPECT_THAT(recovered_, testing::ElementsAre("do_it"));
+  EXPECT_FALSE(fs::exists(file("dead.journal")));
+}
+
+TEST_F(JobsTest, OldRecordsGoButNeitherNewNorPendingOnes) {
+  const auto jobs = make();
+  for (const char* id : {"old", "new"}) {
+    jobs->start("do_it", JobKind::changing, id, "digest", [](JobContext&) { return "{}"; });
+    jobs->wait(id, Millis::max());
+    clock_.advance(std::chrono::hours(24 * 20));
+  }
+  recovery_.left = "something";
+  jobs->start("do_it", JobKind::changing, "pending", "digest", [](JobContext& job) -> std::string {
+    job.journal().record("made");
+    throw Error(Code::internal, "broken");
+  });
+  jobs->wait("pending", Millis::max());
+  jobs->recover();
+  EXPECT_EQ(code_of([&] { jobs->get("old"); }), "NOT_FOUND");
+  EXPECT_EQ(jobs->get("new").state, "succeeded");
+  clock_.advance(std::chrono::hours(24 * 100));
+  Gate gate;
+  jobs->start("look", JobKind::reading, "running", "digest", [&](JobContext&) { return gate.wait(), "{}"; });
+  clock_.advance(std::chrono::hours(24 * 100));
+  jobs->recover();
+  EXPECT_EQ(jobs->get("pending").state, "failed");
+  EXPECT_EQ(jobs->get("running").state, "running");
+  gate.open();
+}
+
+TEST_F(JobsTest, AFullDiskForRecordsFailsTheStartAndNothingElse) {
+  const auto jobs = make();
+  fs::create_directories(settings_.state_dir);
+  write_file_atomic(settings_.state_dir / "jobs", "a file where the directory should be", 0600);
+  bool ran = false;
+  EXPECT_THROW(
+      jobs->start("do_it", JobKind::changing, "x", "d", [&](JobContext&) { return ran = true, "{}"; }),
+      Error);
+  EXPECT_FALSE(ran);
+}
+
+TEST_F(JobsTest, ShutDownCancelsAndRefusesNewOnes) {
+  const auto jobs = make();
+  const std::string id =
+      jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+        while (true) {
+          job.check_cancelled();
+          std::this_thread::sleep_for(Millis(1));
+        }
+      });
+  jobs->shut_down();
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "cancelled");
+  EXPECT_EQ(code_of([&] {
+              jobs->start("do_it", JobKind::changing, "late", "d", [](JobContext&) { return "{}"; });
+            }),
+            "UNAVAILABLE");
+  EXPECT_EQ(code_of([&] { jobs->get("late"); }), "NOT_FOUND");
+}
+
+TEST_F(JobsTest, TwoStartsOfOneIdAtOnceAreOneJob) {
+  const auto jobs = make();
+  const auto others = make();
+  for (int i = 0; i < 20; ++i) {
+    const std::string id = "job-" + std::to_string(i);
+    std::atomic<int> runs = 0;
+    const auto go = [&](Jobs& through) {
+      through.start("do_it", JobKind::changing, id, "digest", [&](JobContext&) { return ++runs, "{}"; });
+      EXPECT_EQ(through.wait(id, Millis::max()).state, "succeeded");
+    };
+    std::thread first([&] { go(*jobs); });
+    std::thread second([&] { go(*others); });
+    first.join();
+    second.join();
+    EXPECT_EQ(runs, 1);
+  }
+}
+
+TEST_F(JobsTest, AListHasNoResults) {
+  const auto jobs = make();
+  jobs->start("do_it", JobKind::changing, "one", "digest",
+              [](JobContext&) { return R"({"password":"secret"})"; });
+  jobs->wait("one", Millis::max());
+  EXPECT_THAT(write_job(jobs->get("one")), HasSubstr("secret"));
+  EXPECT_THAT(write_job(jobs->get("one"), false), testing::Not(HasSubstr("secret")));
+}
+
+}  // namespace
+}  // namespace guestagent

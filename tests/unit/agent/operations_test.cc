@@ -1,0 +1,304 @@
+#include "agent/operations.h"
+
+#include <future>
+#include <thread>
+
+#include "storage/snapshots.h"
+#include "tests/unit/agent/agent_fixture.h"
+
+namespace guestagent {
+namespace {
+
+using testing::_;
+using testing::HasSubstr;
+using testing::InSequence;
+using testing::Return;
+using testing::Throw;
+
+class OperationsTest : public test::AgentFixture {
+ protected:
+  std::string take(const std::string& id = "snap") {
+    return dispatcher.call("get_replication_snapshot", R"({"snapshot_id":")" + id + "\"}");
+  }
+  static std::string attach_params(const std::string& metadata, const std::string& more = "") {
+    return R"({"snapshot":)" + metadata + more + "}";
+  }
+  // `metadata` with the member at `path` (one or two names) set to `value`.
+  static std::string altered(const std::string& metadata, const std::string& object, const char* name,
+                             const std::string& value) {
+    JsonDocument document = parse_json(metadata, "metadata");
+    const JsonDocument fresh = parse_json(value, "value");
+    document[object.c_str()][name].CopyFrom(fresh, document.GetAllocator());
+    return to_json(document);
+  }
+  fs::path journal_of(const std::string& job) const {
+    return settings.agent.state_dir / "jobs" / (job + ".journal");
+  }
+};
+
+TEST_F(OperationsTest, ASnapshotAnswersTheMetadataOfTheContract) {
+  const std::string text = take();
+  const JsonDocument metadata = parse_json(text, "metadata");
+  EXPECT_STREQ(metadata["master"]["host"].GetString(), "192.0.2.1");
+  EXPECT_EQ(metadata["master"]["port"].GetInt(), 3306);
+  EXPECT_STREQ(metadata["dataset"]["datastore"].GetString(), "mysql");
+  EXPECT_STREQ(metadata["dataset"]["datastore_version"].GetString(), "mariadb-10.11.19");
+  EXPECT_EQ(metadata["dataset"]["dataset_size"].GetInt(), 2) << "GiB, rounded up";
+  EXPECT_STREQ(metadata["dataset"]["snapshot_href"].GetString(), "memory://snap/manifest.json");
+  EXPECT_STREQ(metadata["binlog_position"]["gtid"].GetString(), "0-1-205");
+  EXPECT_STREQ(metadata["lease_position"]["gtid"].GetString(), "0-1-3");
+  EXPECT_STREQ(metadata["replication_user"]["name"].GetString(), "repl_x");
+  EXPECT_STREQ(metadata["replication_user"]["password"].GetString(), "the-password");
+  EXPECT_STREQ(metadata["snapshot"]["id"].GetString(), "snap");
+  EXPECT_EQ(metadata["snapshot"]["raw_bytes"].GetUint64(), data.size());
+  EXPECT_EQ(metadata["snapshot"]["segments"].GetInt(), 3);
+  EXPECT_STREQ(metadata["snapshot"]["compression"].GetString(), "zstd");
+  EXPECT_TRUE(metadata["snapshot"]["encryption"].IsNull());
+  EXPECT_THAT(metadata["snapshot"]["digest"].GetString(), testing::StartsWith("sha256:"));
+  EXPECT_THAT(store.text("snap/manifest.json"), HasSubstr("page_size"));
+  EXPECT_THAT(store.text("snap/manifest.json"), testing::Not(HasSubstr("the-password")));
+}
+
+TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([this](auto&, auto&) {
+    return std::make_unique<test::FakeStream>(
+        data, [] { throw Error(Code::internal, "mariadb-backup: exit status 1"); });
+  });
+  EXPECT_CALL(upkeep, recover(std::string_view("get_replication_snapshot"), _))
+      .WillOnce(Return("dropped the account"));
+  const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap"})");
+  EXPECT_THAT(error.what(), HasSubstr("exit status 1"));
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_FALSE(fs::exists(settings.snapshot.spill.dir) && !fs::is_empty(settings.snapshot.spill.dir));
+}
+
+TEST_F(OperationsTest, AFailedManifestLeavesNothingBehind) {
+  store.before = [](const std::string& verb, const std::string& name) {
+    if (verb == "put" && name.ends_with("manifest.json"))
+      throw StoreError(Code::unavailable, "503", "", false);
+  };
+  EXPECT_CALL(upkeep, recover).Times(1);
+  EXPECT_EQ(failure("get_replication_snapshot", R"({"snapshot_id":"snap"})").code(), Code::unavailable);
+  EXPECT_TRUE(store.names().empty());
+}
+
+TEST_F(OperationsTest, ASnapshotThatExistsIsNotTouchedByASecondOfItsId) {
+  const std::string first = take();
+  const std::vector<std::string> names = store.names();
+  EXPECT_EQ(failure("get_replication_snapshot", R"({"snapshot_id":"snap"})").code(), Code::already_exists);
+  EXPECT_EQ(store.names(), names);
+  EXPECT_TRUE(call("verify_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["ok"]
+                  .GetBool());
+}
+
+TEST_F(OperationsTest, AFailedCheckTouchesNothing) {
+  Plan plan;
+  plan.checks = {{"binary log", Check::Result::failed, "it is off", "turn it on", Code::failed_precondition}};
+  EXPECT_CALL(datastore, plan_snapshot).WillOnce(Return(plan));
+  EXPECT_CALL(datastore, open_snapshot).Times(0);
+  EXPECT_CALL(upkeep, recover).Times(0);
+  EXPECT_EQ(failure("get_replication_snapshot").code(), Code::failed_precondition);
+  EXPECT_TRUE(store.names().empty());
+}
+
+TEST_F(OperationsTest, WhatTheStoreDoesNotLetGoIsNamedAndRemovedLater) {
+  bool away = false;
+  store.before = [&](const std::string& verb, const std::string&) {
+    if (away) throw StoreError(Code::unavailable, verb + ": the store is away", "", false);
+  };
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
+    return std::make_unique<test::FakeStream>(data, [&] {
+      away = true;
+      throw Error(Code::internal, "the tool failed");
+    });
+  });
+  const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap","job_id":"mine"})");
+  EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("the tool failed"), HasSubstr("snap"),
+                                           HasSubstr("the store is away")));
+  EXPECT_FALSE(store.names().empty());
+  EXPECT_TRUE(fs::exists(journal_of("mine")));
+
+  EXPECT_NO_THROW(call("detach_replication_slave")) << "a store that is away does not stop what needs none";
+  EXPECT_FALSE(store.names().empty());
+  away = false;
+  jobs.recover();
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_FALSE(fs::exists(journal_of("mine")));
+}
+
+TEST_F(OperationsTest, AttachGoesStepByStep) {
+  const std::string metadata = take();
+  auto installation = std::make_unique<testing::StrictMock<test::MockInstallation>>();
+  {
+    InSequence in_this_order;
+    EXPECT_CALL(datastore, plan_attach(_, R"({"page_size":16384})"));
+    EXPECT_CALL(upkeep, make_staging);
+    EXPECT_CALL(datastore, receive(_, "xbstream", dir.path() / "staging", _));
+    EXPECT_CALL(datastore, install(_, dir.path() / "staging", _));
+    EXPECT_CALL(datastore, start_replicating);
+    EXPECT_CALL(*installation, accept);
+    EXPECT_CALL(*installation, dropped);
+  }
+  EXPECT_CALL(*installation, undo).Times(0);
+  ON_CALL(datastore, install).WillByDefault([&](auto& request, auto&, auto&) {
+    EXPECT_TRUE(request.read_only);
+    EXPECT_FALSE(request.overwrite);
+    EXPECT_EQ(request.catch_up_timeout, Millis(1500));
+    EXPECT_EQ(request.snapshot.replication_password.reveal(), "the-password");
+    return std::move(installation);
+  });
+  const JsonDocument result =
+      call("attach_replication_slave", attach_params(metadata, R"(,"catch_up_timeout_s":1.5)"));
+  EXPECT_STREQ(result["state"].GetString(), "replica");
+  EXPECT_EQ(result["server_id"].GetInt(), 42);
+  EXPECT_TRUE(result["read_only"].GetBool());
+  EXPECT_STREQ(result["status"]["verdict"].GetString(), "healthy");
+  EXPECT_EQ(received, data);
+}
+
+TEST_F(OperationsTest, AFailedAttachIsUndone) {
+  const std::string metadata = take();
+  auto installation = std::make_unique<testing::NiceMock<test::MockInstallation>>();
+  EXPECT_CALL(*installation, accept).Times(0);
+  EXPECT_CALL(*installation, dropped).Times(1);
+  EXPECT_CALL(datastore, install).WillOnce([&](auto&, auto&, JobContext& job) {
+    job.journal().record("install.begin");
+    return std::move(installation);
+  });
+  EXPECT_CALL(datastore, start_replicating)
+      .WillOnce(Throw(Error(Code::deadline_exceeded, "the IO thread stays at Connecting")));
+  EXPECT_CALL(upkeep, recover(std::string_view("attach_replication_slave"), _))
+      .WillOnce(Return("put the old data back"));
+  EXPECT_EQ(failure("attach_replication_slave", attach_params(metadata)).code(), Code::deadline_exceeded);
+}
+
+TEST_F(OperationsTest, OldDataThatCannotBeRemovedDoesNotUndoTheAttach) {
+  const std::string metadata = take();
+  auto installation = std::make_unique<testing::NiceMock<test::MockInstallation>>();
+  EXPECT_CALL(*installation, accept).WillOnce(Throw(Error(Code::internal, "EBUSY")));
+  EXPECT_CALL(datastore, install).WillOnce([&](auto&, auto&, auto&) { return std::move(installation); });
+  EXPECT_CALL(upkeep, recover).WillOnce([](auto, JobContext& job) {
+    EXPECT_NE(job.journal().find("result"), nullptr) << "so that it finishes and does not undo";
+    return "removed the old data";
+  });
+  EXPECT_STREQ(call("attach_replication_slave", attach_params(metadata))["state"].GetString(), "replica");
+}
+
+TEST_F(OperationsTest, AttachRefusesMetadataThatDoNotFitTheManifest) {
+  const std::string metadata = take();
+  take("other");
+  EXPECT_CALL(upkeep, make_staging).Times(0);
+  EXPECT_CALL(datastore, install).Times(0);
+  const struct {
+    const char *object, *name;
+    std::string value;
+    Code code;
+  } kAltered[] = {
+      {"snapshot", "id", "\"other\"", Code::failed_precondition},
+      {"snapshot", "digest", "\"sha256:00\"", Code::data_loss},
+      {"snapshot", "segments", "2", Code::data_loss},
+      {"snapshot", "raw_bytes", "1", Code::data_loss},
+      {"binlog_position", "gtid", "\"0-1-999\"", Code::data_loss},
+      {"dataset", "snapshot_href", "\"memory://other/manifest.json\"", Code::failed_precondition},
+      {"dataset", "snapshot_href", "\"memory://none/manifest.json\"", Code::not_found},
+      {"dataset", "snapshot_href", "\"https://evil.example/snap/manifest.json\"", Code::permission_denied},
+      {"dataset", "datastore", "\"postgres\"", Code::failed_precondition},
+  };
+  for (const auto& change : kAltered) {
+    const std::string wrong = altered(metadata, change.object, change.name, change.value);
+    EXPECT_EQ(failure("attach_replication_slave", attach_params(wrong)).code(), change.code)
+        << change.name << change.value;
+    const JsonDocument dry = call("attach_replication_slave", attach_params(wrong, R"(,"dry_run":true)"));
+    EXPECT_FALSE(dry["ok"].GetBool()) << change.name;
+  }
+}
+
+TEST_F(OperationsTest, ADamagedSegmentReachesNobody) {
+  const std::string metadata = take();
+  std::string segment = store.text("snap/segment-00000002");
+  segment[segment.size() / 2] ^= 1;
+  store.set("snap/segment-00000002", segment);
+  EXPECT_CALL(datastore, install).Times(0);
+  const Error error = failure("attach_replication_slave", attach_params(metadata));
+  EXPECT_EQ(error.code(), Code::data_loss);
+  EXPECT_THAT(error.what(), HasSubstr("segment-00000002"));
+}
+
+TEST_F(OperationsTest, DetachAnswersThePosition) {
+  EXPECT_CALL(datastore, stop_replicating).WillOnce([](const DetachRequest& request, JobContext&) {
+    EXPECT_TRUE(request.force);
+    EXPECT_EQ(request.drain_timeout, Millis(60000));
+    return DetachOutcome{{"binlog.000001", 5, "0-1-9", false}};
+  });
+  const JsonDocument result = call("detach_replication_slave", R"({"force":true,"drain_timeout_s":60})");
+  EXPECT_STREQ(result["state"].GetString(), "standalone");
+  EXPECT_STREQ(result["last_applied"]["gtid"].GetString(), "0-1-9");
+  EXPECT_TRUE(result["status"].IsObject());
+}
+
+TEST_F(OperationsTest, DeleteOfWhatIsGoneIsASuccess) {
+  take();
+  const std::string params = R"({"snapshot_href":"memory://snap/manifest.json"})";
+  const JsonDocument first = call("delete_replication_snapshot", params);
+  EXPECT_TRUE(first["deleted"].GetBool());
+  EXPECT_EQ(first["objects"].GetInt(), 5) << "three segments, an index, the manifest";
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_EQ(call("delete_replication_snapshot", params)["objects"].GetInt(), 0);
+}
+
+TEST_F(OperationsTest, DeleteStaysInItsStore) {
+  EXPECT_EQ(
+      failure("delete_replication_snapshot", R"({"snapshot_href":"https://elsewhere/snap/manifest.json"})")
+          .code(),
+      Code::permission_denied);
+  EXPECT_EQ(
+      failure("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/segment-00000001"})").code(),
+      Code::invalid_argument);
+}
+
+TEST_F(OperationsTest, ListsWhatIsThere) {
+  take();
+  store.set("half/segment-00000001", "x");
+  const JsonDocument list = call("list_replication_snapshots");
+  ASSERT_EQ(list["snapshots"].Size(), 2u);
+  EXPECT_STREQ(list["snapshots"][0]["id"].GetString(), "half");
+  EXPECT_FALSE(list["snapshots"][0]["complete"].GetBool());
+  EXPECT_TRUE(list["snapshots"][1]["complete"].GetBool());
+  EXPECT_STREQ(list["snapshots"][1]["href"].GetString(), "memory://snap/manifest.json");
+}
+
+TEST_F(OperationsTest, ChecksumsNameWhereTheyWereRead) {
+  EXPECT_CALL(upkeep,
+              checksum_tables(testing::ElementsAre("db.t"), std::optional<std::uint64_t>(10), _, _, _))
+      .WillOnce([](auto&, auto, auto& at, Position& read_at, auto&) {
+        EXPECT_EQ(at->gtid, "0-1-5");
+        read_at.gtid = "0-1-7";
+        return std::vector<TableChecksum>{{"db.t", 3, "abc"}};
+      });
+  const JsonDocument sums = call(
+      "checksum_tables",
+      R"({"tables":["db.t"],"sample":10,"at":{"file":null,"position":null,"gtid":"0-1-5","known":"now"}})");
+  EXPECT_STREQ(sums["at"]["gtid"].GetString(), "0-1-7");
+  EXPECT_STREQ(sums["tables"][0]["digest"].GetString(), "abc");
+}
+
+TEST_F(OperationsTest, CancelOfASnapshotRemovesIt) {
+  std::promise<void> copying;
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, JobContext& job) {
+    return std::make_unique<test::FakeStream>(data, [&] {
+      copying.set_value();
+      while (true) {
+        job.check_cancelled();
+        std::this_thread::sleep_for(Millis(1));
+      }
+    });
+  });
+  call("get_replication_snapshot", R"({"async":true,"job_id":"mine"})");
+  copying.get_future().wait();
+  call("cancel_job", R"({"job_id":"mine"})");
+  EXPECT_STREQ(call("wait_job", R"({"job_id":"mine","timeout_s":60})")["state"].GetString(), "cancelled");
+  EXPECT_TRUE(store.names().empty());
+}
+
+}  // namespace
+}  // namespace guestagent
