@@ -1,0 +1,277 @@
+// The source's side of a snapshot on a real server.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "strategies/mysql/source_server.h"
+#include "tests/support/copied_server.h"
+#include "tests/support/errors.h"
+
+namespace guestagent::mysql {
+namespace {
+
+using test::code_of;
+using test::error_of;
+using test::FakeJob;
+using test::MariadbOptions;
+using test::MariadbServer;
+using test::SourceParts;
+using ::testing::HasSubstr;
+
+std::string accounts_of(const MariadbServer& server) {
+  return server.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl%' ORDER BY 1");
+}
+std::string expiry_of(const MariadbServer& server) {
+  return server.sql("SELECT @@binlog_expire_logs_seconds");
+}
+
+MariadbOptions with(std::vector<std::string> lines) {
+  MariadbOptions out;
+  out.lines = std::move(lines);
+  return out;
+}
+
+const Check* find(const Plan& plan, std::string_view name) {
+  for (const Check& check : plan.checks) {
+    if (check.name == name) return &check;
+  }
+  return nullptr;
+}
+
+TEST(Snapshot, ACopyUnderWritesIsWholeAtItsPosition) {
+  MariadbServer source;
+  MariadbOptions options;
+  options.server_id = 2;
+  options.start = false;
+  MariadbServer copy(options);
+  test::make_table(source, 20000);
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  SourceFacts facts;
+  {
+    test::Writer writer(source);
+    auto stream = parts.source.open({"snap"}, job);
+    test::drain_to_file(*stream, source.dir() / "snap.xb");
+    std::byte more{};
+    EXPECT_EQ(stream->read({&more, 1}), 0U) << "the end stays the end";
+    facts = stream->facts();
+  }
+  ASSERT_TRUE(facts.binlog_position.gtid.has_value());
+  ASSERT_TRUE(facts.lease_position.gtid.has_value());
+  EXPECT_EQ(facts.master_host, "127.0.0.1");
+  EXPECT_EQ(facts.master_port, source.port());
+  EXPECT_EQ(facts.format, "xbstream");
+  EXPECT_THAT(facts.tool, HasSubstr("mariadb-backup 1"));
+  EXPECT_FALSE(facts.require_tls) << "auto, on a server without certificates";
+  EXPECT_GT(facts.dataset_bytes, 1U << 20);
+  EXPECT_EQ(read_source_server(facts.server_json).page_size, 16384U);
+
+  // The copy has exactly the rows that the source's binary log had made up to that position.
+  test::run_on_copy(copy, source.dir() / "snap.xb");
+  const std::string rows = copy.sql("SELECT COUNT(*) FROM d.t");
+  const std::string gtid_at_file = source.sql("SELECT BINLOG_GTID_POS('" + *facts.binlog_position.file +
+                                              "', " + std::to_string(*facts.binlog_position.offset) + ")");
+  EXPECT_EQ(gtid_at_file, *facts.binlog_position.gtid + "\n");
+  EXPECT_EQ(copy.sql("SELECT COUNT(*) FROM mysql.user WHERE User='" + facts.replication_user + "'"), "1\n");
+  EXPECT_GE(std::stoi(rows), 20000);
+}
+
+TEST(Snapshot, TheAccountStaysWithTheFactsAndGoesWithItsRelease) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  std::string user;
+  {
+    auto stream = parts.source.open({"Snap-1"}, job);
+    EXPECT_EQ(expiry_of(source), "0\n") << "the lease: nothing is purged";
+    test::drain_to_file(*stream, source.dir() / "snap.xb");
+    user = stream->facts().replication_user;
+  }
+  EXPECT_EQ(accounts_of(source), user + "\n");
+  EXPECT_EQ(expiry_of(source), "0\n");
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.release(client, user);
+  EXPECT_EQ(accounts_of(source), "");
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  EXPECT_EQ(code_of([&] { parts.accounts.release(client, user); }), "NOT_FOUND");
+}
+
+TEST(Snapshot, OnlyAccountsOfTheAgentAreEverDropped) {
+  MariadbServer source;
+  source.sql("CREATE USER repl_mine@'%'");
+  SourceParts parts(source);
+  ServerClient client(local_target(parts.settings));
+  for (const char* name : {"repl_mine", "root", "", "../x", "%"}) {
+    EXPECT_EQ(code_of([&] { parts.accounts.release(client, name); }), "NOT_FOUND") << name;
+  }
+  EXPECT_EQ(accounts_of(source), "repl_mine\n");
+  FakeJob job(source.dir() / "journal");
+  EXPECT_EQ(code_of([&] { parts.source.open({"mine"}, job); }), "ALREADY_EXISTS");
+  EXPECT_EQ(accounts_of(source), "repl_mine\n");
+}
+
+TEST(Snapshot, TheLeaseEndsWithTheLastOfSeveral) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  SourceParts parts(source);
+  for (const char* id : {"one", "two"}) {
+    FakeJob job(source.dir() / (std::string("journal-") + id));
+    auto stream = parts.source.open({id}, job);
+    test::drain_to_file(*stream, source.dir() / "snap.xb");
+    stream->facts();
+  }
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.release(client, "repl_one");
+  EXPECT_EQ(expiry_of(source), "0\n");
+  parts.accounts.release(client, "repl_two");
+  EXPECT_EQ(expiry_of(source), "86400\n");
+}
+
+TEST(Snapshot, ALeaseThatNobodyUsesEndsByItself) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  MysqlSettings settings = source.settings();
+  settings.lease_limit = Millis(0);
+  SourceParts parts(source, settings);
+  FakeJob job(source.dir() / "journal");
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.make(client, "snap", Secret("p"), false, job);
+  EXPECT_EQ(expiry_of(source), "0\n");
+  // Times are kept to the second.
+  while (parts.accounts.tend(client).empty()) system_clock().sleep(Millis(100), {});
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  EXPECT_EQ(accounts_of(source), "repl_snap\n") << "the account itself is only dropped when asked";
+}
+
+TEST(Snapshot, ARestartOfTheServerDoesNotEndTheLease) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.make(client, "snap", Secret("p"), false, job);
+  source.stop();
+  source.start();
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  parts.accounts.tend(client);
+  EXPECT_EQ(expiry_of(source), "0\n");
+}
+
+TEST(Snapshot, AStreamThatIsDroppedUndoesEverything) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  test::make_table(source, 100000);
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    std::vector<std::byte> some(4096);
+    EXPECT_GT(stream->read(some), 0U);
+    EXPECT_EQ(accounts_of(source), "repl_snap\n");
+  }
+  EXPECT_EQ(accounts_of(source), "");
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  EXPECT_TRUE(fs::is_empty(parts.state / "work")) << "no temporary directory is left";
+  EXPECT_EQ(source.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'"),
+            "0\n");
+}
+
+TEST(Snapshot, CancellingEndsTheReadAndUndoes) {
+  MariadbServer source;
+  test::make_table(source, 100000);
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    job.cancel();
+    EXPECT_EQ(code_of([&] { test::drain_to_file(*stream, source.dir() / "snap.xb"); }), "CANCELLED");
+  }
+  EXPECT_EQ(accounts_of(source), "");
+}
+
+TEST(Snapshot, AfterACrashTheJournalTellsWhatToUndo) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  SourceParts parts(source);
+  const fs::path journal = source.dir() / "journal";
+  const fs::path left_behind = parts.state / "work" / "copy-dead";
+  {
+    FakeJob job(journal);
+    job.journal().record("source.work", "{\"path\":\"" + left_behind.string() + "\"}");
+    make_dir(left_behind, 0700);
+    ServerClient client(local_target(parts.settings));
+    parts.accounts.make(client, "snap", Secret("p"), false, job);
+  }
+  FakeJob again(journal);
+  EXPECT_THAT(parts.source.recover(again), HasSubstr("repl_snap"));
+  EXPECT_EQ(accounts_of(source), "");
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  EXPECT_FALSE(fs::exists(left_behind));
+  EXPECT_NO_THROW(parts.source.recover(again)) << "twice does no harm";
+}
+
+TEST(Snapshot, ASourceWithoutBinaryLogIsRefusedAndUntouched) {
+  MariadbOptions options;
+  options.log_bin = false;
+  MariadbServer source(options);
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  const Error error = error_of([&] { parts.source.open({"snap"}, job); });
+  EXPECT_EQ(error.code(), Code::failed_precondition);
+  EXPECT_THAT(error.what(), HasSubstr("binary log"));
+  EXPECT_THAT(error.hint(), HasSubstr("allow_restart"));
+  EXPECT_EQ(accounts_of(source), "");
+  EXPECT_TRUE(job.journal().steps().empty());
+}
+
+TEST(Snapshot, AMissingToolIsRefusedAndNamed) {
+  MariadbServer source;
+  MysqlSettings settings = source.settings();
+  settings.tools_dir = source.dir() / "no-tools";
+  SourceParts parts(source, settings);
+  FakeJob job(source.dir() / "journal");
+  const Error error = error_of([&] { parts.source.open({"snap"}, job); });
+  EXPECT_EQ(error.code(), Code::not_found);
+  EXPECT_THAT(error.what(), HasSubstr("mariadb-backup"));
+  EXPECT_EQ(accounts_of(source), "");
+}
+
+TEST(Snapshot, TablesOutsideOfTheDataDirectoryAreRefusedAndNamed) {
+  const TempDir outside("/tmp", "guestagent-elsewhere-");
+  MariadbServer source;
+  source.sql("CREATE DATABASE d; CREATE TABLE d.far(a INT) DATA DIRECTORY='" + outside.path().string() + "'");
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  const Error error = error_of([&] { parts.source.open({"snap"}, job); });
+  EXPECT_EQ(error.code(), Code::failed_precondition);
+  EXPECT_THAT(error.what(), HasSubstr("far.ibd"));
+  source.sql("DROP DATABASE d");
+}
+
+TEST(Snapshot, AServerThatIsDownOrRefusesIsAFailedCheck) {
+  MariadbServer source;
+  SourceParts parts(source);
+  source.stop();
+  const Plan plan = parts.source.plan({"snap"});
+  ASSERT_EQ(plan.checks.size(), 1U);
+  EXPECT_EQ(plan.checks[0].code, Code::unavailable);
+}
+
+TEST(Snapshot, ThePlanWarnsOfFiltersAndStatementFormat) {
+  MariadbServer source(with({"binlog_do_db=d", "binlog_format=STATEMENT"}));
+  SourceParts parts(source);
+  const Plan plan = parts.source.plan({"snap"});
+  ASSERT_NE(find(plan, "binary log filters"), nullptr);
+  EXPECT_EQ(find(plan, "binary log filters")->result, Check::Result::warning);
+  EXPECT_EQ(find(plan, "binary log format")->result, Check::Result::warning);
+  EXPECT_EQ(find(plan, "tool")->result, Check::Result::ok);
+  EXPECT_FALSE(plan.steps.empty());
+}
+
+TEST(Snapshot, NamesOfAccountsFitAndDiffer) {
+  EXPECT_EQ(replication_user_name("snap_1", 32), "repl_snap_1");
+  EXPECT_NE(replication_user_name("Snap", 32), replication_user_name("snap", 32));
+  EXPECT_NE(replication_user_name("a.b", 32), replication_user_name("a-b", 32));
+  for (const std::size_t max : {16U, 32U}) {
+    EXPECT_LE(replication_user_name(std::string(64, 'x'), max).size(), max);
+    EXPECT_NE(replication_user_name(std::string(64, 'x'), max),
+              replication_user_name(std::string(63, 'x'), max));
+  }
+}
+
+}  // namespace
+}  // namespace guestagent::mysql
