@@ -1,0 +1,268 @@
+// What can go wrong on the source while it is copied, and on the way from it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "strategies/mysql/replica_start.h"
+#include "strategies/mysql/replica_stop.h"
+#include "tests/support/copied_server.h"
+#include "tests/support/errors.h"
+
+namespace guestagent::mysql {
+namespace {
+
+using test::code_of;
+using test::error_of;
+using test::FakeJob;
+using test::MariadbServer;
+using test::SourceAndCopy;
+using test::SourceParts;
+using ::testing::HasSubstr;
+
+std::string accounts_of(const MariadbServer& server) {
+  return server.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl%'");
+}
+
+void wait_for(const std::function<bool()>& what) {
+  for (int i = 0; i < 1200 && !what(); ++i) system_clock().sleep(Millis(50), {});
+  ASSERT_TRUE(what());
+}
+
+std::string backup_sessions(const MariadbServer& server) {
+  return server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'");
+}
+
+// A tool that does what `script` says; what it writes to standard output is the stream.
+MysqlSettings with_tool(const MariadbServer& server, const std::string& script) {
+  const fs::path dir = server.dir() / "tools";
+  make_dir(dir);
+  write_file_atomic(
+      dir / "mariadb-backup",
+      "#!/bin/sh\nfor a in \"$@\"; do case $a in --version) echo 'mariadb-backup based on MariaDB server " +
+          server.sql("SELECT SUBSTRING_INDEX(@@version, '-', 1)").substr(0, 8) +
+          "-MariaDB' >&2; exit 0;; --extra-lsndir=*) info=${a#*=};; --defaults-file=*) options=${a#*=};; "
+          "esac; done\n" +
+          script,
+      0755);
+  ::chmod((dir / "mariadb-backup").c_str(), 0755);
+  MysqlSettings settings = server.settings();
+  settings.tools_dir = dir;
+  return settings;
+}
+
+const char kGoodInfo[] =
+    "printf '%s\\n' 'tool_name = mariadb-backup' 'tool_version = 10' 'server_version = 10' 'start_time = t' "
+    "'end_time = t' "
+    "\"binlog_pos = filename 'binlog.000001', position '4711', GTID of the last change '0-1-5'\" "
+    "'innodb_to_lsn = 7' 'partial = N' "
+    "'incremental = N' 'format = xbstream' 'compressed = N' > $info/xtrabackup_info\n";
+const char kSays[] =
+    "echo \"binlog position: filename 'binlog.000001', position '4711', GTID of the last change '0-1-5'\" "
+    ">&2\n";
+const char kCompleted[] = "echo 'completed OK!' >&2\n";
+
+Error error_with_tool(const std::string& script) {
+  MariadbServer server;
+  SourceParts parts(server, with_tool(server, script));
+  FakeJob job(server.dir() / "journal");
+  Error error(Code::internal, "");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    error = error_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); });
+  }
+  EXPECT_EQ(accounts_of(server), "") << "a copy that failed leaves no account";
+  return error;
+}
+
+TEST(ToolFaults, AGoodToolIsBelieved) {
+  MariadbServer server;
+  SourceParts parts(server, with_tool(server, std::string("echo data\n") + kGoodInfo + kSays + kCompleted));
+  FakeJob job(server.dir() / "journal");
+  auto stream = parts.source.open({"snap"}, job);
+  EXPECT_EQ(test::drain_to_file(*stream, server.dir() / "snap.xb"), 5U);
+  EXPECT_EQ(stream->facts().binlog_position.offset, 4711U);
+}
+
+TEST(ToolFaults, ExitZeroWithoutTheWordIsAFailure) {
+  const Error error = error_with_tool(std::string("echo data\n") + kGoodInfo + kSays + "echo almost >&2\n");
+  EXPECT_THAT(error.what(), HasSubstr("without saying that it completed"));
+  EXPECT_THAT(error.what(), HasSubstr("almost"));
+}
+
+TEST(ToolFaults, TheWordBeforeTheEndIsNoSuccess) {
+  EXPECT_THAT(
+      error_with_tool(std::string(kGoodInfo) + kSays + kCompleted + "echo 'Error: late' >&2\n").what(),
+      HasSubstr("late"));
+}
+
+TEST(ToolFaults, TheWordWithABadExitIsAFailure) {
+  EXPECT_THAT(
+      error_with_tool(std::string("echo data\n") + kGoodInfo + kSays + kCompleted + "exit 3\n").what(),
+      HasSubstr("exit status 3"));
+}
+
+TEST(ToolFaults, AMissingInfoFileIsRefused) {
+  EXPECT_EQ(error_with_tool(std::string("echo data\n") + kSays + kCompleted).code(), Code::data_loss);
+}
+
+TEST(ToolFaults, APositionThatDisagreesWithWhatTheToolSaidIsRefused) {
+  const std::string other =
+      "echo \"binlog position: filename 'binlog.000001', position '4712', GTID of the last change '0-1-5'\" "
+      ">&2\n";
+  EXPECT_EQ(error_with_tool(std::string("echo data\n") + kGoodInfo + other + kCompleted).code(),
+            Code::data_loss);
+}
+
+TEST(ToolFaults, APartialCopyIsRefused) {
+  std::string info = kGoodInfo;
+  info.replace(info.find("partial = N"), 11, "partial = Y");
+  EXPECT_EQ(error_with_tool("echo data\n" + info + kSays + kCompleted).code(), Code::failed_precondition);
+}
+
+TEST(ToolFaults, AnOverrunRedoLogIsExplained) {
+  const Error error =
+      error_with_tool("echo data\necho 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
+  EXPECT_EQ(error.code(), Code::resource_exhausted);
+  EXPECT_THAT(error.hint(), HasSubstr("innodb_log_file_size"));
+}
+
+TEST(ToolFaults, AKilledToolIsAFailure) {
+  EXPECT_THAT(error_with_tool("echo data\nkill -9 $$\n").what(), HasSubstr("signal 9"));
+}
+
+TEST(ToolFaults, NoPasswordIsInItsArgumentsOrEnvironment) {
+  MariadbServer server;
+  server.sql(
+      "CREATE USER agent@localhost IDENTIFIED BY 'Very \"secret\" #1'; GRANT ALL ON *.* TO agent@localhost "
+      "WITH GRANT OPTION");
+  const fs::path seen = server.dir() / "seen";
+  MysqlSettings settings = with_tool(server, "{ echo \"$@\"; env; } > " + seen.string() + "\ncp $options " +
+                                                 seen.string() + ".options; stat -c %a $options > " +
+                                                 seen.string() + ".mode\n" + kGoodInfo + kSays + kCompleted);
+  settings.user = "agent";
+  settings.password_file = server.dir() / "password";
+  write_file_atomic(*settings.password_file, "Very \"secret\" #1\n", 0600);
+  SourceParts parts(server, settings);
+  FakeJob job(server.dir() / "journal");
+  auto stream = parts.source.open({"snap"}, job);
+  test::drain_to_file(*stream, server.dir() / "snap.xb");
+  EXPECT_EQ(read_file(seen).find("secret"), std::string::npos);
+  EXPECT_EQ(read_file(seen.string() + ".mode"), "600\n");
+  // The server's own options come first, so that the tool knows where everything is.
+  EXPECT_EQ(read_file(seen.string() + ".options").find("!include"), 0U);
+  const fs::path copy = server.dir() / "as-client.cnf";
+  std::string text = read_file(seen.string() + ".options");
+  text.replace(text.find("[mariadb-backup]"), 16, "[client]");
+  write_file_atomic(copy, text, 0600);
+  EXPECT_EQ(read_client_file(copy).password.reveal(), "Very \"secret\" #1");
+}
+
+TEST(SourceFaults, ALockedTableCannotHoldTheCopyForLong) {
+  MariadbServer server;
+  test::make_table(server, 10);
+  server.sql("CREATE TABLE d.m(a INT) ENGINE=MyISAM");
+  MysqlSettings settings = server.settings();
+  settings.lock_wait = Seconds(2);
+  SourceParts parts(server, settings);
+  auto holder = server.sql_async("LOCK TABLES d.m WRITE; SELECT SLEEP(600)");
+  wait_for([&] {
+    return server.sql(
+               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
+           "1\n";
+  });
+  FakeJob job(server.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    EXPECT_EQ(code_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); }), "DEADLINE_EXCEEDED");
+  }
+  EXPECT_EQ(accounts_of(server), "");
+  wait_for([&] { return backup_sessions(server) == "0\n"; });
+  server.sql("INSERT INTO d.t(b) VALUES ('served')");
+}
+
+// The tool's own limit is for its first stage only.
+TEST(SourceFaults, AQueryThatHoldsALaterStageIsLimitedToo) {
+  MariadbServer server;
+  test::make_table(server, 300000);
+  server.sql("CREATE TABLE d.m(a INT) ENGINE=MyISAM");
+  MysqlSettings settings = server.settings();
+  settings.lock_wait = Seconds(2);
+  SourceParts parts(server, settings);
+  FakeJob job(server.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    std::vector<std::byte> some(1 << 16);
+    ASSERT_GT(stream->read(some), 0U);  // the first stage is over, and the tool waits for its reader
+    auto holder = server.sql_async("INSERT INTO d.m SELECT SLEEP(600)");
+    wait_for([&] {
+      return server.sql(
+                 "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'INSERT%SLEEP%'") ==
+             "1\n";
+    });
+    const Error error = error_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); });
+    EXPECT_EQ(error.code(), Code::deadline_exceeded);
+    EXPECT_THAT(error.what(), HasSubstr("BACKUP STAGE"));
+    // The source serves others at once, though the query still runs.
+    server.sql("INSERT INTO d.t(b) VALUES ('served'); CREATE TABLE d.new_one(a INT)");
+    wait_for([&] { return backup_sessions(server) == "0\n"; });
+  }
+  EXPECT_EQ(accounts_of(server), "");
+}
+
+TEST(SourceFaults, TheServerDyingUnderTheCopyIsAFailureAndTheAccountIsDroppedLater) {
+  MariadbServer server;
+  test::make_table(server, 300000);
+  SourceParts parts(server);
+  FakeJob job(server.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    std::vector<std::byte> some(1 << 16);
+    ASSERT_GT(stream->read(some), 0U);
+    server.kill();
+    EXPECT_THROW(test::drain_to_file(*stream, server.dir() / "snap.xb"), Error);
+  }
+  EXPECT_FALSE(job.warnings().empty()) << "it says that the account could not be dropped";
+  server.start();
+  EXPECT_EQ(parts.accounts.list().size(), 1U);
+  parts.source.recover(job);
+  EXPECT_EQ(accounts_of(server), "");
+  EXPECT_TRUE(parts.accounts.list().empty());
+}
+
+// File positions never meet here: the relay log ends inside a transaction.
+TEST(ReplicaFaults, ASourceKilledInsideALargeTransactionEndsAtTheLastWholeOne) {
+  for (const char* replication : {"gtid", "position"}) {
+    SCOPED_TRACE(replication);
+    SourceAndCopy pair;
+    MysqlSettings settings = pair.copy->settings();
+    settings.replication = replication;
+    const fs::path state = pair.copy->dir() / "state";
+    FakeJob start(pair.copy->dir() / "journal-start");
+    start_replicating(settings, state, pair.attach, start, system_clock());
+    pair.source->sql("INSERT INTO d.t(b) VALUES ('last whole one')");
+    ServerClient source(local_target(pair.source->settings()));
+    const Position whole = source.binlog_status().position;
+    ServerClient copy(local_target(settings));
+    ASSERT_TRUE(copy.wait_applied(*whole.gtid, Seconds(60)));
+    auto big = pair.source->sql_async("USE d; INSERT INTO t(b) SELECT REPEAT('z', 95) FROM seq_1_to_900000");
+    wait_for([&] {
+      const ReplicaStatus now = copy.replica_status().at(0);
+      return now.received.file != whole.file || now.received.offset.value_or(0) > *whole.offset + (1 << 20);
+    });
+    pair.source->kill();
+    const ReplicaStatus torn = copy.replica_status().at(0);
+    FakeJob stop(pair.copy->dir() / "journal-stop");
+    const DetachOutcome outcome = stop_replicating(settings, state, {}, {}, stop, system_clock());
+    // Unless the whole of it had come, which this test is not about.
+    if (torn.received.gtid == whole.gtid || !torn.received.gtid) {
+      EXPECT_EQ(outcome.last_applied.gtid, whole.gtid);
+      EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b LIKE 'z%'"), "0\n");
+    }
+    EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b='last whole one'"), "1\n");
+    EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
+    pair.copy->sql("INSERT INTO d.t(b) VALUES ('own')");
+  }
+}
+
+}  // namespace
+}  // namespace guestagent::mysql
