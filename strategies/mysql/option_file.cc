@@ -167,6 +167,15 @@ std::string guard_text() {
          std::string(kGuardOption) + " = yes\n";
 }
 
+bool guard_stands(const fs::path& file) {
+  try {
+    return read_file(file).find(kGuardOption) != std::string::npos;
+  } catch (const Error& e) {
+    if (e.code() == Code::not_found) return false;
+    throw;
+  }
+}
+
 void put_managed(const fs::path& file, const std::optional<std::string>& text) {
   if (text) {
     write_file_atomic(file, *text, 0644);

@@ -39,6 +39,7 @@ std::optional<ManagedOptions> read_managed(const fs::path& file);
 // In place of the managed file while data is exchanged: the server refuses to start, under whatever control, and says why.
 std::string guard_text();
 inline constexpr std::string_view kGuardOption = "guestagent-switch-in-progress";
+bool guard_stands(const fs::path& file);
 
 // Puts `text` in the managed file's place, mode 0644, durable. nullopt removes the file.
 void put_managed(const fs::path& file, const std::optional<std::string>& text);

@@ -1,0 +1,166 @@
+#include "strategies/mysql/mysql_datastore.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/checksum.h"
+#include "strategies/mysql/install.h"
+#include "strategies/mysql/option_file.h"
+#include "strategies/mysql/preflight.h"
+#include "strategies/mysql/receive.h"
+#include "strategies/mysql/replica_record.h"
+#include "strategies/mysql/replica_start.h"
+#include "strategies/mysql/replica_stop.h"
+#include "strategies/mysql/role_change.h"
+#include "strategies/mysql/server_identity.h"
+#include "strategies/mysql/status.h"
+#include "strategies/mysql/switch_data.h"
+
+namespace guestagent::mysql {
+namespace {
+
+// The agent's step, recorded when a job has succeeded.
+constexpr std::string_view kResultStep = "result";
+
+bool has_step_of(const Journal& journal, std::string_view prefix) {
+  return std::any_of(journal.steps().begin(), journal.steps().end(),
+                     [&](const Journal::Step& step) { return step.name.starts_with(prefix); });
+}
+
+std::string with_and(std::string first, const std::string& second) {
+  if (!first.empty() && !second.empty()) first += ", ";
+  return first + second;
+}
+
+}  // namespace
+
+MysqlDatastore::MysqlDatastore(const Settings& settings, Clock& clock)
+    : settings_(settings.mysql),
+      state_dir_(settings.agent.state_dir),
+      clock_(clock),
+      control_(make_server_control(settings_, state_dir_, clock)),
+      accounts_(settings_, state_dir_, clock),
+      source_(settings_, state_dir_, accounts_, [this](JobContext& job) { turn_on_binlog(settings_, *control_, job); }, clock) {}
+
+ServerDescription MysqlDatastore::describe() {
+  ServerDescription out;
+  out.advertised_address = settings_.advertised_address;
+  out.port = settings_.advertised_port.value_or(0);
+  out.tools = tools_found(settings_);
+  try {
+    out.volume_bytes = volume_bytes(settings_.data_dir);
+    out.free_bytes = free_bytes(settings_.data_dir);
+    ServerClient client(local_target(settings_));
+    const ServerIdentity identity = client.identity();
+    out.datastore_version = identity.version.text();
+    out.port = settings_.advertised_port.value_or(identity.port);
+    out.server_id = identity.server_id;
+    out.server_uuid = identity.server_uuid;
+    out.has_user_data = client.has_user_data();
+    out.data_bytes = copied_bytes(identity);
+    if (out.data_bytes == 0) out.data_bytes = client.data_bytes();
+    out.reachable = true;
+  } catch (const Error& e) {
+    out.unreachable_because = e.what();
+  }
+  return out;
+}
+
+// 0 when the source does not answer: should the id clash, replication says so and the attach is undone.
+std::uint32_t MysqlDatastore::source_server_id(const SnapshotMetadata& snapshot) {
+  const ReplicaRecord record{snapshot.master_host,          snapshot.master_port, snapshot.replication_user,
+                             snapshot.replication_password, snapshot.require_tls, ""};
+  try {
+    return ServerClient(source_target(record, settings_.replication_ca_file, Seconds(10))).identity().server_id;
+  } catch (const Error& e) {
+    log_warning("the source does not tell its server_id", {{"error", e.what()}});
+    return 0;
+  }
+}
+
+Plan MysqlDatastore::plan_snapshot(const SnapshotRequest& request) { return source_.plan(request); }
+
+std::unique_ptr<SnapshotStream> MysqlDatastore::open_snapshot(const SnapshotRequest& request, JobContext& job) {
+  return source_.open(request, job);
+}
+
+Plan MysqlDatastore::plan_attach(const AttachRequest& request, const std::string& server_json) {
+  return plan_attach_checks(settings_, state_dir_, request, server_json);
+}
+
+void MysqlDatastore::receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) {
+  receive_copy(stream, format, dir, settings_, job);
+}
+
+std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& request, const fs::path& dir, JobContext& job) {
+  const std::uint32_t id = choose_server_id(request.server_id, source_server_id(request.snapshot), settings_.data_dir, state_dir_);
+  return install_data({settings_, state_dir_, *control_, clock_}, request, id, dir, job);
+}
+
+AttachOutcome MysqlDatastore::start_replicating(const AttachRequest& request, JobContext& job) {
+  return mysql::start_replicating(settings_, state_dir_, request, job, clock_);
+}
+
+DetachOutcome MysqlDatastore::stop_replicating(const DetachRequest& request, JobContext& job) {
+  DetachOutcome outcome = mysql::stop_replicating(settings_, state_dir_, request, role_change(settings_, job), job, clock_);
+  restore_scheduler(settings_);
+  return outcome;
+}
+
+std::string MysqlDatastore::status() {
+  if (accounts_.any()) {
+    try {
+      ServerClient client(local_target(settings_));
+      for (const std::string& done : accounts_.tend(client)) log_info(done);
+    } catch (const Error& e) {
+      log_warning("the leases of replication accounts could not be looked after", {{"error", e.what()}});
+    }
+  }
+  StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
+  facts.restoring = guard_stands(settings_.managed_file);
+  return write_status(facts, judge(facts, settings_.lag_limit));
+}
+
+fs::path MysqlDatastore::make_staging(JobContext& job) {
+  const fs::path work = work_dir(settings_.data_dir);
+  const fs::path parent = settings_.staging_dir.empty() ? work : settings_.staging_dir;
+  const fs::path dir = new_work_path(parent, "staging");
+  JsonWriter step;
+  step.begin_object().member("dir", dir.string()).end_object();
+  job.journal().record("staging", step.text());
+  if (parent == work) make_dir(work, 0711);
+  make_dir(dir, 0700);
+  return dir;
+}
+
+std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
+  const bool succeeded = job.journal().find(kResultStep) != nullptr;
+  if (method == "get_replication_snapshot") {
+    if (succeeded || !has_step_of(job.journal(), "source.")) return "";
+    return with_and(recover_turn_on_binlog(settings_, *control_, job), source_.recover(job));
+  }
+  if (method == "attach_replication_slave") {
+    return settle_installation({settings_, state_dir_, *control_, clock_}, succeeded, job);
+  }
+  if (method == "detach_replication_slave") {
+    if (succeeded || !has_step_of(job.journal(), "detach.")) return "";
+    const std::string done = recover_stop_replicating(settings_, state_dir_, role_change(settings_, job), job);
+    restore_scheduler(settings_);
+    return done;
+  }
+  return "";
+}
+
+void MysqlDatastore::release_source(const std::string& replication_user) {
+  ServerClient client(local_target(settings_));
+  accounts_.release(client, replication_user);
+}
+
+std::vector<TableChecksum> MysqlDatastore::checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
+                                                           const std::optional<Position>& at, Position& read_at, JobContext& job) {
+  return mysql::checksum_tables(settings_, tables, sample, at, read_at, job, clock_);
+}
+
+}  // namespace guestagent::mysql

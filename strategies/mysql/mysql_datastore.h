@@ -1,0 +1,45 @@
+// The MySQL family as a datastore: joins what the files of this folder do to the two contracts.
+#pragma once
+
+#include "base/clock.h"
+#include "config/settings.h"
+#include "strategies/datastore.h"
+#include "strategies/mysql/server_control.h"
+#include "strategies/mysql/snapshot_source.h"
+#include "strategies/mysql/source_accounts.h"
+
+namespace guestagent::mysql {
+
+class MysqlDatastore : public Datastore, public DatastoreUpkeep {
+ public:
+  // `clock` outlives it. Connects to nothing.
+  MysqlDatastore(const Settings& settings, Clock& clock);
+
+  ServerDescription describe() override;
+  Plan plan_snapshot(const SnapshotRequest& request) override;
+  std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest& request, JobContext& job) override;
+  Plan plan_attach(const AttachRequest& request, const std::string& server_json) override;
+  void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) override;
+  std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) override;
+  AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override;
+  DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
+
+  std::string status() override;
+  fs::path make_staging(JobContext& job) override;
+  std::string recover(std::string_view method, JobContext& job) override;
+  void release_source(const std::string& replication_user) override;
+  std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
+                                             const std::optional<Position>& at, Position& read_at, JobContext& job) override;
+
+ private:
+  std::uint32_t source_server_id(const SnapshotMetadata& snapshot);
+
+  const MysqlSettings settings_;
+  const fs::path state_dir_;
+  Clock& clock_;
+  const std::unique_ptr<ServerControl> control_;
+  SourceAccounts accounts_;
+  SnapshotSource source_;
+};
+
+}  // namespace guestagent::mysql
