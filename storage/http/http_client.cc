@@ -128,6 +128,7 @@ struct HttpClient::Transfer {
   bool too_large = false;
   bool enough = false;  // of an error's body
   bool saw_continue = false;
+  unsigned sent = 0;
   char detail[CURL_ERROR_SIZE] = {};
 
   std::size_t read(char* to, std::size_t room) {
@@ -307,6 +308,13 @@ void HttpClient::set_options(Transfer& transfer) const {
     const auto take_bytes = [&] { return static_cast<Transfer*>(t)->body_bytes(as_bytes({from, size * n})); };
     return guarded(take_bytes, false) ? size * n : 0;
   };
+  using Prepare = int (*)(void*, char*, char*, int, int);
+  const Prepare prepare = [](void* t, char*, char*, int, int) {
+    auto* self = static_cast<Transfer*>(t);
+    return ++self->sent > 1 && self->request.once ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+  };
+  set(easy, CURLOPT_PREREQFUNCTION, prepare);
+  set(easy, CURLOPT_PREREQDATA, &transfer);
   using Seek = int (*)(void*, curl_off_t, int);
   const Seek seek = [](void* t, curl_off_t to, int origin) {
     const bool done =
@@ -410,6 +418,7 @@ Failure describe(CURLcode code, int err, bool connected, const std::string& deta
       return {.why = "closed the connection without an answer", .brief = "reset"};
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
+    case CURLE_ABORTED_BY_CALLBACK:  // Transfer::sent
       return {.why = "connection broke: " + detail, .brief = "reset"};
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
@@ -480,8 +489,8 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
   // connection ended.
   const bool refused = transfer.headers_done && transfer.response.status >= 400;
   if (*result == CURLE_OK || transfer.enough || refused) {
-    if (transfer.response.status >= 200) return;
-    throw transfer.error(Code::unavailable, "ended without an answer", "garbage");
+    if (transfer.headers_done) return;
+    throw transfer.error(Code::unavailable, "the answer ended within its headers", "short answer");
   }
   long err = 0;
   curl_off_t connected = 0;

@@ -27,6 +27,9 @@ struct HttpRequest {
   std::uint64_t max_answer = 1 << 20;
   // An answer that comes byte by byte for as long as the server works is no stall (a "heartbeat").
   bool trickles = false;
+  // Never sent twice: a kept connection that breaks without an answer is an error here, where it is otherwise
+  // sent again at once on a new one. For requests whose second answer differs from the first.
+  bool once = false;
 };
 
 struct HttpResponse {

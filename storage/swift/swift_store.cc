@@ -4,9 +4,9 @@
 
 #include "base/json.h"
 #include "storage/http/http_errors.h"
-#include "storage/url.h"
 #include "storage/swift/large_object.h"
 #include "storage/swift/swift_session.h"
+#include "storage/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {
@@ -97,7 +97,8 @@ class SwiftStore : public ObjectStore {
     HttpRequest request = about("stat", "HEAD", name);
     const HttpResponse response = session_.send(request, path_of(name), stop);
     if (response.status == 404) return std::nullopt;
-    if (!response.ok()) throw status_error(request, response, session_.clock());
+    if (response.status != 200 && response.status != 204)
+      throw status_error(request, response, session_.clock());
     const auto length = response.length();
     if (!length)
       throw answer_error(request, Code::unavailable, "its answer has no Content-Length", "garbage");
@@ -140,9 +141,11 @@ class SwiftStore : public ObjectStore {
 
   bool remove(std::string_view name, std::stop_token stop) override {
     HttpRequest request = about("remove", "DELETE", name);
+    request.once = true;  // else the second would find nothing, and say so
     const HttpResponse response = session_.send(request, path_of(name), stop);
     if (response.status == 404) return false;
-    if (!response.ok()) throw status_error(request, response, session_.clock());
+    if (response.status != 204 && response.status != 200)
+      throw status_error(request, response, session_.clock());
     return true;
   }
 

@@ -1,6 +1,7 @@
 // A clock that only sleeping moves: a day of retries runs in a millisecond.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -13,11 +14,21 @@ class FakeClock : public Clock {
   WallTime now() const override { return WallTime(std::chrono::hours(490000)) + passed(); }
   SteadyTime steady() const override { return SteadyTime(std::chrono::hours(1)) + passed(); }
   bool sleep(Millis duration, std::stop_token stop) override {
-    const std::lock_guard lock(mutex_);
     if (stop.stop_requested()) return false;
-    passed_ += duration;
-    slept_.push_back(duration);
+    std::function<void()> hook;
+    {
+      const std::lock_guard lock(mutex_);
+      passed_ += duration;
+      slept_.push_back(duration);
+      hook = on_sleep_;
+    }
+    if (hook) hook();
     return true;
+  }
+  // Called in each sleep.
+  void on_sleep(std::function<void()> hook) {
+    const std::lock_guard lock(mutex_);
+    on_sleep_ = std::move(hook);
   }
   void advance(Millis by) {
     const std::lock_guard lock(mutex_);
@@ -36,6 +47,7 @@ class FakeClock : public Clock {
   mutable std::mutex mutex_;
   Millis passed_{0};
   std::vector<Millis> slept_;
+  std::function<void()> on_sleep_;
 };
 
 }  // namespace guestagent

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "storage/object_store.h"
+#include "storage/url.h"
 
 namespace guestagent::test {
 
@@ -112,7 +113,10 @@ class MemoryStore : public ObjectStore {
   std::string href(std::string_view name) const override { return std::string(kRoot) + std::string(name); }
   std::optional<std::string> name_of(std::string_view href) const override {
     if (!href.starts_with(kRoot)) return std::nullopt;
-    return std::string(href.substr(kRoot.size()));
+    std::string name = percent_decode(href.substr(kRoot.size())).value_or("");
+    name.erase(0, name.find_first_not_of('/'));
+    if (!valid_object_name(name)) return std::nullopt;
+    return name;
   }
 
   // What a test looks at and tampers with.

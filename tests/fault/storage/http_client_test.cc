@@ -1,0 +1,192 @@
+#include "storage/http/http_client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "support/scripted_http.h"
+
+namespace guestagent {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr HttpTimeouts kTimeouts{.connect = Millis(5000), .stall = Millis(400)};
+
+PeerAnswer echo(const PeerRequest& request) {
+  return {.headers = {{"X-Method", request.method}}, .body = request.body};
+}
+
+class HttpClientTest : public testing::Test {
+ protected:
+  HttpClientTest() : peer_(echo), client_(kTimeouts, {}) {}
+  HttpRequest request(std::string method, std::string path = "/x") {
+    return {.what = "ask", .method = std::move(method), .url = peer_.url() + std::move(path)};
+  }
+  StoreError error_of(const HttpRequest& r, std::stop_token stop = {}) {
+    try {
+      client_.send(r, std::move(stop));
+    } catch (const StoreError& e) {
+      return e;
+    }
+    ADD_FAILURE() << "no error";
+    return StoreError(Code::internal, "none", {}, false);
+  }
+  ScriptedHttp peer_;
+  HttpClient client_;
+};
+
+TEST_F(HttpClientTest, SpeaksEveryMethodAndKeepsItsConnection) {
+  const Buffer body = Buffer::from("hello");
+  for (const char* method : {"GET", "PUT", "POST", "DELETE", "HEAD"}) {
+    HttpRequest r = request(method);
+    const bool sends = std::string_view(method).starts_with("P");
+    r.body = sends ? &body : nullptr;
+    const HttpResponse response = client_.send(r, {});
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.header("x-method"), method);
+    EXPECT_EQ(response.body.text(), sends ? "hello" : "");
+  }
+  EXPECT_EQ(peer_.connections(), 1U);
+}
+
+TEST_F(HttpClientTest, AskForLeaveBeforeALargeBody) {
+  Buffer body;
+  body.append(as_bytes(std::string(2 << 20, 'x')));
+  std::atomic<bool> asked{false};
+  peer_.set_script([&](const PeerRequest& r) {
+    asked = r.headers.contains("expect");
+    return PeerPlan{};
+  });
+  HttpRequest r = request("PUT");
+  r.body = &body;
+  r.max_answer = 4 << 20;
+  EXPECT_EQ(client_.send(r, {}).body.size(), body.size());
+  EXPECT_TRUE(asked);
+  const Buffer small = Buffer::from("x");
+  r.body = &small;
+  client_.send(r, {});
+  EXPECT_FALSE(asked);
+}
+
+TEST_F(HttpClientTest, ARedirectIsAnAnswer) {
+  peer_.set_script([&](const PeerRequest&) {
+    return PeerPlan{.instead =
+                        PeerAnswer{.status = 302, .headers = {{"Location", peer_.url() + "/elsewhere"}}}};
+  });
+  HttpRequest r = request("GET");
+  r.headers = {{"X-Auth-Token", "secret"}};
+  EXPECT_EQ(client_.send(r, {}).status, 302);
+  EXPECT_THAT(peer_.seen(), ElementsAre("GET /x"));
+}
+
+TEST_F(HttpClientTest, OnlyHttpIsSpoken) {
+  for (const char* url : {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/x", "not a url"}) {
+    HttpRequest r = request("GET");
+    r.url = url;
+    error_of(r);
+  }
+  EXPECT_TRUE(peer_.seen().empty());
+}
+
+TEST_F(HttpClientTest, HeadersCannotBeInjected) {
+  HttpRequest r = request("GET");
+  r.headers = {{"X-Auth-Token", "a\r\nX-Evil: b"}};
+  EXPECT_THROW(client_.send(r, {}), Error);
+  EXPECT_TRUE(peer_.seen().empty());
+}
+
+TEST_F(HttpClientTest, AnAnswerHasALimit) {
+  HttpRequest r = request("PUT");
+  const Buffer body = Buffer::from(std::string(1000, 'x'));
+  r.body = &body;
+  r.max_answer = 999;
+  const StoreError e = error_of(r);
+  EXPECT_EQ(e.code(), Code::resource_exhausted);
+  EXPECT_FALSE(e.retryable());
+  r.max_answer = 1000;
+  EXPECT_EQ(client_.send(r, {}).body.size(), 1000U);
+}
+
+TEST_F(HttpClientTest, AnErrorsBodyIsCutNotRefused) {
+  peer_.set_script([&](const PeerRequest&) {
+    return PeerPlan{.instead = PeerAnswer{.status = 503, .body = std::string(10 << 20, 'e')}};
+  });
+  HttpRequest r = request("GET");
+  r.max_answer = 10;
+  const HttpResponse response = client_.send(r, {});
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(response.body.size(), 64U << 10);
+}
+
+TEST_F(HttpClientTest, SilenceIsAStall) {
+  peer_.set_script([](const PeerRequest&) { return PeerPlan{.fault = PeerFault::stall}; });
+  const StoreError e = error_of(request("GET"));
+  EXPECT_TRUE(e.retryable());
+  EXPECT_EQ(e.brief(), "stalled 400 ms");
+}
+
+TEST_F(HttpClientTest, AWaitingRequestStopsAtOnce) {
+  HttpClient patient({.connect = Millis(5000), .stall = Millis(600000)}, {});
+  peer_.set_script([](const PeerRequest&) { return PeerPlan{.fault = PeerFault::stall}; });
+  std::stop_source source;
+  std::jthread stopper([&] {
+    while (peer_.seen().empty()) std::this_thread::sleep_for(Millis(1));
+    source.request_stop();
+  });
+  try {
+    patient.send(request("GET"), source.get_token());
+    FAIL();
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.code(), Code::cancelled);
+  }
+}
+
+TEST_F(HttpClientTest, AKeptConnectionThatDiedIsReplaced) {
+  client_.send(request("GET"), {});
+  std::atomic<int> left{1};
+  peer_.set_script(
+      [&](const PeerRequest&) { return PeerPlan{.fault = left-- > 0 ? PeerFault::close : PeerFault::none}; });
+  const Buffer body = Buffer::from("sent again");
+  HttpRequest r = request("PUT");
+  r.body = &body;
+  EXPECT_EQ(client_.send(r, {}).body.text(), "sent again");
+  left = 1;
+  r.once = true;
+  EXPECT_EQ(error_of(r).brief(), "reset");
+  EXPECT_EQ(left, 0);
+}
+
+TEST_F(HttpClientTest, ARefusalBeforeTheBodyWasReadIsHeard) {
+  Buffer body;
+  body.append(as_bytes(std::string(900 << 10, 'x')));
+  peer_.set_script([](const PeerRequest&) {
+    return PeerPlan{.instead = PeerAnswer{.status = 401, .headers = {{"Connection", "close"}}}};
+  });
+  HttpRequest r = request("PUT");
+  r.body = &body;
+  EXPECT_EQ(client_.send(r, {}).status, 401);
+}
+
+TEST_F(HttpClientTest, ErrorsNameTheServerAndNoSecret) {
+  peer_.close_port();
+  HttpRequest r = request("GET", "/x?signature=hidden");
+  r.headers = {{"X-Auth-Token", "hidden"}};
+  const StoreError e = error_of(r);
+  EXPECT_EQ(e.brief(), "refused");
+  EXPECT_THAT(e.what(), HasSubstr("ask: " + peer_.url() + ": connection refused"));
+  EXPECT_THAT(e.what() + e.hint(), testing::Not(HasSubstr("hidden")));
+}
+
+TEST(HttpDate, ReadsTheFormsOfHttp) {
+  const auto time = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+  EXPECT_EQ(time, std::chrono::system_clock::from_time_t(784111777));
+  EXPECT_EQ(parse_http_date("Sunday, 06-Nov-94 08:49:37 GMT"), time);
+  EXPECT_EQ(parse_http_date("no date"), std::nullopt);
+  EXPECT_EQ(parse_http_date(""), std::nullopt);
+}
+
+}  // namespace
+}  // namespace guestagent
