@@ -187,7 +187,7 @@ def detach_while_source_dies(site, source, replica, agent, proxy, watch):
         lock.run("SELECT n FROM load_.w1_count FOR UPDATE")
         time.sleep(1)
         proxy.limit(4_000_000)
-        writer.start("INSERT INTO lab.big SELECT seq, REPEAT(MD5(seq), 4000) FROM seq_1_to_1000")
+        writer.start("INSERT INTO lab.big SELECT seq, REPEAT(MD5(seq), 2000) FROM lab.seq_1_to_1000")
         wait_for("the transaction to be committed on the source", lambda: source.value("SELECT COUNT(*) FROM lab.big") == "1000", 60)
 
         def inside():

@@ -29,7 +29,7 @@ def seed(server, megabytes=300, quiet=False):
                    f"IF(seq % 5, NULL, '🐬🌲'), seq / 7, '2026-01-01' + INTERVAL seq SECOND FROM seq_1_to_{n};")
     sql.append("""
       CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(60));
-      CREATE TABLE heartbeat (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6), host INT);
+      CREATE TABLE heartbeat (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6), host INT UNSIGNED);
       CREATE TABLE `зоопарк`.`жираф` (id INT PRIMARY KEY, `имя` VARCHAR(50), FULLTEXT (`имя`)) ;
       INSERT INTO `зоопарк`.`жираф` VALUES (1, 'высокий'), (2, '高い');
       CREATE VIEW big_ones AS SELECT id, amount FROM t01 WHERE amount > 1000;
