@@ -235,4 +235,14 @@ GtidSet GtidSet::written_by(std::string_view origin) const {
   return out;
 }
 
+GtidSet GtidSet::position() const {
+  GtidSet out = *this;
+  for (auto& [domain, servers] : out.servers_) {
+    const auto last = std::max_element(servers.begin(), servers.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    servers = std::map<std::uint32_t, std::uint64_t>{*last};
+  }
+  return out;
+}
+
 }  // namespace guestagent::mysql

@@ -40,6 +40,9 @@ class GtidSet {
   // MySQL, those of its UUID.
   GtidSet written_by(std::string_view origin) const;
 
+  // MariaDB: of each domain only its last transaction, as a position has it; others are as they are.
+  GtidSet position() const;
+
  private:
   // Half-open intervals, ordered, neither touching nor overlapping.
   using Intervals = std::vector<std::pair<std::uint64_t, std::uint64_t>>;

@@ -230,39 +230,40 @@ TEST(SourceFaults, TheServerDyingUnderTheCopyIsAFailureAndTheAccountIsDroppedLat
 }
 
 // File positions never meet here: the relay log ends inside a transaction.
-TEST(ReplicaFaults, ASourceKilledInsideALargeTransactionEndsAtTheLastWholeOne) {
-  for (const char* replication : {"gtid", "position"}) {
-    SCOPED_TRACE(replication);
-    SourceAndCopy pair;
-    MysqlSettings settings = pair.copy->settings();
-    settings.replication = replication;
-    const fs::path state = pair.copy->dir() / "state";
-    FakeJob start(pair.copy->dir() / "journal-start");
-    start_replicating(settings, state, pair.attach, start, system_clock());
-    pair.source->sql("INSERT INTO d.t(b) VALUES ('last whole one')");
-    ServerClient source(local_target(pair.source->settings()));
-    const Position whole = source.binlog_status().position;
-    ServerClient copy(local_target(settings));
-    ASSERT_TRUE(copy.wait_applied(*whole.gtid, Seconds(60)));
-    auto big = pair.source->sql_async("USE d; INSERT INTO t(b) SELECT REPEAT('z', 95) FROM seq_1_to_900000");
-    wait_for([&] {
-      const ReplicaStatus now = copy.replica_status().at(0);
-      return now.received.file != whole.file || now.received.offset.value_or(0) > *whole.offset + (1 << 20);
-    });
-    pair.source->kill();
-    const ReplicaStatus torn = copy.replica_status().at(0);
-    FakeJob stop(pair.copy->dir() / "journal-stop");
-    const DetachOutcome outcome = stop_replicating(settings, state, {}, {}, stop, system_clock());
-    // Unless the whole of it had come, which this test is not about.
-    if (torn.received.gtid == whole.gtid || !torn.received.gtid) {
-      EXPECT_EQ(outcome.last_applied.gtid, whole.gtid);
-      EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b LIKE 'z%'"), "0\n");
-    }
-    EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b='last whole one'"), "1\n");
-    EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
-    pair.copy->sql("INSERT INTO d.t(b) VALUES ('own')");
+class ReplicaFaults : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ReplicaFaults, ASourceKilledInsideALargeTransactionEndsAtTheLastWholeOne) {
+  SourceAndCopy pair;
+  MysqlSettings settings = pair.copy->settings();
+  settings.replication = GetParam();
+  const fs::path state = pair.copy->dir() / "state";
+  FakeJob start(pair.copy->dir() / "journal-start");
+  start_replicating(settings, state, pair.attach, start, system_clock());
+  pair.source->sql("INSERT INTO d.t(b) VALUES ('last whole one')");
+  ServerClient source(local_target(pair.source->settings()));
+  const Position whole = source.binlog_status().position;
+  ServerClient copy(local_target(settings));
+  ASSERT_TRUE(copy.wait_applied(*whole.gtid, Seconds(60)));
+  auto big = pair.source->sql_async("USE d; INSERT INTO t(b) SELECT REPEAT('z', 95) FROM seq_1_to_400000");
+  wait_for([&] {
+    const ReplicaStatus now = copy.replica_status().at(0);
+    return now.received.file != whole.file || now.received.offset.value_or(0) > *whole.offset + (1 << 20);
+  });
+  pair.source->kill();
+  const ReplicaStatus torn = copy.replica_status().at(0);
+  FakeJob stop(pair.copy->dir() / "journal-stop");
+  const DetachOutcome outcome = stop_replicating(settings, state, {}, {}, stop, system_clock());
+  // Unless the whole of it had come, which this test is not about.
+  if (torn.received.gtid == whole.gtid || !torn.received.gtid) {
+    EXPECT_EQ(outcome.last_applied.gtid, whole.gtid);
+    EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b LIKE 'z%'"), "0\n");
   }
+  EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b='last whole one'"), "1\n");
+  EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
+  pair.copy->sql("INSERT INTO d.t(b) VALUES ('own')");
 }
+
+INSTANTIATE_TEST_SUITE_P(Both, ReplicaFaults, ::testing::Values("gtid", "position"));
 
 }  // namespace
 }  // namespace guestagent::mysql
