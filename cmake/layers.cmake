@@ -15,6 +15,7 @@ function(ga_layer name)
   add_library(ga_${name} STATIC ${sources})
   target_include_directories(ga_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(ga_${name} PUBLIC ${L_LINKS} PRIVATE ${L_PRIVATE_LINKS})
+  ga_precompile(ga_${name})
 endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
