@@ -127,6 +127,16 @@ std::optional<std::vector<std::string>> path_below(const Url& root, const Url& u
                                   url.path.end());
 }
 
+std::vector<std::string> split_path(std::string_view path) {
+  std::vector<std::string> out;
+  while (!path.empty()) {
+    const auto slash = std::min(path.find('/'), path.size());
+    if (slash > 0) out.emplace_back(path.substr(0, slash));
+    path.remove_prefix(std::min(slash + 1, path.size()));
+  }
+  return out;
+}
+
 std::string join_path(const std::vector<std::string>& components) {
   std::string out;
   for (const auto& component : components) out += (out.empty() ? "" : "/") + component;

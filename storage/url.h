@@ -35,6 +35,8 @@ std::optional<Url> parse_url(std::string_view text);
 // strictly below.
 std::optional<std::vector<std::string>> path_below(const Url& root, const Url& url);
 
+// The non-empty components of "a/b/c", and back.
+std::vector<std::string> split_path(std::string_view path);
 std::string join_path(const std::vector<std::string>& components);
 
 }  // namespace guestagent

@@ -15,16 +15,6 @@ namespace {
 constexpr unsigned kPage = 1000;
 constexpr std::uint64_t kMaxPage = 16 << 20;
 
-std::vector<std::string> split(std::string_view path) {
-  std::vector<std::string> out;
-  while (!path.empty()) {
-    const auto slash = std::min(path.find('/'), path.size());
-    if (slash > 0) out.emplace_back(path.substr(0, slash));
-    path.remove_prefix(std::min(slash + 1, path.size()));
-  }
-  return out;
-}
-
 bool is_md5(std::string_view text) {
   return text.size() == 32 &&
          std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
@@ -41,7 +31,7 @@ class SwiftStore : public ObjectStore {
              std::string_view prefix, Clock& clock)
       : settings_(settings),
         session_(settings, timeouts, clock),
-        root_path_(split(prefix)),
+        root_path_(split_path(prefix)),
         below_(root_path_.empty() ? "" : join_path(root_path_) + "/"),
         container_path_("/" + percent_encode(container, false)),
         large_objects_(session_, container_path_ + "/" + percent_encode(below_, true),
