@@ -183,7 +183,8 @@ class MysqlInstallation : public Installation {
   ~MysqlInstallation() override {
     if (settled_) return;
     try {
-      undo();
+      const std::string done = settle_installation(parts_, false, job_);
+      if (!done.empty()) job_.warn(done);
     } catch (const std::exception& e) {
       // The journal still says what is to do, and whoever keeps it tries again.
       log_error("the old data could not be put back now", {{"error", e.what()}});

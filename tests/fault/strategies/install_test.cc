@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "base/child.h"
 #include "base/error.h"
@@ -11,6 +14,7 @@
 #include "strategies/mysql/receive.h"
 #include "strategies/mysql/server_client.h"
 #include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/tree_move.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/zygote.h"
@@ -216,6 +220,90 @@ TEST_F(Install, ServerRefusesToStartWhileTheGuardStands) {
   EXPECT_NE(read_file(target.dir() / "error.log", 1 << 24).find("guestagent-switch-in-progress"), std::string::npos);
   put_managed(settings.managed_file, std::nullopt);
   control->start(Seconds(30));
+}
+
+// A target whose data is spread over directories of its own, the data directory being a mount point.
+class InstallElsewhere : public ::testing::Test {
+ protected:
+  // The server's object makes its directories when it is made: what is mounted and where its logs are must be there before.
+  InstallElsewhere() : places(fs::temp_directory_path(), "places-"), state(fs::temp_directory_path(), "install-"), source(MariadbOptions{.server_id = 11, .lines = {}}) {
+    for (const char* name : {"redo", "undo", "aria", "binlogs"}) make_dir(places.path() / name);
+    const auto in = [&](const char* name) { return (places.path() / name).string(); };
+    target = std::make_unique<MariadbServer>(MariadbOptions{
+        .server_id = 22,
+        .lines = {"innodb_log_group_home_dir=" + in("redo"), "innodb_undo_directory=" + in("undo"), "innodb_undo_tablespaces=2",
+                  "aria_log_dir_path=" + in("aria"), "log_bin=" + in("binlogs") + "/host-bin", "relay_log=" + in("binlogs") + "/host-relay"},
+        .start = false});
+    settings = target->settings();
+    settings.staging_dir.clear();
+    mount_data();
+    target->start();
+    target->sql("CREATE DATABASE old; CREATE TABLE old.t (id INT PRIMARY KEY); INSERT INTO old.t VALUES (42)");
+    source.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1)");
+    control = make_server_control(settings, state.path(), system_clock());
+  }
+
+  ~InstallElsewhere() override {
+    if (control->running()) control->stop(Seconds(60));
+    ::umount2(target->data_dir().c_str(), MNT_DETACH);
+  }
+
+  // What the installer made moves onto a file system of its own.
+  void mount_data() {
+    const fs::path aside = places.path() / "aside";
+    fs::rename(target->data_dir(), aside);
+    make_dir(target->data_dir());
+    ASSERT_EQ(::mount("tmpfs", target->data_dir().c_str(), "tmpfs", 0, "size=512m"), 0) << "these tests mount file systems: run them as root";
+    for (const auto& entry : fs::directory_iterator(aside)) move_entry(aside, target->data_dir(), entry.path().filename());
+    make_dir(target->data_dir() / "lost+found", 0700);
+  }
+
+  std::vector<std::string> names_in(const char* place) {
+    std::vector<std::string> out;
+    for (const auto& entry : fs::directory_iterator(places.path() / place)) out.push_back(entry.path().filename().string());
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+  TempDir places, state;
+  MariadbServer source;
+  std::unique_ptr<MariadbServer> target;
+  MysqlSettings settings;
+  std::unique_ptr<ServerControl> control;
+};
+
+TEST_F(InstallElsewhere, AcceptedAndUndone) {
+  const InstallParts parts{settings, state.path(), *control, system_clock()};
+  const std::vector<std::string> binlogs = names_in("binlogs");
+  {
+    FakeJob job(state.path() / "first");
+    const fs::path dir = receive_from(source.socket(), settings, job);
+    EXPECT_EQ(dir.parent_path(), settings.data_dir / ".guestagent");
+    install_data(parts, any_request(), 33, dir, job)->undo();
+  }
+  EXPECT_EQ(target->sql("SELECT id FROM old.t"), "42\n");
+  EXPECT_EQ(target->sql("SELECT @@server_id"), "22\n");
+  EXPECT_FALSE(fs::exists(settings.data_dir / ".guestagent"));
+  const std::vector<std::string> after = names_in("binlogs");
+  EXPECT_TRUE(std::includes(after.begin(), after.end(), binlogs.begin(), binlogs.end())) << "the old binary logs are back";
+
+  AttachRequest request = any_request();
+  request.keep_previous_data = true;
+  FakeJob job(state.path() / "second");
+  const fs::path dir = receive_from(source.socket(), settings, job);
+  install_data(parts, request, 33, dir, job)->accept();
+  EXPECT_EQ(target->sql("SELECT id FROM d.t"), "1\n");
+  EXPECT_EQ(target->sql("SELECT @@log_bin_basename"), (places.path() / "binlogs/host-bin").string() + "\n");
+  EXPECT_EQ(target->sql("SHOW DATABASES").find("guestagent"), std::string::npos) << target->sql("SHOW DATABASES");
+  EXPECT_TRUE(fs::exists(settings.data_dir / ".guestagent"));
+  for (const char* place : {"redo", "undo", "aria", "binlogs"}) EXPECT_FALSE(names_in(place).empty()) << place;
+  EXPECT_EQ(target->sql("SHOW BINARY LOGS").find("000002"), std::string::npos) << "the old ones went with the old data";
+
+  // What is kept there does not stand in a later copy's way.
+  const fs::path copy = state.path() / "copy";
+  ToolStream stream(target->socket());
+  receive_copy(stream, "xbstream", copy, settings, job);
+  EXPECT_TRUE(fs::exists(copy / "d/t.ibd"));
 }
 
 // Killed at each step of the journal, and in the middle of the exchange; another process then settles it.
