@@ -14,10 +14,10 @@ SegmentFlow::SegmentFlow(std::uint64_t memory, std::uint64_t segment, const Spil
       spill_(spill, snapshot_id),
       spilling_(spill.max_bytes > 0) {}
 
-void SegmentFlow::fail(std::exception_ptr error) noexcept {
+void SegmentFlow::fail(const std::exception& error) noexcept {
   {
     const std::lock_guard lock(mutex_);
-    if (!failure_) failure_ = std::move(error);
+    if (!failure_) failure_.emplace(error);
   }
   stop_.request_stop();
 }
@@ -25,7 +25,7 @@ void SegmentFlow::fail(std::exception_ptr error) noexcept {
 void SegmentFlow::throw_if_failed() const {
   job_.check_cancelled();
   const std::lock_guard lock(mutex_);
-  if (failure_) std::rethrow_exception(failure_);
+  if (failure_) failure_->raise();
 }
 
 void SegmentFlow::reserve() {

@@ -8,11 +8,13 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 
 #include "base/job_context.h"
 #include "storage/segment_coding.h"
 #include "storage/spill.h"
+#include "stream/ordered_tasks.h"
 
 namespace guestagent {
 
@@ -36,12 +38,12 @@ class SegmentFlow {
     try {
       f();
     } catch (const Stopped&) {
-    } catch (...) {
-      fail(std::current_exception());
+    } catch (const std::exception& e) {
+      fail(e);
     }
   }
   void stop() { stop_.request_stop(); }
-  // Rethrows the first failure; cancelled when the job was.
+  // Throws the first failure, as an Error; cancelled when the job was.
   void throw_if_failed() const;
 
   // The source's thread: waits for memory for one more segment, and moves finished ones to disk when the store keeps it waiting.
@@ -65,7 +67,7 @@ class SegmentFlow {
   void stored();
 
  private:
-  void fail(std::exception_ptr error) noexcept;
+  void fail(const std::exception& error) noexcept;
   bool fits(std::uint64_t bytes) const { return used_ + bytes <= memory_; }
   bool can_load() const;
   bool can_spill() const { return spilling_ && !spill_full_ && !ready_.empty(); }
@@ -79,7 +81,7 @@ class SegmentFlow {
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::exception_ptr failure_;
+  std::optional<Failure> failure_;
   std::uint64_t used_ = 0;    // bytes of memory, in whole chunks
   std::uint64_t wanted_ = 0;  // what the source waits for: it goes before segments that wait on disk
   std::uint64_t under_way_ = 0;

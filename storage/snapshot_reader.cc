@@ -42,9 +42,13 @@ std::uint64_t footprint(const SegmentEntry& entry) {
 }  // namespace
 
 struct SnapshotReader::State {
+  struct Opened {
+    Buffer raw;
+    std::optional<Failure> failure;
+  };
   struct Pending {
     std::uint64_t reserved = 0;
-    std::future<Buffer> raw;
+    std::future<Opened> opened;
   };
 
   State(ObjectStore& from, std::string_view href, const SnapshotSettings& settings, Throttle& limits, JobContext& of)
@@ -67,7 +71,7 @@ struct SnapshotReader::State {
   const SegmentEntry* next_entry();
   void load_index(const IndexEntry& expected, unsigned number);
   void fetch_ahead();
-  std::future<Buffer> fetch(std::uint64_t number, SegmentEntry entry);
+  std::future<Opened> fetch(std::uint64_t number, SegmentEntry entry);
   void check_whole();
   std::size_t deliver(std::span<std::byte> into);
   std::size_t read(std::span<std::byte> into);
@@ -157,28 +161,29 @@ const SegmentEntry* SnapshotReader::State::next_entry() {
   return &index.segments[next_in_index];
 }
 
-std::future<Buffer> SnapshotReader::State::fetch(std::uint64_t number, SegmentEntry entry) {
-  auto result = std::make_shared<std::promise<Buffer>>();
-  std::future<Buffer> raw = result->get_future();
-  const auto settle = [result](auto&& work) {
+std::future<SnapshotReader::State::Opened> SnapshotReader::State::fetch(std::uint64_t number, SegmentEntry entry) {
+  auto promise = std::make_shared<std::promise<Opened>>();
+  std::future<Opened> opened = promise->get_future();
+  const auto settle = [promise](auto&& work) {
     try {
       work();
-    } catch (...) {
-      result->set_exception(std::current_exception());
+    } catch (const std::exception& e) {
+      promise->set_value({{}, Failure(e)});
     }
   };
-  fetchers->run([this, result, settle, number, entry = std::move(entry)] {
+  fetchers->run([this, promise, settle, number, entry = std::move(entry)] {
     settle([&] {
       throttle.download.take(entry.stored_bytes, stop.get_token());
       Buffer stored = get_promised(store, object(entry.name), entry.stored_bytes, stop.get_token());
-      workers->run([this, result, settle, number, entry, stored = std::move(stored)]() mutable {
+      workers->run([this, promise, settle, number, entry, stored = std::move(stored)]() mutable {
         settle([&] {
-          result->set_value(with_context(object(entry.name), [&] { return open_segment(coding, number, entry, std::move(stored)); }));
+          Buffer raw = with_context(object(entry.name), [&] { return open_segment(coding, number, entry, std::move(stored)); });
+          promise->set_value({std::move(raw), std::nullopt});
         });
       });
     });
   });
-  return raw;
+  return opened;
 }
 
 void SnapshotReader::State::fetch_ahead() {
@@ -228,7 +233,9 @@ std::size_t SnapshotReader::State::read(std::span<std::byte> into) {
     }
     Pending first = std::move(pending.front());
     pending.pop_front();
-    current = first.raw.get();
+    Opened opened = first.opened.get();
+    if (opened.failure) opened.failure->raise();
+    current = std::move(opened.raw);
     current_reserved = first.reserved;
     job.check_cancelled();
   }

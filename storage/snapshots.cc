@@ -45,27 +45,36 @@ std::vector<std::string> unlisted_segments(const std::set<std::string>& listed, 
 struct Removal {
   std::uint64_t removed = 0;
   std::vector<std::string> failed;
-  std::optional<Error> first_error;
+  std::optional<Failure> first_failure;
 
   void run(ObjectStore& store, const std::vector<std::string>& names, std::stop_token stop) {
+    struct Outcome {
+      bool removed = false;
+      std::optional<Failure> failure;
+    };
     if (names.empty()) return;
     WorkerPool pool(static_cast<unsigned>(std::min<std::size_t>(kDeleteRequests, names.size())));
-    InOrder<bool> results(kDeleteRequests * 2);
+    InOrder<Outcome> outcomes(kDeleteRequests * 2);
     std::size_t taken = 0;
     const auto take = [&] {
+      Outcome outcome = outcomes.take();
       const std::string& name = names[taken++];
-      try {
-        if (results.take()) ++removed;
-      } catch (const Error& error) {
-        failed.push_back(name);
-        if (!first_error) first_error = error;
-      }
+      if (outcome.removed) ++removed;
+      if (!outcome.failure) return;
+      failed.push_back(name);
+      if (!first_failure) first_failure = std::move(outcome.failure);
     };
     for (const std::string& name : names) {
-      if (results.full()) take();
-      results.add(pool.run([&store, &name, stop] { return store.remove(name, stop); }));
+      if (outcomes.full()) take();
+      outcomes.add(pool.run([&store, &name, stop]() -> Outcome {
+        try {
+          return {store.remove(name, stop), std::nullopt};
+        } catch (const std::exception& e) {
+          return {false, Failure(e)};
+        }
+      }));
     }
-    while (!results.empty()) take();
+    while (!outcomes.empty()) take();
   }
 
   void throw_if_failed(std::string_view id) const {
@@ -73,8 +82,8 @@ struct Removal {
     std::string names;
     for (std::size_t i = 0; i < std::min(failed.size(), kNamesInError); ++i) names += (i == 0 ? "" : ", ") + failed[i];
     if (failed.size() > kNamesInError) names += " and " + std::to_string(failed.size() - kNamesInError) + " more";
-    throw Error(first_error->code(),
-                "deleting snapshot " + std::string(id) + ": " + names + " could not be removed: " + first_error->what(),
+    throw Error(first_failure->code,
+                "deleting snapshot " + std::string(id) + ": " + names + " could not be removed: " + first_failure->message,
                 "delete it again when the store answers");
   }
 };

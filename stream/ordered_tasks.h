@@ -7,10 +7,26 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
+
 namespace guestagent {
+
+// An Error on its way from one thread to another, with nothing shared between them: copies of an exception share their text, counted
+// inside the standard library where ThreadSanitizer cannot see that it is safe.
+struct Failure {
+  explicit Failure(const std::exception& e) : Failure(to_error(e)) {}
+  [[noreturn]] void raise() const { throw Error(code, message, hint); }
+
+  Code code;
+  std::string message, hint;
+
+ private:
+  explicit Failure(const Error& error) : code(error.code()), message(error.what()), hint(error.hint()) {}
+};
 
 // A fixed set of worker threads. Tasks start in the order in which they were given; log lines of theirs carry the tags of the
 // thread that made the pool. Thread-safe.

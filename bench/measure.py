@@ -1,0 +1,60 @@
+"""Times, processor seconds and memory of commands, in turns, so that what else the machine does hits all ways alike."""
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+MIB = int(os.environ.get("BENCH_MIB", "2048"))
+PIPELINE = os.environ.get("BENCH_PIPELINE") or str(Path(__file__).resolve().parents[1] / "build/release/bench/bench_pipeline")
+
+
+class Measured(dict):
+    """wall_s and cpu_s (user and system, with all children) of a shell command, and the members of the JSON object that it printed."""
+
+
+def measure(command, cwd):
+    os.sync()
+    begun = time.monotonic()
+    child = subprocess.Popen(["/bin/bash", "-euc", "set -o pipefail; " + command], cwd=cwd, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, start_new_session=True)
+    out = child.stdout.read()
+    child.stdout.close()
+    _, status, used = os.wait4(child.pid, 0)
+    wall = time.monotonic() - begun
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"exit status {child.returncode}: {command}")
+    result = Measured(json.loads(out) if out.strip() else {})
+    result.update(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime)
+    return result
+
+
+def in_turns(ways, cwd, runs=RUNS):
+    """name -> shell command, or a pair of that and one that cleans up (not measured). Answers name -> [Measured]."""
+    results = {name: [] for name in ways}
+    for _ in range(runs):
+        for name, way in ways.items():
+            command, clean_up = way if isinstance(way, tuple) else (way, "true")
+            results[name].append(measure(command, cwd))
+            subprocess.run(["/bin/bash", "-euc", clean_up], cwd=cwd, check=True)
+    return results
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def row(name, unit, runs, against=None, base=None, digits=2):
+    """`base`: the runs (or the one number) to compare with."""
+    value = median(runs)
+    compared = None if base is None else median(base) if isinstance(base, list) else base
+    return {"name": name, "value": round(value, digits), "unit": unit, "against": against,
+            "ratio": None if not compared else round(value / compared, 3), "runs": [round(run, digits) for run in runs]}
+
+
+def values(results, key, scale=1.0):
+    return [result[key] * scale for result in results]
