@@ -39,6 +39,9 @@ using ErrorCode = boost::system::error_code;
 using Plain = beast::tcp_stream;
 using Secure = asio::ssl::stream<beast::tcp_stream>;
 
+constexpr Millis kDrain{3000};
+constexpr std::size_t kMostDrained = std::size_t{16} << 20;
+constexpr std::size_t kDrainChunk = 16 << 10;
 constexpr unsigned kIoThreads = 2;
 constexpr unsigned kWorkers = 8;  // they wait for agents and the database
 
@@ -146,6 +149,8 @@ struct HttpServer::State {
   asio::awaitable<void> begin(tcp::socket socket);
   template <typename Stream>
   asio::awaitable<void> serve(Stream& stream, bool known_client);
+  template <typename Stream>
+  asio::awaitable<void> drain(Stream& stream);
   template <typename Stream>
   asio::awaitable<void> send_events(Stream& stream, std::shared_ptr<EventStream> events);
 };
@@ -310,7 +315,20 @@ asio::awaitable<void> HttpServer::State::serve(Stream& stream, bool known_client
     if (head) response.body().clear();
     lowest.expires_after(kIdle);
     co_await http::async_write(stream, response, asio::redirect_error(use_awaitable, code));
+    if (reply.status == 413) co_await drain(stream);
     if (code || !response.keep_alive()) co_return;
+  }
+}
+
+// So that the client reads the answer before it learns that nobody reads on.
+template <typename Stream>
+asio::awaitable<void> HttpServer::State::drain(Stream& stream) {
+  beast::get_lowest_layer(stream).expires_after(kDrain);
+  std::vector<char> scratch(kDrainChunk);
+  ErrorCode code;
+  for (std::size_t total = 0; !code && total < kMostDrained;) {
+    total +=
+        co_await stream.async_read_some(asio::buffer(scratch), asio::redirect_error(use_awaitable, code));
   }
 }
 

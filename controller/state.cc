@@ -19,7 +19,7 @@ CREATE TABLE instances (
   reported_server_id INTEGER NOT NULL, last_error TEXT NOT NULL, created_at TEXT NOT NULL);
 CREATE TABLE members (
   instance_id TEXT PRIMARY KEY REFERENCES instances(id), source_id TEXT NOT NULL REFERENCES instances(id),
-  read_only INTEGER NOT NULL, account TEXT NOT NULL, joined_at TEXT NOT NULL, CHECK (instance_id <> source_id));
+  read_only INTEGER NOT NULL, account TEXT NOT NULL, joined_at TEXT NOT NULL, place INTEGER NOT NULL, CHECK (instance_id <> source_id));
 CREATE INDEX members_by_source ON members(source_id);
 CREATE TABLE tasks (
   id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, step TEXT NOT NULL, round INTEGER NOT NULL, source_id TEXT NOT NULL,
@@ -205,7 +205,7 @@ void State::set_reported_server_id(const std::string& id, std::uint64_t server_i
 std::vector<Member> State::members() {
   std::lock_guard lock(db_->mutex);
   return db_->sql.all(
-      "SELECT instance_id, source_id, read_only, account, joined_at FROM members ORDER BY rowid", {},
+      "SELECT instance_id, source_id, read_only, account, joined_at FROM members ORDER BY place", {},
       read_member);
 }
 
@@ -218,10 +218,10 @@ std::vector<TopologyEntry> State::topology(const std::string& id) {
       "SELECT id FROM up WHERE id NOT IN (SELECT instance_id FROM members)",
       {id}, [&](const SqlRow& row) { root = row.text(0); });
   std::vector<TopologyEntry> out;
-  // Depth first, each source's replicas in the order in which they joined.
+  // Depth first, each source's replicas in the order in which they were asked for.
   db_->sql.each(
       "WITH RECURSIVE tree(id, place, path) AS (SELECT ?1, 0, '' UNION ALL "
-      "SELECT m.instance_id, m.rowid, tree.path || printf('/%012d', m.rowid) FROM members m JOIN tree ON "
+      "SELECT m.instance_id, m.place, tree.path || printf('/%018d', m.place) FROM members m JOIN tree ON "
       "m.source_id = tree.id) "
       "SELECT i.id, i.name, m.source_id, m.read_only FROM tree JOIN instances i ON i.id = tree.id "
       "LEFT JOIN members m ON m.instance_id = tree.id ORDER BY tree.path",

@@ -97,10 +97,12 @@ void StateChange::end_replica(const Replica& replica, const std::string& state, 
   touch_task(replica.task_id);
 }
 
-void StateChange::join_topology(const Task& task, const Instance& replica, bool read_only,
+void StateChange::join_topology(const Task& task, const Instance& replica, int number,
                                 const std::string& account) {
-  sql.run("INSERT INTO members (instance_id, source_id, read_only, account, joined_at) VALUES (?,?,?,?,?)",
-          {replica.id, task.source_id, read_only, account, now});
+  sql.run(
+      "INSERT INTO members (instance_id, source_id, read_only, account, joined_at, place) "
+      "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ?",
+      {replica.id, task.source_id, task.read_only, account, now, number, task.id});
   set_instance_state(replica.id, "active");
   touch_instance(task.source_id);
   touch_topology();

@@ -42,7 +42,8 @@ class StateChange {
                           const std::string& last_error = {});
   void set_step(const std::string& task_id, const std::string& step);
   void end_replica(const Replica& replica, const std::string& state, const TaskError& error);
-  void join_topology(const Task& task, const Instance& replica, bool read_only, const std::string& account);
+  // `number`: of the replica in its task.
+  void join_topology(const Task& task, const Instance& replica, int number, const std::string& account);
   void leave_topology(const std::string& instance_id);
   void add_cleanup(const Task& task, const std::string& kind, const std::string& instance_id,
                    const std::string& subject, int number = 0);

@@ -115,7 +115,7 @@ void State::replica_serving(const std::string& task_id, int number) {
   const Replica replica = change.replica(task_id, number);
   if (replica.state == "succeeded") return;
   change.end_replica(replica, "succeeded", {});
-  change.join_topology(task, change.instance(replica.instance_id), task.read_only, task.account);
+  change.join_topology(task, change.instance(replica.instance_id), number, task.account);
   change.event({.kind = "replica",
                 .instance_id = replica.instance_id,
                 .task_id = task_id,
@@ -237,7 +237,7 @@ void State::lost_attach_resolved(const Cleanup& cleanup, bool follows) {
   Task task = change.task(cleanup.task_id);
   if (follows) {
     const std::string account = account_of(change, cleanup.task_id, cleanup.round);
-    change.join_topology(task, host, task.read_only, account);
+    change.join_topology(task, host, cleanup.number, account);
     change.sql.run(
         "UPDATE replicas SET state = 'succeeded', error_code = '', error = '', error_hint = '' WHERE task_id "
         "= ? AND "

@@ -1,0 +1,272 @@
+#!/usr/bin/python3
+"""kill -9 of the controller at every state of every task: it completes after the restart, exactly once, with nothing left over.
+
+kill.py [--random N] [--seed S] [--only WORD]   ends with "controller kill: N cases, F failed"
+"""
+import argparse
+import json
+import random
+import sys
+import time
+import traceback
+
+from control import ApiError, Site, log, wait_for  # noqa: F401
+
+STEPS = ["state:start_replicate", "rpc:get_replication_snapshot", "state:snapshot_taken", "state:replica_attaching",
+         "rpc:attach_replication_slave", "state:replica_serving", "state:replicas_ended", "rpc:delete_replication_snapshot",
+         "state:cleanup_done", "state:finish"]
+DETACH = ["state:start_detach", "state:replica_detaching", "rpc:detach_replication_slave", "state:detached",
+          "rpc:cleanup_replication_source", "state:cleanup_done", "state:finish"]
+
+
+def submit(site, path, body, key):
+    """As a careful client does: again with the same key until there is an answer."""
+    def answer():
+        try:
+            return site.controller.call("POST", path, body, headers={"Idempotency-Key": key})
+        except OSError:
+            revive(site, died=True)
+            return None
+    return wait_for("an answer", answer, 30)
+
+
+def revive(site, died=False):
+    """`died`: it did not answer, so it is about to be gone if it is not yet."""
+    if died:
+        site.controller.process.wait(10)
+    if site.controller.process.poll() is not None:
+        site.killed += 1
+        site.controller.process = None
+        site.controller.start()
+
+
+def finish(site, task_id):
+    def ended():
+        try:
+            task = site.controller.task(task_id)
+            return task if task["state"] != "running" else None
+        except OSError:
+            revive(site, died=True)
+    task = wait_for(f"the end of {task_id}", ended, 60)
+    time.sleep(0.05)  # the failpoint after the last commit
+    revive(site)
+    return task
+
+
+def once(site, agent, method, count):
+    jobs = site.done(agent, method)
+    if len(jobs) != count or len(set(jobs)) != count:
+        raise AssertionError(f"{agent.name}: {method} was done {len(jobs)} times: {jobs}")
+
+
+def must_be_killed(site):
+    if site.killed != 1:
+        raise AssertionError(f"the controller was killed {site.killed} times: the place was not reached")
+
+
+def replicate(site, failpoint):
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task = finish(site, submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    once(site, site.source, "get_replication_snapshot", 1)
+    once(site, site.source, "delete_replication_snapshot", 1)
+    for host in site.hosts[:2]:
+        once(site, host, "attach_replication_slave", 1)
+    assert site.hosts[2].jobs == {}
+    assert len(site.controller.get("/tasks")["tasks"]) == 1
+    assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}] + [site.member(h) for h in site.hosts[:2]]
+    site.nothing_left(accounts=1)
+
+
+def detach(site, failpoint):
+    site.start()
+    site.controller.wait_task(site.controller.replicate("m", 1)["task"]["id"])
+    site.controller.stop()
+    site.source.done.clear()
+    site.killed = 0
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    task = finish(site, submit(site, "/instances/s1/topology/action", {"detach": {}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    once(site, site.hosts[0], "detach_replication_slave", 1)
+    once(site, site.source, "cleanup_replication_source", 1)
+    assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}]
+    site.nothing_left(accounts=0)
+
+
+def one_fails(site, failpoint):
+    site.hosts[1].fail["attach_replication_slave"] = ("RESOURCE_EXHAUSTED", "disk full", 1)
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task_id = submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"]
+    task = finish(site, task_id)
+    assert [r["state"] for r in task["replicas"]] == ["succeeded", "failed"], task
+    try:
+        site.controller.post(f"/tasks/{task_id}/action", {"retry": {}})
+    except OSError:
+        revive(site, died=True)
+        if site.controller.task(task_id)["round"] == 1:
+            site.controller.post(f"/tasks/{task_id}/action", {"retry": {}})
+    task = finish(site, task_id)
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    once(site, site.source, "get_replication_snapshot", 2)
+    once(site, site.source, "delete_replication_snapshot", 2)
+    once(site, site.hosts[0], "attach_replication_slave", 1)
+    once(site, site.hosts[1], "attach_replication_slave", 1)
+    assert len(site.controller.topology("m")["topology"]["members"]) == 3
+    site.nothing_left(accounts=2)
+
+
+def snapshot_fails(site, failpoint):
+    site.source.fail["get_replication_snapshot"] = ("UNAVAILABLE", "no store")
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task = finish(site, submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "failed", task
+    assert [i["state"] for i in site.controller.get("/instances")["instances"]] == ["active"] + ["spare"] * 3
+    site.nothing_left(accounts=0)
+
+
+def cancelled(site, failpoint):
+    site.hosts[1].hold.clear()
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task_id = submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"]
+    wait_for("the first replica", lambda: site.controller.task(task_id)["replicas"][0]["state"] == "succeeded")
+    wait_for("the second's job", lambda: site.hosts[1].jobs)
+    try:
+        site.controller.post(f"/tasks/{task_id}/action", {"cancel": {}})
+    except OSError:
+        revive(site, died=True)
+        if not site.controller.task(task_id)["cancel_requested"]:
+            site.controller.post(f"/tasks/{task_id}/action", {"cancel": {}})
+    task = finish(site, task_id)
+    must_be_killed(site)
+    assert [r["state"] for r in task["replicas"]] == ["succeeded", "cancelled"], task
+    assert next(iter(site.hosts[1].jobs.values()))["state"] == "cancelled"
+    site.nothing_left(accounts=1)
+
+
+MAKE = """#!/usr/bin/python3
+import json, sys, time, pathlib
+action, instance = sys.argv[1], json.loads(sys.argv[2])
+base = pathlib.Path({base!r})
+made = base / ("made-" + instance["id"])
+with open(base / "calls", "a") as out:
+    out.write(action + " " + instance["id"] + "\\n")
+if action == "delete":
+    made.unlink(missing_ok=True)
+    sys.exit(0)
+if made.exists():
+    sys.exit("made twice")
+number = instance["id"].rsplit("-", 1)[1]
+made.write_text("")
+time.sleep(0.2)
+print("unix:" + str(base / ("slave" + number + ".sock")))
+"""
+
+
+def provisioned(site, failpoint):
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.controller.register(site.source.address, name="master", id="m")
+    task = finish(site, submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    made = sorted(p.name for p in site.scratch.dir.glob("made-*"))
+    assert made == sorted("made-" + r["id"] for r in task["replicas"]), made
+    for host in site.hosts[:2]:
+        once(site, host, "attach_replication_slave", 1)
+    site.nothing_left(accounts=1)
+
+
+def provision_config(site):
+    script = site.scratch.dir / "make-host"
+    script.write_text(MAKE.format(base=str(site.scratch.dir)))
+    script.chmod(0o755)
+    return {"provisioner": {"kind": "exec", "command": [str(script)], "cleanup_command": [str(script)]}}
+
+
+def both(steps):
+    return [f"{step}:{side}" for step in steps for side in ("before", "after")]
+
+
+CASES = ([(replicate, f) for f in both(STEPS)] + [(detach, f) for f in both(DETACH)] +
+         [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])] +
+         [(snapshot_fails, f) for f in both(["state:snapshot_failed"])] +
+         [(cancelled, f) for f in both(["state:request_cancel", "state:replica_failed"])] +
+         [(provisioned, f) for f in both(["state:replica_provisioning", "state:host_made", "rpc:attach_replication_slave"])])
+
+
+def run(case, failpoint):
+    with Site("kill", config=None) as site:
+        if case is provisioned:
+            from control import Controller
+            site.controller = Controller(site.scratch, provision_config(site), name="exec")
+        site.killed = 0
+        case(site, failpoint)
+
+
+def run_random(generator):
+    """Replicate, then detach all, killed again and again at moments of chance."""
+    with Site("random") as site:
+        for host in [site.source, *site.hosts]:
+            host.seconds = 0.3
+        site.killed = 0
+        site.start()
+        c = site.controller
+
+        def torment(task_id):
+            for _ in range(generator.randrange(1, 5)):
+                time.sleep(generator.random() * 0.5)
+                c.kill9()
+                c.start()
+            return c.wait_task(task_id)
+
+        answer = submit(site, "/instances/m/action", {"replicate": {"count": 3}}, "k")
+        task = torment(answer["task"]["id"])
+        assert task["state"] == "succeeded", task
+        once(site, site.source, "get_replication_snapshot", 1)
+        for n, host in enumerate(site.hosts, 1):
+            once(site, host, "attach_replication_slave", 1)
+            assert torment(submit(site, f"/instances/s{n}/topology/action", {"detach": {}}, f"d{n}")["task"]["id"])["state"] == "succeeded"
+            once(site, host, "detach_replication_slave", 1)
+        once(site, site.source, "cleanup_replication_source", 1)
+        site.nothing_left(accounts=0)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--random", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    generator = random.Random(options.seed)
+    log(f"seed {options.seed}")
+    failed = total = 0
+    cases = [(f"{case.__name__} {failpoint}", lambda case=case, failpoint=failpoint: run(case, failpoint)) for case, failpoint in CASES]
+    cases += [(f"random {n}", lambda: run_random(generator)) for n in range(options.random)]
+    for name, call in cases:
+        if options.only not in name:
+            continue
+        total += 1
+        try:
+            call()
+            log(f"ok      {name}")
+        except Exception:
+            failed += 1
+            log(f"FAILED  {name}\n{traceback.format_exc()}")
+    print(f"controller kill: {total} cases, {failed} failed")
+    return 1 if failed or not total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
