@@ -16,7 +16,7 @@ namespace {
 
 // A job of another process that died, and what could not be removed because a store did not answer, are
 // looked for this often.
-constexpr Seconds kRecoverEvery{60};
+constexpr Seconds kTendEvery{60};
 
 class Daemon {
  public:
@@ -29,7 +29,7 @@ class Daemon {
 
   int run() {
     std::jthread serving([this](std::stop_token stop) { serve(stop); });
-    std::jthread recovering([this](std::stop_token stop) { keep_recovering(stop); });
+    std::jthread tending([this](std::stop_token stop) { keep_tending(stop); });
     const SignalWatch watch([this](int signal) { signal == SIGHUP ? reload() : end(0); });
     log_info("agent is ready",
              {{"version", GUESTAGENT_VERSION}, {"socket", app_.settings.agent.socket.string()}});
@@ -38,7 +38,7 @@ class Daemon {
     ::sd_notify(0, "STOPPING=1");
     log_info("agent is stopping");
     app_.jobs.shut_down();
-    recovering.request_stop();
+    tending.request_stop();
     serving.request_stop();
     return status_;
   }
@@ -60,14 +60,19 @@ class Daemon {
     }
   }
 
-  void keep_recovering(std::stop_token stop) {
+  void keep_tending(std::stop_token stop) {
     do {
       try {
         app_.jobs.recover();
       } catch (const std::exception& e) {
         log_error("what a dead process left cannot be recovered now", {{"error", e.what()}});
       }
-    } while (system_clock().sleep(kRecoverEvery, stop));
+      try {
+        app_.parts.upkeep->tend();
+      } catch (const std::exception& e) {
+        log_error("leases cannot be looked after now", {{"error", e.what()}});
+      }
+    } while (system_clock().sleep(kTendEvery, stop));
   }
 
   void reload() {

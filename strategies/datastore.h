@@ -154,6 +154,10 @@ class DatastoreUpkeep {
   // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer is a status.
   virtual std::string status() = 0;
 
+  // Called from time to time by a daemon: what must be looked after while nobody asks, as leases that have run out. Does nothing, and
+  // connects to nothing, where there is nothing of that kind.
+  virtual void tend() {}
+
   // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
   virtual fs::path make_staging(JobContext& job) = 0;
 

@@ -109,15 +109,18 @@ DetachOutcome MysqlDatastore::stop_replicating(const DetachRequest& request, Job
   return outcome;
 }
 
-std::string MysqlDatastore::status() {
-  if (accounts_.any()) {
-    try {
-      ServerClient client(local_target(settings_));
-      for (const std::string& done : accounts_.tend(client)) log_info(done);
-    } catch (const Error& e) {
-      log_warning("the leases of replication accounts could not be looked after", {{"error", e.what()}});
-    }
+void MysqlDatastore::tend() {
+  if (!accounts_.any()) return;
+  try {
+    ServerClient client(local_target(settings_));
+    for (const std::string& done : accounts_.tend(client)) log_info(done);
+  } catch (const Error& e) {
+    log_warning("the leases of replication accounts could not be looked after", {{"error", e.what()}});
   }
+}
+
+std::string MysqlDatastore::status() {
+  tend();
   StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
   facts.restoring = guard_stands(settings_.managed_file);
   return write_status(facts, judge(facts, settings_.lag_limit));

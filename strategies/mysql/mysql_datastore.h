@@ -25,6 +25,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
 
   std::string status() override;
+  void tend() override;
   fs::path make_staging(JobContext& job) override;
   std::string recover(std::string_view method, JobContext& job) override;
   void release_source(const std::string& replication_user) override;
