@@ -44,9 +44,11 @@ void check_state_dir(const Settings& settings, Report& report) {
 }
 
 void check_store(App& app, Report& report) {
-  const std::string what = app.settings.storage.store + " store at " + app.store->href("");
-  report.add(
-      check_by("store", what + " answers", [&] { app.store->stat("guestagent-check/manifest.json", {}); }));
+  constexpr std::string_view kProbe = "guestagent-check/manifest.json";
+  std::string root = app.store->href(kProbe);
+  if (root.ends_with(kProbe)) root.resize(root.size() - kProbe.size());
+  report.add(check_by("store", app.settings.storage.store + " store at " + root + " answers",
+                      [&] { app.store->stat(kProbe, {}); }));
   const SnapshotSettings& snapshot = app.settings.snapshot;
   const std::string key = snapshot.encryption.write_key;
   report.add({"snapshots",

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "agent/jobs.h"
+#include "agent/rpc_error.h"
 #include "base/file.h"
 
 namespace guestagent {
@@ -15,7 +16,7 @@ constexpr std::size_t kMaxParams = std::size_t{1} << 20;
 
 int show_error(const Error& error) {
   std::string text = "error: " + std::string(error.what()) + "\n";
-  if (!error.hint().empty()) text += "hint: " + error.hint() + "\n";
+  if (const std::string hint = hint_of(error); !hint.empty()) text += "hint: " + hint + "\n";
   text += "code: " + std::string(code_row(error.code()).wire) + "\n";
   if (const auto* job = dynamic_cast<const JobError*>(&error)) text += "job: " + job->job_id() + "\n";
   std::fputs(text.c_str(), stderr);

@@ -201,7 +201,9 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
   const JobParams common = read_job_params(params);
   Prepared prepared = method.prepare(params);
   if (common.async && !allow_async) {
-    throw params.error("async", "not with --oneshot: the process ends with its answer");
+    throw Error(Code::invalid_argument,
+                "params.async: not with --oneshot: the process ends with its answer",
+                "leave it out, or ask the daemon: guestagent call");
   }
   if (common.dry_run) return write_plan(prepared.plan());
 
