@@ -293,9 +293,11 @@ class BadInput(unittest.TestCase):
         try:
             with self.other_agent(self.source, storage={"local": {"path": str(small / "store")}},
                                   snapshot={"compression": "none", "spill": {"max_size": 0}}) as agent, \
-                    self.refused("RESOURCE_EXHAUSTED", words=["space"]):
+                    self.refused("RESOURCE_EXHAUSTED", words=["space"], changes=["source"]):
                 agent.call("get_replication_snapshot", {"snapshot_id": "toolarge"})
             self.assertEqual([str(p) for p in small.rglob("*") if p.is_file()], [], "left on the full disk")
+            # The account was made and dropped again, which the binary log tells.
+            self.assertEqual(self.source.value("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl\\_%'"), "1")
         finally:
             subprocess.run(["umount", small], check=True)
 
