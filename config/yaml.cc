@@ -118,9 +118,9 @@ class Builder : public YAML::EventHandler {
     Open& parent = open_.back();
     if (parent.node.kind == YamlNode::Kind::list) return parent.node.items.emplace_back(std::move(node));
     node.line = parent.key_line;
-    parent.node.members.emplace_back(std::move(*parent.key), std::move(node));
+    parent.node.members.push_back({std::move(*parent.key), std::move(node)});
     parent.key.reset();
-    return parent.node.members.back().second;
+    return parent.node.members.back().value;
   }
   YamlNode& add(const YAML::Mark& mark, YamlNode::Kind kind) {
     YamlNode node;

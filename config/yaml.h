@@ -22,13 +22,20 @@ namespace guestagent {
 inline constexpr std::size_t kMaxYamlBytes = std::size_t{1} << 20;
 inline constexpr std::size_t kMaxYamlDepth = 16;
 
+struct YamlMember;
+
 struct YamlNode {
   enum class Kind { null, scalar, list, map };
   Kind kind = Kind::null;
   unsigned line = 1;  // from 1; of a member, its key's
   std::string text;   // scalar
   std::vector<YamlNode> items;
-  std::vector<std::pair<std::string, YamlNode>> members;
+  std::vector<YamlMember> members;  // map, in order
+};
+
+struct YamlMember {
+  std::string name;
+  YamlNode value;
 };
 
 // What is wrong in one document, and which keys were asked for.

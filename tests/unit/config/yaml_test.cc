@@ -31,14 +31,14 @@ std::string repeated(std::string_view text, std::size_t times) {
 TEST(ParseYaml, BuildsATreeWithLines) {
   const YamlNode root = parse_yaml("a: 1\nb:\n  - x\n  - {c: \"q\"}\nd:\ne: ''\n", "f.yaml");
   ASSERT_EQ(root.members.size(), 4u);
-  EXPECT_EQ(root.members[0].second.text, "1");
-  EXPECT_EQ(root.members[1].first, "b");
-  EXPECT_EQ(root.members[1].second.line, 2u);
-  EXPECT_EQ(root.members[1].second.items[0].text, "x");
-  EXPECT_EQ(root.members[1].second.items[1].line, 4u);
-  EXPECT_EQ(root.members[1].second.items[1].members[0].second.text, "q");
-  EXPECT_EQ(root.members[2].second.kind, YamlNode::Kind::null);
-  EXPECT_EQ(root.members[3].second.kind, YamlNode::Kind::scalar);
+  EXPECT_EQ(root.members[0].value.text, "1");
+  EXPECT_EQ(root.members[1].name, "b");
+  EXPECT_EQ(root.members[1].value.line, 2u);
+  EXPECT_EQ(root.members[1].value.items[0].text, "x");
+  EXPECT_EQ(root.members[1].value.items[1].line, 4u);
+  EXPECT_EQ(root.members[1].value.items[1].members[0].value.text, "q");
+  EXPECT_EQ(root.members[2].value.kind, YamlNode::Kind::null);
+  EXPECT_EQ(root.members[3].value.kind, YamlNode::Kind::scalar);
 }
 
 TEST(ParseYaml, RefusesWhatTheFileHasNoUseFor) {
