@@ -227,6 +227,8 @@ void MariadbBackup::finish() {
                 "take the copy again");
   }
   position_ = *written;
+  // Nothing was ever written there: the set is empty, which is not the same as not known.
+  if (!position_.gtid && spec_.server.gtid_on) position_.gtid = "";
 }
 
 }  // namespace

@@ -57,8 +57,8 @@ class Drain {
   void run() {
     const ReplicaStatus start = only_channel(client_);
     if (start.sql != ThreadState::running) {
-      if (request_.force) return;
-      throw applying_stopped(start);
+      give_up(start, applying_stopped(start));
+      return;
     }
     by_gtid_ = start.by_gtid && start.received.gtid.has_value();
     if (by_gtid_) {
@@ -72,22 +72,31 @@ class Drain {
       if (done()) return;
       const ReplicaStatus now = only_channel(client_);
       if (now.sql != ThreadState::running) {
-        if (request_.force) return;
-        throw applying_stopped(now);
+        give_up(now, applying_stopped(now));
+        return;
       }
       show_progress(now);
       if (clock_.steady() >= deadline) {
-        throw Error(
-            Code::deadline_exceeded,
-            "draining the replica: applied up to " + describe(now.applied) + " of " + describe(now.received) +
-                " in the time given" +
-                (now.delay > 0 ? " (it is delayed by " + std::to_string(now.delay) + " s on purpose)" : ""),
-            "a longer drain_timeout_s; the replica goes on following meanwhile");
+        give_up(now, Error(Code::deadline_exceeded,
+                           "draining the replica: applied up to " + describe(now.applied) + " of " +
+                               describe(now.received) + " in the time given" +
+                               (now.delay > 0
+                                    ? " (it is delayed by " + std::to_string(now.delay) + " s on purpose)"
+                                    : ""),
+                           "a longer drain_timeout_s; the replica goes on following meanwhile"));
+        return;
       }
     }
   }
 
  private:
+  // Only force ends replication with something received and not applied, and says what.
+  void give_up(const ReplicaStatus& now, const Error& why) {
+    if (!request_.force) throw why;
+    job_.warn("gave up what was received after " + describe(now.applied) + ", up to " +
+              describe(now.received) + ": " + why.what());
+  }
+
   bool done() { return by_gtid_ ? client_.wait_applied(target_, kSlice) : idle_at_end(); }
 
   // Without GTIDs a half-received transaction leaves the file positions apart for good: what counts is that

@@ -93,6 +93,15 @@ std::string seconds_text(Millis duration) {
   return std::to_string(ms / 1000) + "." + std::string(3 - fraction.size(), '0') + fraction;
 }
 
+std::string without(std::string text, const Secret& secret) {
+  const std::string& hidden = secret.reveal();
+  for (std::size_t at = text.find(hidden); !hidden.empty() && at != std::string::npos;
+       at = text.find(hidden, at + 3)) {
+    text.replace(at, hidden.size(), "***");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::vector<ReplicaStatus> ServerClient::replica_status() {
@@ -139,8 +148,9 @@ void ServerClient::change_source(const NewSource& source) {
   }
   with_context("pointing the replica at " + source.host + ":" + std::to_string(source.port), [&] {
     connection.ensure();
-    // The statement has the password in it; where the right to say so is missing, the general log keeps what
-    // it keeps.
+    // The statement has the password in it: no slow log, and no general log either, where the right to say so
+    // is there.
+    connection.run("SET SESSION long_query_time=31536000");
     bool quiet = true;
     try {
       connection.run("SET SESSION sql_log_off=1");
@@ -148,8 +158,14 @@ void ServerClient::change_source(const NewSource& source) {
       if (e.code() != Code::permission_denied) throw;
       quiet = false;
     }
-    connection.run(sql);
+    try {
+      connection.run(sql);
+    } catch (const SqlError& e) {
+      // A server's complaint about a statement may quote it.
+      throw SqlError(e.code(), e.number(), without(e.what(), source.password), e.hint());
+    }
     if (quiet) connection.run("SET SESSION sql_log_off=0");
+    connection.run("SET SESSION long_query_time=DEFAULT");
   });
 }
 

@@ -57,6 +57,13 @@ Plan SnapshotSource::plan(const SnapshotRequest& request) {
   Plan plan;
   ServerClient client(local_target(settings_));
   check_source(settings_, client, plan.checks);
+  const bool answers = plan.checks.front().result == Check::Result::ok;
+  if (answers) {
+    const auto taken = accounts_.name_taken(client, request.snapshot_id);
+    plan.checks.push_back(
+        taken ? Check{"account", Check::Result::failed, taken->what(), taken->hint(), taken->code()}
+              : Check{"account", Check::Result::ok, "its name is free", "", Code::already_exists});
+  }
   plan.steps = {"make the replication account for snapshot " + request.snapshot_id +
                     " and keep the binary logs from now on",
                 "copy the server's data as a stream while it serves"};
@@ -70,7 +77,10 @@ Plan SnapshotSource::plan(const SnapshotRequest& request) {
 
 std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& request, JobContext& job) {
   job.phase("check");
-  require_passed(plan(request), job);
+  Plan checked = plan(request);
+  // Whoever asked for the plan has told the warnings already.
+  std::erase_if(checked.checks, [](const Check& check) { return check.result == Check::Result::warning; });
+  require_passed(checked, job);
   const ConnectTarget target = local_target(settings_);
   ServerClient client(target);
   ServerIdentity server = client.identity();

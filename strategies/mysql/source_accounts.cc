@@ -157,6 +157,23 @@ void SourceAccounts::end_lease_if_last(ServerClient& client) const {
   remove_tree(lease_file_);
 }
 
+std::optional<Error> SourceAccounts::name_taken(ServerClient& client, const std::string& snapshot_id) const {
+  const std::string user = replication_user_name(snapshot_id, client.dialect().user_name_max);
+  // A new password for it would cut off the replicas that follow with the old one.
+  if (load(file_of(user))) {
+    return Error(Code::already_exists,
+                 "creating the replication account " + user + ": a snapshot of the same id has it",
+                 "choose another snapshot_id, or end that one's use first: cleanup_replication_source");
+  }
+  if (client.account_exists(user, settings_.replication_host)) {
+    return Error(
+        Code::already_exists,
+        "creating the replication account " + user + ": the server has one which this agent did not make",
+        "choose another snapshot_id, or drop that account if nothing uses it");
+  }
+  return std::nullopt;
+}
+
 SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snapshot_id,
                                    const Secret& password, bool require_tls, JobContext& job) {
   const FileLock held = lock();
@@ -165,12 +182,7 @@ SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snap
   account.host = settings_.replication_host;
   account.snapshot_id = snapshot_id;
   account.created_at = format_utc(clock_.now());
-  if (!load(file_of(account.user)) && client.account_exists(account.user, account.host)) {
-    throw Error(Code::already_exists,
-                "creating the replication account " + account.user +
-                    ": the server has one which this agent did not make",
-                "choose another snapshot_id, or drop that account if nothing uses it");
-  }
+  if (const auto problem = name_taken(client, snapshot_id)) throw *problem;
   JsonWriter data;
   data.begin_object().member("user", account.user).end_object();
   job.journal().record(kStep, data.text());

@@ -35,8 +35,12 @@ class SourceAccounts {
   // `settings` and `clock` outlive it.
   SourceAccounts(const MysqlSettings& settings, fs::path state_dir, Clock& clock);
 
-  // Makes the account and takes the lease; journaled, so that undo_journal() undoes it. already_exists when
-  // the server has an account of that name which is not ours.
+  // already_exists when the account's name for that snapshot is taken, by an earlier snapshot's or by
+  // somebody's; else nothing.
+  std::optional<Error> name_taken(ServerClient& client, const std::string& snapshot_id) const;
+
+  // Makes the account and takes the lease; journaled, so that undo_journal() undoes it. already_exists as
+  // above.
   SourceAccount make(ServerClient& client, const std::string& snapshot_id, const Secret& password,
                      bool require_tls, JobContext& job);
 

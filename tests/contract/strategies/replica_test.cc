@@ -330,5 +330,67 @@ TEST_F(Replica, AServerThatIsDownIsUnreachableAndNoError) {
   EXPECT_EQ(status(pair).verdict, "unreachable");
 }
 
+TEST_F(Replica, WithACertificateTheAccountRequiresTlsAndTheReplicaVerifiesIt) {
+  const TempDir keys("/tmp", "guestagent-keys-");
+  const auto key = [&](const char* name) { return (keys.path() / name).string(); };
+  ChildSpec openssl;
+  openssl.argv = {
+      "/bin/sh", "-c",
+      "cd '" + keys.path().string() +
+          "' && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -keyout ca.key -out "
+          "ca.pem && "
+          "openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr && "
+          "printf 'subjectAltName=IP:127.0.0.1' > ext && "
+          "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile ext "
+          "-out server.pem && "
+          "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout other.key -out "
+          "other.pem"};
+  run_and_read(std::move(openssl), Seconds(60));
+  MariadbOptions source;
+  source.lines = {"ssl_ca=" + key("ca.pem"), "ssl_cert=" + key("server.pem"), "ssl_key=" + key("server.key")};
+  SourceAndCopy pair(1000, source);
+  EXPECT_TRUE(pair.attach.snapshot.require_tls);
+  EXPECT_THAT(pair.source->sql("SHOW CREATE USER repl_snap"), HasSubstr("REQUIRE SSL"));
+
+  settings(pair).replication_ca_file = key("other.pem");
+  EXPECT_NE(code_of([&] { start(pair, Seconds(600)); }), "DEADLINE_EXCEEDED")
+      << "a certificate of somebody else's";
+  for (const char* ca : {"ca.pem", ""}) {
+    settings(pair).replication_ca_file = *ca != '\0' ? key(ca) : "";
+    EXPECT_TRUE(start(pair).caught_up) << ca;
+    EXPECT_TRUE(channel(pair).tls);
+    EXPECT_EQ(status(pair).verdict, "healthy") << ca;
+    EXPECT_TRUE(facts_.source_now.has_value()) << facts_.not_asked_because;
+  }
+  pair.attach.snapshot.require_tls = false;
+  EXPECT_EQ(code_of([&] { start(pair, Seconds(600)); }), "PERMISSION_DENIED") << "the account insists";
+}
+
+TEST_F(Replica, ForceEndsADrainThatDoesNotEndAndSaysWhatIsLost) {
+  SourceAndCopy pair;
+  pair.copy->sql("SET GLOBAL innodb_lock_wait_timeout=3");
+  start(pair);
+  auto holder = pair.copy->sql_async("BEGIN; SELECT * FROM d.t WHERE a=1 FOR UPDATE; SELECT SLEEP(600)");
+  wait_for([&] {
+    return pair.copy->sql(
+               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
+           "1\n";
+  });
+  pair.source->sql("UPDATE d.t SET b='blocked' WHERE a=1");
+  ServerClient source(local_target(pair.source->settings()));
+  const std::string target = source.gtid_binlog();
+  wait_for([&] { return channel(pair).received.gtid == target; });
+  DetachRequest request;
+  request.drain_timeout = Seconds(1);
+  request.force = true;
+  FakeJob job(pair.copy->dir() / "journal-force");
+  const DetachOutcome outcome =
+      stop_replicating(settings(pair), state(pair), request, {}, job, system_clock());
+  EXPECT_NE(outcome.last_applied.gtid, target);
+  ASSERT_EQ(job.warnings().size(), 1U);
+  EXPECT_THAT(job.warnings()[0], HasSubstr(target));
+  EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
+}
+
 }  // namespace
 }  // namespace guestagent::mysql

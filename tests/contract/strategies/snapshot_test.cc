@@ -109,6 +109,20 @@ TEST(Snapshot, OnlyAccountsOfTheAgentAreEverDropped) {
   EXPECT_EQ(accounts_of(source), "repl_mine\n");
 }
 
+// Its replicas follow with the password that they have.
+TEST(Snapshot, AnAccountInUseIsNotGivenANewPassword) {
+  MariadbServer source;
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.make(client, "snap", Secret("p"), false, job);
+  const std::string before = source.sql("SHOW CREATE USER repl_snap");
+  FakeJob again(source.dir() / "journal-2");
+  EXPECT_EQ(code_of([&] { parts.source.open({"snap"}, again); }), "ALREADY_EXISTS");
+  EXPECT_EQ(source.sql("SHOW CREATE USER repl_snap"), before);
+  EXPECT_EQ(parts.accounts.list().size(), 1U);
+}
+
 TEST(Snapshot, TheLeaseEndsWithTheLastOfSeveral) {
   MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
   SourceParts parts(source);
