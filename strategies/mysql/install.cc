@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -43,20 +42,6 @@ std::optional<std::string> content_of(const fs::path& file) {
 fs::path absolute_in(const fs::path& data_dir, const std::string& path) {
   if (path.empty()) return {};
   return fs::path(path).is_absolute() ? fs::path(path) : data_dir / path;
-}
-
-std::vector<std::string> tablespace_names(const std::string& data_file_path) {
-  std::vector<std::string> out;
-  std::istringstream in(data_file_path);
-  for (std::string part; std::getline(in, part, ';');) {
-    const std::string name = part.substr(0, part.find(':'));
-    if (name.find('/') != std::string::npos) {
-      throw Error(Code::failed_precondition, "exchanging the data: innodb_data_file_path: " + part + ": a path",
-                  "name a file in innodb_data_home_dir instead");
-    }
-    if (!name.empty()) out.push_back(name);
-  }
-  return out;
 }
 
 DataLayout layout_of(ServerClient& client, const ServerIdentity& identity, const MysqlSettings& settings) {

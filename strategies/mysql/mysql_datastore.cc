@@ -29,6 +29,15 @@ bool has_step_of(const Journal& journal, std::string_view prefix) {
                      [&](const Journal::Step& step) { return step.name.starts_with(prefix); });
 }
 
+// The tool's own files of a snapshot that has succeeded; a crash right after that left them.
+void remove_tool_files(const Journal& journal, const fs::path& state_dir) {
+  const Journal::Step* step = journal.find("source.work");
+  if (step == nullptr) return;
+  const JsonDocument document = parse_json(step->data, "the journal's source.work");
+  const fs::path dir = JsonReader(document, "source.work", Code::data_loss).string("path");
+  if (dir.parent_path() == state_dir / "work") remove_tree(dir);
+}
+
 std::string with_and(std::string first, const std::string& second) {
   if (!first.empty() && !second.empty()) first += ", ";
   return first + second;
@@ -141,6 +150,7 @@ fs::path MysqlDatastore::make_staging(JobContext& job) {
 std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
   const bool succeeded = job.journal().find(kResultStep) != nullptr;
   if (method == "get_replication_snapshot") {
+    if (succeeded) remove_tool_files(job.journal(), state_dir_);
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";
     return with_and(recover_turn_on_binlog(settings_, *control_, job), source_.recover(job));
   }

@@ -83,10 +83,6 @@ std::string check_data_dir(const MysqlSettings& settings, const ServerIdentity& 
   for (const auto& entry : fs::directory_iterator(settings.data_dir)) {
     const fs::path& path = entry.path();
     if (path.filename() == "lost+found" || path.filename() == kHiddenDir) continue;
-    if (entry.is_symlink()) {
-      refuse(path.string() + ": a symbolic link: the data behind it would not be exchanged with the rest",
-             "move that database into the data directory, or the whole data directory behind one link");
-    }
     if (is_mount_point(path) && path != fs::path(here.redo_dir) && path != fs::path(here.undo_dir)) {
       refuse(path.string() + ": another file system is mounted inside of the data directory",
              "unmount it: only the data directory itself, or a directory for logs, may be a mount point");
@@ -180,7 +176,8 @@ std::string check_fit(const ServerIdentity& here, const SourceServer& source) {
   if (!source.version.empty() && source.lower_case_table_names != here.lower_case_table_names) {
     differ("lower_case_table_names", std::to_string(source.lower_case_table_names), std::to_string(here.lower_case_table_names));
   }
-  if (!source.innodb_data_file_path.empty() && source.innodb_data_file_path != here.innodb_data_file_path) {
+  if (tablespace_names(source.innodb_data_file_path) != tablespace_names(here.innodb_data_file_path) &&
+      !source.innodb_data_file_path.empty()) {
     differ("innodb_data_file_path", source.innodb_data_file_path, here.innodb_data_file_path);
   }
   return "page size, table names' case and system tablespace are as on the source";
@@ -221,6 +218,16 @@ std::string check_control(const MysqlSettings& settings) {
     if (!find_program(name)) refuse("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
   }
   return "by " + (control == "systemd" ? server.unit : control == "process" ? "the agent itself (" + program + ")" : program);
+}
+
+void check_links(Checks& checks, const MysqlSettings& settings) {
+  std::string links;
+  for (const auto& entry : fs::directory_iterator(settings.data_dir)) {
+    if (entry.is_symlink()) links += (links.empty() ? "" : ", ") + entry.path().filename().string();
+  }
+  if (links.empty()) return;
+  checks.warn("links", "symbolic links in the data directory: " + links + ": what is behind them stays where it is",
+              "remove that data yourself once the replica runs");
 }
 
 void check_filters(Checks& checks, ServerClient& client) {
@@ -287,6 +294,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
     return std::to_string(chosen);
   });
   check_filters(checks, *client);
+  check_links(checks, settings);
   plan.checks = checks.take();
   check_source_reachable(settings, request.snapshot, chosen, plan.checks);
   plan.steps = steps_of(settings, request, std::to_string(chosen));

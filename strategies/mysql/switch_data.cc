@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -41,6 +42,20 @@ void remove_if_empty(const fs::path& dir) {
 }
 
 }  // namespace
+
+std::vector<std::string> tablespace_names(const std::string& data_file_path) {
+  std::vector<std::string> out;
+  std::istringstream in(data_file_path);
+  for (std::string part; std::getline(in, part, ';');) {
+    const std::string name = part.substr(0, part.find(':'));
+    if (name.find('/') != std::string::npos) {
+      throw Error(Code::failed_precondition, "exchanging the data: innodb_data_file_path: " + part + ": a path",
+                  "name a file in innodb_data_home_dir instead");
+    }
+    if (!name.empty()) out.push_back(name);
+  }
+  return out;
+}
 
 fs::path work_dir(const fs::path& data_dir) {
   const fs::path real = fs::canonical(data_dir);

@@ -22,6 +22,10 @@ struct DataLayout {
   std::vector<std::string> system_tablespaces;  // names of the files of innodb_data_file_path
 };
 
+// The names of the files in innodb_data_file_path ("ibdata1:12M;ibdata2:1G:autoextend"). failed_precondition for one with a directory:
+// such a file would not be exchanged with the rest.
+std::vector<std::string> tablespace_names(const std::string& data_file_path);
+
 // The directory that holds what the agent keeps of a server's data: beside the data directory, or hidden in it where it is a mount
 // point (beside it would be another file system).
 fs::path work_dir(const fs::path& data_dir);

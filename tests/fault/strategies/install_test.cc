@@ -2,8 +2,10 @@
 #include "strategies/mysql/install.h"
 
 #include <gtest/gtest.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -131,6 +133,8 @@ class Install : public ::testing::Test {
   InstallParts parts;
   FakeJob job;
   AttachRequest request = any_request();
+
+  InstallParts parts_now() const { return {settings, state.path(), *control, system_clock()}; }
 };
 
 TEST_F(Install, NewDataRunsAsAReplicaMust) {
@@ -222,6 +226,84 @@ TEST_F(Install, ServerRefusesToStartWhileTheGuardStands) {
   control->start(Seconds(30));
 }
 
+// The usual case of an installed server: the agent is root, the server's user is not.
+TEST_F(Install, DataBelongsToTheServersUser) {
+  const passwd* nobody = ::getpwnam("nobody");
+  ASSERT_NE(nobody, nullptr);
+  target.stop();
+  const auto give = [&](const fs::path& path) { ASSERT_EQ(::lchown(path.c_str(), nobody->pw_uid, nobody->pw_gid), 0) << path; };
+  for (const auto& entry : fs::recursive_directory_iterator(target.dir())) give(entry.path());
+  give(target.dir());
+  fs::permissions(target.dir(), fs::perms(0755));
+  settings.os_user = "nobody";
+  control = make_server_control(settings, state.path(), system_clock());
+  control->start(Seconds(60));
+  // The lab's root comes by the socket's peer, whoever runs the server.
+  const fs::path dir = staging();
+  install_data(parts_now(), request, 33, dir, job)->accept();
+  EXPECT_EQ(target.sql("SELECT COUNT(*) > 1 FROM d.t"), "1\n");
+  for (const auto& entry : fs::recursive_directory_iterator(target.data_dir())) {
+    struct stat info {};
+    ASSERT_EQ(::lstat(entry.path().c_str(), &info), 0);
+    EXPECT_EQ(info.st_uid, nobody->pw_uid) << entry.path();
+    EXPECT_EQ(info.st_mode & 07, 0U) << entry.path();
+  }
+  const auto server = data_holder(target.data_dir());
+  ASSERT_TRUE(server);
+  struct stat info {};
+  ASSERT_EQ(::stat(("/proc/" + std::to_string(*server)).c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, nobody->pw_uid);
+  expect_nothing_left();
+}
+
+// A full disk while the copy is extracted, and while it is prepared beside it: an error of that kind, and nothing left.
+TEST_F(Install, FullDiskWhileReceiving) {
+  for (const char* size : {"size=4m", "size=14m"}) {
+    SCOPED_TRACE(size);
+    const fs::path small = state.path() / "small";
+    make_dir(small);
+    ASSERT_EQ(::mount("tmpfs", small.c_str(), "tmpfs", 0, size), 0) << "these tests mount file systems: run them as root";
+    ToolStream stream(source.socket());
+    try {
+      receive_copy(stream, "xbstream", small / "copy", settings, job);
+      ADD_FAILURE() << "it fitted";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Code::resource_exhausted) << e.what();
+    }
+    EXPECT_TRUE(!fs::exists(small / "copy") || fs::is_empty(small / "copy"));
+    EXPECT_EQ(::umount(small.c_str()), 0);
+  }
+  expect_old_server();
+}
+
+// What a stream may do: end too early at a place where the extract tool does not notice, or fail.
+TEST_F(Install, CopyThatIsNotWholeIsRefused) {
+  class Text : public ByteSource {
+   public:
+    explicit Text(std::string text) : text_(std::move(text)) {}
+    std::size_t read(std::span<std::byte> into) override {
+      const std::size_t n = std::min(into.size(), text_.size());
+      std::copy_n(std::as_bytes(std::span(text_)).begin(), n, into.begin());
+      text_.erase(0, n);
+      return n;
+    }
+
+   private:
+    std::string text_;
+  };
+  const fs::path dir = state.path() / "copy";
+  Text empty(""), garbage(std::string(4 << 20, 'x'));
+  EXPECT_THROW(receive_copy(empty, "xbstream", dir, settings, job), Error);
+  EXPECT_THROW(receive_copy(garbage, "xbstream", dir, settings, job), Error);
+  EXPECT_TRUE(fs::is_empty(dir));
+  Text none("");
+  EXPECT_THROW(receive_copy(none, "tar", dir, settings, job), Error);
+  write_file_atomic(dir / "somebody's", "");
+  ToolStream stream(source.socket());
+  EXPECT_THROW(receive_copy(stream, "xbstream", dir, settings, job), Error);
+  EXPECT_TRUE(fs::exists(dir / "somebody's"));
+}
+
 // A target whose data is spread over directories of its own, the data directory being a mount point.
 class InstallElsewhere : public ::testing::Test {
  protected:
@@ -306,11 +388,12 @@ TEST_F(InstallElsewhere, AcceptedAndUndone) {
   EXPECT_TRUE(fs::exists(copy / "d/t.ibd"));
 }
 
-// Killed at each step of the journal, and in the middle of the exchange; another process then settles it.
-TEST_F(Install, KilledAnywhereIsUndone) {
+// Killed at a step of the journal, or in the middle of the exchange; another process then settles it.
+class InstallKilled : public Install, public ::testing::WithParamInterface<std::vector<const char*>> {};
+
+TEST_P(InstallKilled, IsUndone) {
   int kills = 0;
-  for (const char* point : {"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2", "journal:switch.in", "switch:in@3",
-                            "journal:switch.done", "journal:install.record", "journal:first-start", "journal:install.start", "journal:install.done"}) {
+  for (const char* point : GetParam()) {
     SCOPED_TRACE(point);
     const fs::path file = state.path() / ("journal-" + std::to_string(++kills));
     ASSERT_EQ(zygote->run(point, {target.dir(), source.socket(), state.path(), file}), SIGKILL);
@@ -320,6 +403,17 @@ TEST_F(Install, KilledAnywhereIsUndone) {
     if (HasFailure()) return;
   }
 }
+
+std::string phase_name(const ::testing::TestParamInfo<std::vector<const char*>>& param) {
+  return param.index == 0 ? "TheStop" : param.index == 1 ? "TheExchange" : "TheStarts";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    At, InstallKilled,
+    ::testing::Values(std::vector<const char*>{"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2"},
+                      std::vector<const char*>{"journal:switch.in", "switch:in@3", "journal:switch.done", "journal:install.record"},
+                      std::vector<const char*>{"journal:first-start", "journal:install.start", "journal:install.done"}),
+    phase_name);
 
 }  // namespace
 }  // namespace guestagent::mysql
