@@ -30,7 +30,7 @@ ga_layer(agent DIRS agent LINKS ga_storage ga_strategies
 
 # The controller's page is part of the binary.
 set(page_sources)
-foreach(pair index.html:kPageIndex page.css:kPageStyle page.js:kPageScript)
+foreach(pair index.html:kPageIndex page.css:kPageStyle graph.js:kPageGraph page.js:kPageScript)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 page_file)
   list(GET pair 1 page_name)

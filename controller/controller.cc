@@ -34,7 +34,7 @@ struct Controller::Parts {
         state((make_dir(settings.state.parent_path(), 0700), settings.state), system_clock()),
         agents(settings.agents),
         provisioner(make_provisioner(settings.provisioner)),
-        live(samples(settings.monitor)),
+        live(samples(settings.monitor), settings.monitor.interval),
         views(state, live),
         hub([this](const std::string& id) { return views.instance_event(id); },
             [this](const std::string& id) { return views.task_event(id); }),

@@ -35,8 +35,10 @@ struct JobView {
 // Thread-safe.
 class Live {
  public:
-  // `history`: how many samples of lag are kept for each instance.
-  explicit Live(std::size_t history) : history_(history) {}
+  // How many samples of lag are kept for each instance, and how far apart they are taken.
+  Live(std::size_t history, Millis interval) : history_(history), interval_(interval) {}
+  std::size_t samples() const { return history_; }
+  double interval_s() const { return static_cast<double>(interval_.count()) / 1000; }
 
   // Each is told without a lock held, and only of what can be seen to differ. Set before threads.
   std::function<void(const std::string& instance_id)> on_instance;
@@ -60,6 +62,7 @@ class Live {
     std::deque<float> lag;
   };
   std::size_t history_;
+  Millis interval_;
   mutable std::mutex mutex_;
   std::map<std::string, Seen> instances_;
   std::map<std::pair<std::string, int>, JobView> jobs_;

@@ -134,7 +134,11 @@ std::string Views::instances(bool history) const {
     }
     out.end_object();
   }
-  return out.end_array().end_object().text();
+  out.end_array();
+  if (history)
+    out.member("lag_interval_s", live_.interval_s())
+        .member("lag_samples", static_cast<std::uint64_t>(live_.samples()));
+  return out.end_object().text();
 }
 
 void Views::write_topology(JsonWriter& out, const std::vector<TopologyEntry>& entries) const {

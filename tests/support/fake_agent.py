@@ -306,6 +306,7 @@ class Fleet:
         finally:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(10)
+            self.loop.close()
 
 
 def main(directory, count):
