@@ -20,11 +20,11 @@ struct S3Credentials {
 
 // What is signed; the query is not encoded, the path is.
 struct S3Request {
-  std::string method;
-  std::string host;  // as the Host header will have it
-  std::string path;  // "/bucket/key", encoded
+  std::string method = {};
+  std::string host = {};  // as the Host header will have it
+  std::string path = {};  // "/bucket/key", encoded
   std::vector<std::pair<std::string, std::string>> query = {};
-  std::string payload_sha256;  // hex, or "UNSIGNED-PAYLOAD"
+  std::string payload_sha256 = {};  // hex, or "UNSIGNED-PAYLOAD"
 };
 
 // The query as it goes into the address: sorted and encoded, "" for none.

@@ -4,7 +4,8 @@ BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapi
   libcurl4-openssl-dev libyaml-cpp-dev libboost-program-options-dev libboost-dev libspdlog-dev libfmt-dev libsystemd-dev libssl-dev
   libxxhash-dev libsqlite3-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
-TEST_PACKAGES=(libgtest-dev libgmock-dev python3-swift python3-swiftclient memcached curl zstd lz4 gzip iproute2 util-linux mount openssl)
+TEST_PACKAGES=(libgtest-dev libgmock-dev python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
+  curl zstd lz4 gzip iproute2 util-linux mount openssl)
 
 die() {
   echo "$1" >&2

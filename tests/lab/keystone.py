@@ -6,12 +6,30 @@ import json
 import os
 import sqlite3
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 from scratch import free_port, wait_for
 
 REGION = "RegionOne"
+
+
+class _Login:
+    """Calls with a token that is renewed: tokens may be so short that they do not last for the set-up."""
+
+    def __init__(self, keystone, *who):
+        self.keystone, self.who, self.token = keystone, who, None
+
+    def call(self, method, path, body):
+        for tries_left in (4, 3, 2, 1, 0):
+            self.token = self.token or self.keystone.token(*self.who)
+            try:
+                return self.keystone.call(method, path, body, self.token)[2]
+            except urllib.error.HTTPError as e:
+                if e.code != 401 or not tries_left:
+                    raise RuntimeError(f"Keystone: {method} {path}: {e.code} {e.read()[:300]}") from e
+                self.token = None
 
 
 class Keystone:
@@ -43,7 +61,7 @@ class Keystone:
             if self.child.poll() is not None:
                 raise RuntimeError(f"Keystone ended with {self.child.returncode}")
             try:
-                return self._call("GET", "", None, None)[0] == 200
+                return self.call("GET", "", None, None)[0] == 200
             except OSError:
                 return False
 
@@ -63,7 +81,9 @@ class Keystone:
         return (f"[DEFAULT]\nuse_stderr = true\nlog_file =\n[database]\nconnection = sqlite:///{self.dir}/keystone.db\nsqlite_synchronous = false\n"
                 f"[token]\nprovider = fernet\nexpiration = {self.token_life}\nallow_expired_window = 0\n"
                 f"[fernet_tokens]\nkey_repository = {self.dir}/fernet-keys\n[credential]\nkey_repository = {self.dir}/credential-keys\n"
-                "[identity]\npassword_hash_rounds = 4\n[cache]\nenabled = false\n")
+                "[identity]\npassword_hash_rounds = 4\n"
+                # One process: its memory serves. Without it a validation takes dozens of queries, half a second on a small machine.
+                "[cache]\nenabled = true\nbackend = dogpile.cache.memory\n")
 
     def _set_up(self, conf):
         for name in ("fernet-keys", "credential-keys"):
@@ -82,7 +102,7 @@ class Keystone:
             run("credential_setup", *ids)
             run("bootstrap", "--bootstrap-password", self.admin_key, "--bootstrap-region-id", REGION, *urls)
 
-    def _call(self, method, path, body, token):
+    def call(self, method, path, body, token):
         headers = {"Content-Type": "application/json", **({"X-Auth-Token": token} if token else {})}
         request = urllib.request.Request(f"{self.url}/v3{path}", method=method, headers=headers,
                                          data=None if body is None else json.dumps(body).encode())
@@ -96,32 +116,32 @@ class Keystone:
                          "scope": {"project": {"name": project, "domain": domain}}}}
 
     def token(self, user, key, project):
-        return self._call("POST", "/auth/tokens", self._password_auth(user, key, project), None)[1]["X-Subject-Token"]
+        return self.call("POST", "/auth/tokens", self._password_auth(user, key, project), None)[1]["X-Subject-Token"]
 
     def register_swift(self, storage_url, project, user, key):
         """Accounts, roles and the catalog's entries: a public and an internal one, and one of another region that answers nobody."""
         if self.project_id:
             return
-        token = self.token("admin", self.admin_key, "admin")
+        admin = _Login(self, "admin", self.admin_key, "admin")
 
         def make(kind, one, **members):
-            return self._call("POST", "/" + kind, {one: members}, token)[2][one]["id"]
+            return admin.call("POST", "/" + kind, {one: members})[one]["id"]
 
-        roles = {r["name"]: r["id"] for r in self._call("GET", "/roles", None, token)[2]["roles"]}
+        roles = {r["name"]: r["id"] for r in admin.call("GET", "/roles", None)["roles"]}
         service_project = make("projects", "project", name="service", domain_id="default")
         self.project_id = make("projects", "project", name=project, domain_id="default")
         swift = make("users", "user", name="swift", password=self.service_key, domain_id="default")
         tester = make("users", "user", name=user, password=key, domain_id="default")
         for where, who, role in ((service_project, swift, "admin"), (self.project_id, tester, "member")):
-            self._call("PUT", f"/projects/{where}/users/{who}/roles/{roles[role]}", None, token)
+            admin.call("PUT", f"/projects/{where}/users/{who}/roles/{roles[role]}", None)
         make("regions", "region", id="RegionTwo")
         service = make("services", "service", name="swift", type="object-store")
         for region, interface, url in (("RegionTwo", "public", "http://127.0.0.1:9/v1/AUTH_%(tenant_id)s"), (REGION, "public", storage_url),
                                        (REGION, "internal", storage_url.replace("127.0.0.1", "localhost"))):
             make("endpoints", "endpoint", service_id=service, interface=interface, url=url, region_id=region)
-        own = self._call("POST", "/auth/tokens", self._password_auth(user, key, project), None)[1]["X-Subject-Token"]
-        self.application_credential = self._call("POST", f"/users/{tester}/application_credentials",
-                                                 {"application_credential": {"name": "lab"}}, own)[2]["application_credential"]
+        answer = _Login(self, user, key, project).call("POST", f"/users/{tester}/application_credentials",
+                                                       {"application_credential": {"name": "lab"}})
+        self.application_credential = answer["application_credential"]
 
     def middleware(self):
         return ("[filter:authtoken]\npaste.filter_factory = keystonemiddleware.auth_token:filter_factory\n"

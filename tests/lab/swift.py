@@ -264,7 +264,7 @@ class Swift:
     def environment(self):
         env = {"SWIFT_AUTH": "v3" if self.keystone else "v1", "SWIFT_AUTH_URL": self.auth_url, "SWIFT_USER": self.user, "SWIFT_KEY": self.key,
                "SWIFT_STORAGE_URL": self.storage_url, "SWIFT_CA_FILE": self.ca_file, "SWIFT_POLICY": self.options.policies[-1],
-               "SWIFT_DIR": str(self.dir)}
+               "SWIFT_DIR": str(self.dir), "SWIFT_TOKEN_LIFE": str(self.options.token_life)}
         if self.options.s3:
             env |= {"S3_ENDPOINT": self.url, "S3_REGION": self.s3_region, "S3_ACCESS_KEY": f"{self.account}:{self.user_name}",
                     "S3_SECRET_KEY": self.key}
