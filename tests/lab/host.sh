@@ -79,6 +79,8 @@ build() {
     cat "$dir/configure.log" >&2
     die "cmake could not configure preset $preset."
   fi
-  ninja -C "$dir" -j "${JOBS:-$(nproc)}" "$@" 9>&-
+  local status=0
+  ninja -C "$dir" -j "${JOBS:-$(nproc)}" "$@" 9>&- || status=$?
   exec 9>&-
+  return $status
 }
