@@ -11,6 +11,7 @@
 #include <boost/beast/http.hpp>
 #include <cerrno>
 #include <condition_variable>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -171,13 +172,17 @@ struct Server::State {
   UniqueFd wake;  // readable once the server stops
   std::mutex mutex;
   std::condition_variable idle;
-  unsigned connections = 0;  // these two guarded by mutex
+  // These are guarded by the mutex.
+  unsigned connections = 0;
   unsigned refusing = 0;
+  std::list<std::thread> threads, ended;
+
   std::stop_token stop;
 
   void accept_from(int listener);
   void start(unsigned& count, std::shared_ptr<Transport> transport, std::function<void(Transport&)> talk);
   void turn_away(Transport& transport, Response response);
+  void join_ended();
   void serve(Transport& transport);
   bool serve_one(Transport& transport, beast::flat_buffer& buffer);
   Response answer(const Request& request);
@@ -234,22 +239,34 @@ void Server::State::accept_from(int listener) {
 // REQUIRES: the mutex is held.
 void Server::State::start(unsigned& count, std::shared_ptr<Transport> transport,
                           std::function<void(Transport&)> talk) {
+  const auto self = threads.emplace(threads.end());
   try {
-    std::thread([this, &count, transport, talk = std::move(talk)]() mutable {
+    *self = std::thread([this, &count, self, transport, talk = std::move(talk)]() mutable {
       try {
         talk(*transport);
       } catch (const std::exception& e) {
         log_error("a connection failed", {{"error", e.what()}});
       }
       transport.reset();
-      std::unique_lock leaving(mutex);
+      const std::lock_guard leaving(mutex);
       --count;
-      std::notify_all_at_thread_exit(idle, std::move(leaving));
-    }).detach();
+      ended.splice(ended.end(), threads, self);
+      idle.notify_all();
+    });
     ++count;
   } catch (const std::system_error& e) {
+    threads.erase(self);
     log_warning("a connection was turned away: no thread for it", {{"error", e.what()}});
   }
+}
+
+void Server::State::join_ended() {
+  std::list<std::thread> joining;
+  {
+    const std::lock_guard lock(mutex);
+    joining.swap(ended);
+  }
+  for (std::thread& thread : joining) thread.join();
 }
 
 void Server::State::serve(Transport& transport) {
@@ -389,12 +406,16 @@ void Server::run(std::stop_token stopped) {
     pollfd fds[3] = {
         {state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
     if (::poll(fds, 3, -1) < 0 && errno != EINTR) throw system_error("wait for connections", errno);
+    state.join_ended();
     for (const int i : {1, 2}) {
       if (fds[i].revents & POLLIN) state.accept_from(fds[i].fd);
     }
   }
-  std::unique_lock lock(state.mutex);
-  state.idle.wait(lock, [&] { return state.connections + state.refusing == 0; });
+  {
+    std::unique_lock lock(state.mutex);
+    state.idle.wait(lock, [&] { return state.threads.empty(); });
+  }
+  state.join_ended();
 }
 
 }  // namespace guestagent

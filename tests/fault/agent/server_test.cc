@@ -14,16 +14,17 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <future>
 #include <random>
 #include <thread>
 
 #include "agent/client.h"
+#include "tests/support/gate.h"
 #include "tests/unit/agent/agent_fixture.h"
 
 namespace guestagent {
 namespace {
 
+using test::Gate;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -275,10 +276,10 @@ TEST_F(ServerTest, ThoseWhoOnlyHoldOnAreFewAndTheNextHearsWhy) {
 
 TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
   start();
-  std::promise<void> begun, go_on;
+  Gate begun, go_on;
   EXPECT_CALL(datastore, stop_replicating).WillOnce([&](auto&, JobContext& job) {
-    begun.set_value();
-    go_on.get_future().wait();
+    begun.open();
+    go_on.wait();
     EXPECT_FALSE(job.stop_token().stop_requested());
     return DetachOutcome{};
   });
@@ -288,20 +289,20 @@ TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
         R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave","params":{"job_id":"mine"}})";
     send_all(fd.get(), "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
                            "\r\n\r\n" + body);
-    begun.get_future().wait();
+    begun.wait();
   }
-  go_on.set_value();
+  go_on.open();
   EXPECT_EQ(jobs.wait("mine", Millis::max()).state, "succeeded");
   expect_well();
 }
 
 TEST_F(ServerTest, EventsTellHowAJobGoesAndEndWithoutItsResult) {
   start();
-  std::promise<void> go_on;
+  Gate go_on;
   jobs.start("do_it", JobKind::reading, "mine", "digest", [&](JobContext& job) {
     job.phase("copy");
     job.progress(100, 400);
-    go_on.get_future().wait();
+    go_on.wait();
     return R"({"password":"secret"})";
   });
   const UniqueFd fd = dial(listen_.socket);
@@ -317,7 +318,7 @@ TEST_F(ServerTest, EventsTellHowAJobGoesAndEndWithoutItsResult) {
   EXPECT_THAT(begin, HasSubstr("Content-Type: text/event-stream"));
   EXPECT_THAT(begin, HasSubstr(R"(event: progress
 data: {"state":"running","phase":"copy","bytes":100,"total":400,)"));
-  go_on.set_value();
+  go_on.open();
   const std::string rest = receive_all(fd.get());
   EXPECT_THAT(rest, HasSubstr("event: end\ndata: {\"job_id\":\"mine\""));
   EXPECT_THAT(rest, HasSubstr("\"state\":\"succeeded\""));
@@ -326,9 +327,8 @@ data: {"state":"running","phase":"copy","bytes":100,"total":400,)"));
 
 TEST_F(ServerTest, AnEventStreamWhoseReaderLeftFreesItsPlace) {
   start();
-  std::promise<void> go_on;
-  jobs.start("do_it", JobKind::reading, "mine", "digest",
-             [&](JobContext&) { return go_on.get_future().wait(), "{}"; });
+  Gate go_on;
+  jobs.start("do_it", JobKind::reading, "mine", "digest", [&](JobContext&) { return go_on.wait(), "{}"; });
   for (int i = 0; i < 30; ++i) {
     const UniqueFd fd = dial(listen_.socket);
     send_all(fd.get(), "GET /jobs/mine/events HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -336,15 +336,15 @@ TEST_F(ServerTest, AnEventStreamWhoseReaderLeftFreesItsPlace) {
   std::string answer;
   for (int i = 0; i < 2000 && !answer.starts_with("HTTP/1.1 200 "); ++i) answer = get("/healthz");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
-  go_on.set_value();
+  go_on.open();
 }
 
 TEST_F(ServerTest, StopsWhileClientsHoldOnAndGivesTheAnswerThatWasBegun) {
   start();
   const UniqueFd idle = dial(listen_.socket);
-  std::promise<void> begun;
+  Gate begun;
   EXPECT_CALL(datastore, stop_replicating).WillOnce([&](auto&, JobContext& job) -> DetachOutcome {
-    begun.set_value();
+    begun.open();
     while (true) {
       job.check_cancelled();
       std::this_thread::sleep_for(Millis(1));
@@ -353,7 +353,7 @@ TEST_F(ServerTest, StopsWhileClientsHoldOnAndGivesTheAnswerThatWasBegun) {
   std::string answer;
   std::jthread caller(
       [&] { answer = post(R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave"})"); });
-  begun.get_future().wait();
+  begun.wait();
   stop();
   caller.join();
   EXPECT_THAT(answer, HasSubstr("CANCELLED"));

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <future>
 #include <thread>
 
@@ -13,12 +14,14 @@
 #include "base/log.h"
 #include "tests/support/errors.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/gate.h"
 
 namespace guestagent {
 namespace {
 
 using test::code_of;
 using test::error_of;
+using test::Gate;
 using testing::HasSubstr;
 
 unsigned mode_of(const fs::path& path) {
@@ -26,17 +29,6 @@ unsigned mode_of(const fs::path& path) {
   EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
   return info.st_mode & 07777;
 }
-
-// Something that a work waits for and the test lets go.
-class Gate {
- public:
-  void open() { promise_.set_value(); }
-  void wait() const { future_.wait(); }
-
- private:
-  std::promise<void> promise_;
-  std::shared_future<void> future_ = promise_.get_future().share();
-};
 
 class JobsTest : public testing::Test {
  protected:
@@ -59,17 +51,17 @@ class JobsTest : public testing::Test {
   }
   fs::path file(const std::string& name) const { return settings_.state_dir / "jobs" / name; }
 
-  // Runs `body` in a process of its own, which ends there, without destructors: as after kill -9.
+  // Runs `body` in a process of its own, which is killed there.
   template <typename F>
   void in_dead_process(F body) {
     const pid_t child = ::fork();
     if (child == 0) {
       body();
-      ::_exit(0);
+      ::kill(::getpid(), SIGKILL);
     }
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_EQ(status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
   }
 
   // A changing job that died after it had journaled `steps`.
@@ -77,13 +69,13 @@ class JobsTest : public testing::Test {
                       JobKind kind = JobKind::changing) {
     in_dead_process([&] {
       Jobs& jobs = *make().release();
-      std::promise<void> begun;
+      Gate begun;
       jobs.start("do_it", kind, id, "digest", [&](JobContext& job) -> std::string {
         for (const auto& [name, data] : steps) job.journal().record(name, data);
-        begun.set_value();
+        begun.open();
         for (;;) ::pause();
       });
-      begun.get_future().wait();
+      begun.wait();
     });
   }
 
@@ -222,12 +214,12 @@ TEST_F(JobsTest, ARepeatWhileItRunsIsTheSameJobAndNotBusy) {
 
 TEST_F(JobsTest, RefusesAnIdThatIsNoFileName) {
   const auto jobs = make();
-  for (const std::string id :
-       {"", "../x", ".hidden", "a/b", "a b", "-x", std::string(65, 'a').c_str(), "ä"}) {
-    EXPECT_EQ(
-        code_of([&] { jobs->start("do_it", JobKind::changing, id, "d", [](JobContext&) { return "{}"; }); }),
-        "INVALID_ARGUMENT")
-        << id;
+  const std::vector<std::string> bad = {"", "../x", ".hidden", "a/b", "a b", "-x", std::string(65, 'a'), "ä"};
+  for (const std::string& id : bad) {
+    const auto start = [&] {
+      jobs->start("do_it", JobKind::changing, id, "d", [](JobContext&) { return "{}"; });
+    };
+    EXPECT_EQ(code_of(start), "INVALID_ARGUMENT") << id;
     EXPECT_EQ(code_of([&] { jobs->get(id); }), "INVALID_ARGUMENT") << id;
   }
   EXPECT_EQ(
@@ -279,7 +271,7 @@ TEST_F(JobsTest, OneChangingJobAtATimeAcrossProcesses) {
     });
     jobs->wait("theirs", Millis::max());
     static_cast<void>(!::read(to_child[0], &byte, 1));
-    ::_exit(jobs->get("theirs").state == "cancelled" ? 0 : 1);
+    ::kill(::getpid(), jobs->get("theirs").state == "cancelled" ? SIGKILL : SIGABRT);
   }
   char byte = 0;
   ASSERT_EQ(::read(to_parent[0], &byte, 1), 1);
@@ -299,7 +291,7 @@ TEST_F(JobsTest, OneChangingJobAtATimeAcrossProcesses) {
   EXPECT_EQ(::write(to_child[1], "x", 1), 1);
   int status = 0;
   ::waitpid(child, &status, 0);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(WTERMSIG(status), SIGKILL) << "the other process saw its job cancelled";
   EXPECT_FALSE(fs::exists(file("theirs.cancel")));
 }
 

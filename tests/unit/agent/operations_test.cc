@@ -1,14 +1,15 @@
 #include "agent/operations.h"
 
-#include <future>
 #include <thread>
 
 #include "storage/snapshots.h"
+#include "tests/support/gate.h"
 #include "tests/unit/agent/agent_fixture.h"
 
 namespace guestagent {
 namespace {
 
+using test::Gate;
 using testing::_;
 using testing::HasSubstr;
 using testing::InSequence;
@@ -283,10 +284,10 @@ TEST_F(OperationsTest, ChecksumsNameWhereTheyWereRead) {
 }
 
 TEST_F(OperationsTest, CancelOfASnapshotRemovesIt) {
-  std::promise<void> copying;
+  Gate copying;
   EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, JobContext& job) {
     return std::make_unique<test::FakeStream>(data, [&] {
-      copying.set_value();
+      copying.open();
       while (true) {
         job.check_cancelled();
         std::this_thread::sleep_for(Millis(1));
@@ -294,7 +295,7 @@ TEST_F(OperationsTest, CancelOfASnapshotRemovesIt) {
     });
   });
   call("get_replication_snapshot", R"({"async":true,"job_id":"mine"})");
-  copying.get_future().wait();
+  copying.wait();
   call("cancel_job", R"({"job_id":"mine"})");
   EXPECT_STREQ(call("wait_job", R"({"job_id":"mine","timeout_s":60})")["state"].GetString(), "cancelled");
   EXPECT_TRUE(store.names().empty());
