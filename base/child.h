@@ -24,7 +24,8 @@ struct ChildSpec {
   bool pipe_stdout = false;       // else drained into the log of lines, as standard error is
   // Run as this user and group (the server's), when the agent is root.
   std::optional<std::pair<uid_t, gid_t>> run_as = {};
-  // Each complete line of standard error (and of standard output unless piped), called on the draining thread.
+  // Each line of standard error (and of standard output unless piped), cut at 64 KiB, called on the draining thread. What it
+  // throws is thrown by wait(), and no further line is given to it.
   std::function<void(std::string_view)> on_line = {};
 };
 
@@ -50,7 +51,8 @@ class Child {
     bool ok() const { return status == 0 && signal == 0; }
     std::string describe() const;  // "exit status 1", "killed by signal 9 (Killed)"
   };
-  // Waits for the end of the process and of its standard error. On `stop` the group is killed and cancelled is thrown.
+  // Waits for the end of the process and of its standard error; then what is left of its group is killed. Who holds standard error
+  // open after the process, silent for a second, is not waited for. On `stop` the group is killed and cancelled is thrown.
   Exit wait(std::stop_token stop = {});
   std::optional<Exit> try_wait();
 
@@ -66,7 +68,7 @@ class Child {
 };
 
 // Runs to the end; the lines it printed on standard output (at most `max_bytes`). Throws Error with the last lines of standard
-// error when it fails (Code::internal) or outlives `timeout` (deadline_exceeded).
+// error when it fails (Code::internal) or outlives `timeout` (deadline_exceeded); resource_exhausted when it prints more.
 std::string run_and_read(ChildSpec spec, Millis timeout, std::size_t max_bytes = 1 << 20, std::stop_token stop = {});
 
 // The full path of a program on PATH and in the usual sbin directories, or nullopt.

@@ -29,7 +29,8 @@ void fsync_tree(const fs::path& dir);
 // Creates it with its parents; `mode` is for the last one only and holds also if it existed.
 void make_dir(const fs::path& dir, unsigned mode = 0755);
 
-// Removes it and all below it, without following symbolic links or crossing into another mounted file system.
+// Removes it and all below it, without following symbolic links or crossing into another mounted file system (also a bind mount):
+// that is failed_precondition, after the rest has gone. A `path` that is a mount point itself is left whole.
 // What is already gone is no error.
 void remove_tree(const fs::path& path);
 
@@ -42,7 +43,7 @@ std::uint64_t tree_bytes(const fs::path& dir);
 // An advisory lock on a file (flock), held while the object lives and by no other process. The file stays.
 class FileLock {
  public:
-  // nullopt when somebody else has it. `note` is written into the file for whoever is refused.
+  // nullopt when somebody else has it. `note` (else "pid N") is the file's content, for whoever is refused.
   static std::optional<FileLock> try_take(const fs::path& path, std::string_view note = {});
 
  private:
