@@ -7,8 +7,6 @@ import sys
 
 from testsite import *  # noqa: F403
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-
 
 def readme_lines():
     text = README.read_text()

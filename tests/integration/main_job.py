@@ -25,9 +25,10 @@ def run(site, megabytes):
         source = site.server("source", 1)
         seed(source, megabytes)
         proxy = site.stack.enter_context(Proxy(source.port))
-        source_agent = site.agent(source, config={"mysql": {"advertised_port": proxy.port}})
+        rights = readme_rights()
+        source_agent = site.agent(source, grants=rights, config={"mysql": {"advertised_port": proxy.port}})
         replicas = [site.server("replica1", 101), site.server("replica2", 102)]
-        agents = [site.agent(r) for r in replicas]
+        agents = [site.agent(r, grants=rights) for r in replicas]
         writers = [Writer(source, 1), Writer(source, 2)]
         for w in writers:
             w.start()

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,16 @@ def check(condition, what):
 
 def check_equal(got, wanted, what):
     check(got == wanted, f"{what}: {got!r}, should be {wanted!r}")
+
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def readme_rights():
+    """What README.md says that the agent's account needs, as the text between GRANT and TO."""
+    found = re.search(r"GRANT ([A-Z_, \n]+ ON \*\.\*) TO guestagent@localhost WITH GRANT OPTION;", README.read_text())
+    check(found, "README.md does not say which rights the agent's account needs")
+    return " ".join(found.group(1).split())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from agent import Agent, Calls, binary
 from load import Writer, numbered, seed
@@ -55,8 +56,9 @@ def tell(scratch, keep):
     servers = {}
     with step("Started three MariaDB servers: source, replica1, replica2"):
         for number, name in enumerate(("source", "replica1", "replica2"), 1):
-            servers[name] = MariaDB(scratch, name, 100 + number).initialise()
-            servers[name].start()
+            servers[name] = MariaDB(scratch, name, 100 + number)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda s: s.initialise().start(), servers.values()))
     source, replica1, replica2 = servers.values()
     with step("Started a guestagent beside each"):
         agents = {name: Agent(scratch, s, scratch.dir / "store").create_account().start() for name, s in servers.items()}
@@ -76,11 +78,11 @@ def tell(scratch, keep):
         calls = [Calls(agents[name].call, "attach_replication_slave", {"snapshot": snapshot}) for name in ("replica1", "replica2")]
         for call in calls:
             call.result()
-    with step("Rows arrive:"):
-        pass
-    rows = [("", "source", "replica1", "replica2")]
+    print("Rows arrive on the replicas; one table counted in turn:")
+    rows = [("", "replica1", "replica2", "source")]
     for _ in range(3):
-        rows.append((f"at {time.strftime('%H:%M:%S')}", *(s.value("SELECT COUNT(*) FROM load_.w1_a") for s in servers.values())))
+        rows.append((f"at {time.strftime('%H:%M:%S')}",
+                     *(s.value("SELECT COUNT(*) FROM load_.w1_a") for s in (replica1, replica2, source))))
         time.sleep(1)
     table(rows)
     with step("Compared all tables at one position") as say:
