@@ -132,15 +132,6 @@ void ask_to_end(const ProcessId& id) {
   }
 }
 
-bool wait_gone(const ProcessId& id, Millis timeout, Clock& clock) {
-  const SteadyTime end = clock.steady() + timeout;
-  while (alive(id)) {
-    if (clock.steady() >= end) return false;
-    clock.sleep(Millis{20}, {});
-  }
-  return true;
-}
-
 ProcessId start_detached(const DetachedSpec& spec) {
   Prepared p;
   const auto program = find_program(spec.argv.at(0));

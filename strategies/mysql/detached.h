@@ -3,12 +3,12 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/file.h"
 
 namespace guestagent::mysql {
@@ -26,8 +26,6 @@ inline bool alive(const ProcessId& id) { return process_now(id.pid) == id; }
 
 // Asks `id` to end by SIGTERM, never another process that has its number by now. Gone already: no error.
 void ask_to_end(const ProcessId& id);
-// Waits until it is gone; false when `timeout` passed.
-bool wait_gone(const ProcessId& id, Millis timeout, Clock& clock);
 
 struct DetachedSpec {
   std::vector<std::string> argv;  // argv[0] is searched on PATH unless it has a slash; never holds a secret

@@ -58,8 +58,11 @@ void CommonControl::start(Millis timeout, std::stop_token stop) {
 void CommonControl::stop(Millis timeout) {
   if (!running()) return;
   const SteadyTime end = clock_.steady() + timeout;
+  // It gives its locks free a little before it is gone.
+  const auto holds = data_holder(settings_.data_dir);
+  const std::optional<ProcessId> server = holds ? process_now(*holds) : std::nullopt;
   ask_stop(timeout);
-  while (running()) {
+  while (running() || (server && alive(*server))) {
     if (clock_.steady() >= end) {
       const auto holder = data_holder(settings_.data_dir);
       throw Error(Code::deadline_exceeded,

@@ -42,9 +42,9 @@ std::map<std::string, std::string> fingerprint(const fs::path& root) {
 
 class Mount {
  public:
-  explicit Mount(const fs::path& at) : at_(at) {
+  explicit Mount(const fs::path& at, const char* type = "tmpfs", const std::string& options = "size=16m") : at_(at) {
     fs::create_directories(at_);
-    if (::mount("tmpfs", at_.c_str(), "tmpfs", 0, "size=16m") != 0) {
+    if (::mount(type, at_.c_str(), type, 0, options.c_str()) != 0) {
       throw std::runtime_error("these tests mount file systems: run them as root (" + at_.string() + ")");
     }
   }
@@ -56,12 +56,24 @@ class Mount {
   fs::path at_;
 };
 
-enum class Kind { beside, mount_point, staging_elsewhere, logs_elsewhere };
+enum class Kind { beside, mount_point, staging_elsewhere, logs_elsewhere, overlay };
 
 // A host with old data and a prepared copy.
 struct Host {
   explicit Host(Kind k) : kind(k), dir(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path(), "switch-") {
-    const fs::path root = dir.path();
+    fs::path root = dir.path();
+    if (kind == Kind::overlay) {
+      // What an image brought: directories of the lower layer, which cannot be renamed.
+      layout.data_dir = root / "lower/data";
+      fs::create_directories(layout.data_dir);
+      put_old();
+      for (const char* name : {"upper", "work"}) fs::create_directory(root / name);
+      mounts.push_back(std::make_unique<Mount>(root / "over", "overlay",
+                                               "lowerdir=" + (root / "lower").string() + ",upperdir=" + (root / "upper").string() +
+                                                   ",workdir=" + (root / "work").string()));
+      root /= "over";
+    }
+    base = root;
     layout.data_dir = root / "data";
     if (kind == Kind::mount_point) mounts.push_back(std::make_unique<Mount>(layout.data_dir));
     fs::create_directories(layout.data_dir);
@@ -77,7 +89,7 @@ struct Host {
       put(root / "redo/not-the-servers", "stays");
       put(root / "binlogs/neighbour.000001", "stays");
     }
-    put_old();
+    if (kind != Kind::overlay) put_old();
     staging = kind == Kind::staging_elsewhere ? root / "staging" / "s" : work_dir(layout.data_dir) / "staging-1";
     put_new();
     before = look();
@@ -118,7 +130,7 @@ struct Host {
 
   // Everything but the copy and the places where the agent keeps things.
   std::map<std::string, std::string> look() const {
-    std::map<std::string, std::string> all = fingerprint(dir.path());
+    std::map<std::string, std::string> all = fingerprint(base);
     std::erase_if(all, [&](const auto& entry) {
       const std::string& path = entry.first;
       return path.starts_with("data.guestagent") || path.starts_with("data/.guestagent") || path.starts_with("staging") || path.starts_with("journal");
@@ -128,7 +140,6 @@ struct Host {
 
   void expect_old() const {
     EXPECT_EQ(look(), before);
-    EXPECT_FALSE(fs::exists(dir.path() / "data.guestagent/previous")) << "left over";
     const fs::path work = work_dir(layout.data_dir);
     if (!fs::exists(work)) return;
     for (const auto& entry : fs::directory_iterator(work)) EXPECT_FALSE(entry.path().filename().string().starts_with("previous")) << entry.path();
@@ -166,6 +177,7 @@ struct Host {
 
   Kind kind;
   TempDir dir;
+  fs::path base;  // of what is looked at
   std::vector<std::unique_ptr<Mount>> mounts;
   DataLayout layout;
   fs::path staging;
@@ -215,7 +227,7 @@ TEST_P(SwitchData, ExchangesAndDiscards) {
   Journal journal(host.journal_file());
   DataSwitch::recorded(journal)->discard_previous();
   host.expect_new();
-  for (const auto& [path, what] : fingerprint(host.dir.path())) EXPECT_EQ(what.find("old "), std::string::npos) << path;
+  for (const auto& [path, what] : fingerprint(host.base)) EXPECT_EQ(what.find("old "), std::string::npos) << path;
 }
 
 TEST_P(SwitchData, PutsBackAfterTheNewServerRan) {
@@ -231,7 +243,7 @@ TEST_P(SwitchData, PutsBackAfterTheNewServerRan) {
 TEST_P(SwitchData, PutsBackFromAKillAnywhere) {
   int kills = 0;
   for (const std::string point : {"journal:switch.plan", "journal:switch.in", "journal:switch.done", "switch:out", "switch:in", "move:copied",
-                                  "move:both", "move:trash"}) {
+                                  "move:both", "move:trash", "move:waste"}) {
     for (int n = 1;; ++n) {
       const Host host(GetParam());
       const std::string failpoint = point + "@" + std::to_string(n);
@@ -251,7 +263,7 @@ TEST_P(SwitchData, PutsBackFromAKillWhilePuttingBack) {
   int kills = 0;
   for (const char* first : {"switch:out@3", "switch:in@3", "none"}) {
     for (const std::string point : {"journal:switch.back", "journal:switch.undone", "switch:clear", "switch:back", "move:copied", "move:both",
-                                    "move:trash"}) {
+                                    "move:trash", "move:waste"}) {
       for (int n = 1;; ++n) {
         const Host host(GetParam());
         const std::string failpoint = point + "@" + std::to_string(n);
@@ -279,13 +291,15 @@ std::string kind_name(const ::testing::TestParamInfo<Kind>& info) {
     case Kind::staging_elsewhere:
       return "StagingOnAnotherFileSystem";
     case Kind::logs_elsewhere:
+      return "LogsElsewhere";
+    case Kind::overlay:
       break;
   }
-  return "LogsElsewhere";
+  return "OverlayOfAnImage";
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, SwitchData,
-                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere, Kind::logs_elsewhere), kind_name);
+                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere, Kind::logs_elsewhere, Kind::overlay), kind_name);
 
 TEST(SwitchDataRefusal, MountPointAmongTheData) {
   const Host host(Kind::beside);
