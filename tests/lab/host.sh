@@ -5,7 +5,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapi
   libxxhash-dev libsqlite3-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
 TEST_PACKAGES=(libgtest-dev libgmock-dev python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
-  curl zstd lz4 gzip iproute2 util-linux mount openssl)
+  curl zstd lz4 gzip iproute2 util-linux mount openssl chromium)
 
 die() {
   echo "$1" >&2
