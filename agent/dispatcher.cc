@@ -15,6 +15,7 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr Millis kDefaultWait{60000};
+constexpr Millis kLookForCaller{1000};
 constexpr std::array<std::string_view, 3> kJobParams = {"async", "dry_run", "job_id"};
 
 enum class How { changing, reading, at_once };
@@ -29,8 +30,8 @@ struct Method {
   std::string_view name;
   How how;
   std::vector<std::string_view> params;
-  std::function<Prepared(const JsonReader&)> prepare;         // changing, reading
-  std::function<std::string(const JsonReader&)> answer = {};  // at_once
+  std::function<Prepared(const JsonReader&)> prepare;                                  // changing, reading
+  std::function<std::string(const JsonReader&, const Dispatcher::Gone&)> answer = {};  // at_once
 };
 
 // Binds what `read` made of the params to a method of Operations and its dry run.
@@ -60,6 +61,20 @@ std::string job_list(Jobs& jobs) {
   return out.text();
 }
 
+// Jobs::wait, which ends also when nobody waits for the answer any more: whoever hangs up in a long job
+// leaves no thread behind.
+JobRecord wait_for_job(Jobs& jobs, const std::string& id, Millis timeout, const Dispatcher::Gone& gone) {
+  if (!gone) return jobs.wait(id, timeout);
+  const SteadyTime began = std::chrono::steady_clock::now();
+  for (;;) {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    const Millis slice = std::min(kLookForCaller, timeout - std::chrono::floor<Millis>(now - began));
+    JobRecord record = jobs.wait(id, std::max(slice, Millis(0)));
+    const bool early = std::chrono::steady_clock::now() - now < slice;  // nothing will come of waiting
+    if (record.ended() || slice < kLookForCaller || early || gone()) return record;
+  }
+}
+
 std::string response(std::string_view member, std::string_view value, std::string_view id) {
   return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) +
          "\":" + std::string(value) + "}";
@@ -84,9 +99,9 @@ struct Dispatcher::State {
   void count(const std::string& method, std::string_view code);
   const Method& find(const std::string& name) const;
   std::vector<std::string_view> names() const;
-  std::string call(const std::string& name, const JsonValue& params);
-  std::string run_job(const Method& method, const JsonReader& params);
-  std::string handle_one(const JsonValue& request);
+  std::string call(const std::string& name, const JsonValue& params, const Gone& gone);
+  std::string run_job(const Method& method, const JsonReader& params, const Gone& gone);
+  std::string handle_one(const JsonValue& request, const Gone& gone);
 };
 
 Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
@@ -117,7 +132,7 @@ Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
        How::at_once,
        {},
        {},
-       [&operations](const JsonReader&) { return operations.list_replication_snapshots(); }},
+       [&operations](const JsonReader&, const Gone&) { return operations.list_replication_snapshots(); }},
       {"cleanup_replication_source",
        How::changing,
        {"replication_user"},
@@ -126,7 +141,7 @@ Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
        How::at_once,
        {},
        {},
-       [&operations](const JsonReader&) { return operations.get_replication_status(); }},
+       [&operations](const JsonReader&, const Gone&) { return operations.get_replication_status(); }},
       {"checksum_tables",
        How::reading,
        {"tables", "sample", "at"},
@@ -135,26 +150,26 @@ Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
        How::at_once,
        {},
        {},
-       [this, &operations](const JsonReader&) { return operations.get_info(methods()); }},
-      {"list_jobs", How::at_once, {}, {}, [&jobs](const JsonReader&) { return job_list(jobs); }},
+       [this, &operations](const JsonReader&, const Gone&) { return operations.get_info(methods()); }},
+      {"list_jobs", How::at_once, {}, {}, [&jobs](const JsonReader&, const Gone&) { return job_list(jobs); }},
       {"get_job",
        How::at_once,
        {"job_id"},
        {},
-       [&jobs](const JsonReader& params) { return write_job(jobs.get(read_job_id(params))); }},
+       [&jobs](const JsonReader& params, const Gone&) { return write_job(jobs.get(read_job_id(params))); }},
       {"wait_job",
        How::at_once,
        {"job_id", "timeout_s"},
        {},
-       [&jobs](const JsonReader& params) {
-         return write_job(
-             jobs.wait(read_job_id(params), read_seconds(params, "timeout_s").value_or(kDefaultWait)));
+       [&jobs](const JsonReader& params, const Gone& gone) {
+         const Millis timeout = read_seconds(params, "timeout_s").value_or(kDefaultWait);
+         return write_job(wait_for_job(jobs, read_job_id(params), timeout, gone));
        }},
       {"cancel_job",
        How::at_once,
        {"job_id"},
        {},
-       [&jobs](const JsonReader& params) {
+       [&jobs](const JsonReader& params, const Gone&) {
          const std::string id = read_job_id(params);
          jobs.cancel(id);
          return write_job(jobs.get(id));
@@ -187,22 +202,21 @@ const Method& Dispatcher::State::find(const std::string& name) const {
                   "the methods are: " + join(names()));
 }
 
-std::string Dispatcher::State::call(const std::string& name, const JsonValue& params) {
+std::string Dispatcher::State::call(const std::string& name, const JsonValue& params, const Gone& gone) {
   const Method& method = find(name);
   if (params.IsArray()) throw Error(Code::invalid_argument, "params: must be an object: params go by name");
   const JsonReader reader(params, "params");
   std::vector<std::string_view> known = method.params;
   if (method.how != How::at_once) known.insert(known.end(), kJobParams.begin(), kJobParams.end());
   allow_only(reader, known);
-  return method.how == How::at_once ? method.answer(reader) : run_job(method, reader);
+  return method.how == How::at_once ? method.answer(reader, gone) : run_job(method, reader, gone);
 }
 
-std::string Dispatcher::State::run_job(const Method& method, const JsonReader& params) {
+std::string Dispatcher::State::run_job(const Method& method, const JsonReader& params, const Gone& gone) {
   const JobParams common = read_job_params(params);
   Prepared prepared = method.prepare(params);
   if (common.async && !allow_async) {
-    throw Error(Code::invalid_argument,
-                "params.async: not with --oneshot: the process ends with its answer",
+    throw Error(Code::invalid_argument, "params.async: not with --oneshot: the process ends with its answer",
                 "leave it out, or ask the daemon: guestagent call");
   }
   if (common.dry_run) return write_plan(prepared.plan());
@@ -215,7 +229,7 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
     out.begin_object().member("job_id", id).end_object();
     return out.text();
   }
-  const JobRecord record = jobs.wait(id, Millis::max());
+  const JobRecord record = wait_for_job(jobs, id, Millis::max(), gone);
   if (record.state == "succeeded" && record.result) return *record.result;
   if (record.error) throw JobError(read_rpc_error(*record.error), id);
   throw JobError(Error(Code::unavailable,
@@ -225,7 +239,7 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
                  id);
 }
 
-std::string Dispatcher::State::handle_one(const JsonValue& request) {
+std::string Dispatcher::State::handle_one(const JsonValue& request, const Gone& gone) {
   if (!request.IsObject()) return refuse(kInvalidRequest, "the request: must be an object");
   const auto id_member = request.FindMember("id");
   const bool notification = id_member == request.MemberEnd();
@@ -251,7 +265,7 @@ std::string Dispatcher::State::handle_one(const JsonValue& request) {
   const std::string name(method->value.GetString(), method->value.GetStringLength());
   std::string answer;
   try {
-    answer = response("result", call(name, given ? params->value : none), id);
+    answer = response("result", call(name, given ? params->value : none, gone), id);
     count(name, "OK");
   } catch (const JobError& e) {  // the job has logged it
     count(name, code_row(e.code()).wire);
@@ -267,7 +281,7 @@ std::string Dispatcher::State::handle_one(const JsonValue& request) {
   return notification ? "" : answer;
 }
 
-std::string Dispatcher::handle(std::string_view request) {
+std::string Dispatcher::handle(std::string_view request, const Gone& gone) {
   try {
     JsonDocument document;
     try {
@@ -275,7 +289,7 @@ std::string Dispatcher::handle(std::string_view request) {
     } catch (const Error& e) {
       return refuse(kParseError, e.what());
     }
-    if (!document.IsArray()) return state_->handle_one(document);
+    if (!document.IsArray()) return state_->handle_one(document, gone);
     if (document.Empty()) return refuse(kInvalidRequest, "the batch: is empty");
     if (document.Size() > kMaxBatch) {
       return refuse(kInvalidRequest,
@@ -283,7 +297,7 @@ std::string Dispatcher::handle(std::string_view request) {
     }
     std::string answers;
     for (const JsonValue& one : document.GetArray()) {
-      const std::string answer = state_->handle_one(one);
+      const std::string answer = state_->handle_one(one, gone);
       if (!answer.empty()) answers += (answers.empty() ? "" : ",") + answer;
     }
     return answers.empty() ? "" : "[" + answers + "]";
@@ -296,7 +310,7 @@ std::string Dispatcher::handle(std::string_view request) {
 
 std::string Dispatcher::call(const std::string& method, std::string_view params_json) {
   const JsonDocument params = parse_json(params_json, "params");
-  return state_->call(method, params);
+  return state_->call(method, params, {});
 }
 
 std::vector<std::string_view> Dispatcher::methods() const {

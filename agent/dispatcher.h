@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,9 +25,12 @@ class Dispatcher {
   Dispatcher(Operations& operations, Jobs& jobs, bool allow_async);
   ~Dispatcher();
 
+  // True once nobody waits for the answer any more.
+  using Gone = std::function<bool()>;
+
   // Answers a request of any bytes with a response object (or nothing for a notification). Never throws.
-  // Thread-safe.
-  std::string handle(std::string_view request);
+  // Thread-safe. When `gone` says so (asked about every second) a wait for a job ends; the job does not.
+  std::string handle(std::string_view request, const Gone& gone = {});
 
   // One call: the result as JSON text; throws Error (JobError when a job ran). What handle() and --oneshot
   // share.

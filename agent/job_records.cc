@@ -180,4 +180,16 @@ void JobFiles::remove(const std::string& job_id) {
   unlink_if_there(record(job_id));
 }
 
+void JobFiles::sweep() {
+  std::error_code failed;
+  const auto old = fs::file_time_type::clock::now() - std::chrono::hours(1);
+  for (fs::directory_iterator it(dir_, failed), end; !failed && it != end; it.increment(failed)) {
+    std::error_code gone;
+    if (it->path().filename().native().front() == '.' && fs::last_write_time(it->path(), gone) < old &&
+        !gone) {
+      fs::remove(it->path(), gone);
+    }
+  }
+}
+
 }  // namespace guestagent

@@ -72,6 +72,9 @@ class JobFiles {
   // The record and all that belongs to it but the owner's lock, which is the owner's to let go.
   void remove(const std::string& job_id);
 
+  // Removes what crashes while writing have left, once it is an hour old.
+  void sweep();
+
   fs::path record(const std::string& job_id) const { return dir_ / (job_id + ".json"); }
   fs::path journal(const std::string& job_id) const { return dir_ / (job_id + ".journal"); }
   fs::path cancel(const std::string& job_id) const { return dir_ / (job_id + ".cancel"); }

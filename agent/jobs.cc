@@ -4,14 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <condition_variable>
-#include <deque>
-#include <map>
-#include <mutex>
-#include <thread>
 
-#include "agent/rpc_error.h"
+#include "agent/jobs_state.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "storage/snapshots.h"
@@ -19,49 +13,10 @@
 namespace guestagent {
 namespace {
 
-constexpr Millis kLook{200};   // how often a cancel file is looked for and observers are told
-constexpr Millis kSave{1000};  // how often mere progress reaches the record's file
-constexpr Seconds kRateWindow{10};
+constexpr Millis kLook{200};       // how often the file of another process's job is read
 constexpr Millis kHandOver{1000};  // how long a lock may outlive its job's final record
 
-// What a journal is worth without its record.
-constexpr std::string_view kJobStep = "job";
-
-class RecoveryContext final : public JobContext {
- public:
-  RecoveryContext(Journal& journal, std::vector<std::string>& warnings)
-      : journal_(journal), warnings_(warnings) {}
-  std::stop_token stop_token() const override { return {}; }
-  void phase(std::string_view name) override { LogScope::set_phase(name); }
-  void progress(std::uint64_t, std::optional<std::uint64_t>) override {}
-  void warn(std::string_view message) override {
-    log_warning(message);
-    warnings_.emplace_back(message);
-  }
-  Journal& journal() override { return journal_; }
-
- private:
-  Journal& journal_;
-  std::vector<std::string>& warnings_;
-};
-
-bool has_work_to_undo(const Journal& journal) {
-  return std::any_of(journal.steps().begin(), journal.steps().end(),
-                     [](const auto& step) { return step.name != kJobStep; });
-}
-
-std::optional<std::string> journaled_result(const Journal& journal) {
-  const Journal::Step* step = journal.find(kResultStep);
-  if (!step) return std::nullopt;
-  const JsonDocument document = parse_json(step->data, "journal step result");
-  if (!document.IsObject() || !document.HasMember("result")) return std::nullopt;
-  return to_json(document["result"]);
-}
-
-struct LockHolder {
-  std::string job_id, method;
-  std::uint64_t pid = 0;
-};
+}  // namespace
 
 std::string write_holder(const std::string& job_id, const std::string& method) {
   JsonWriter out;
@@ -84,123 +39,6 @@ std::optional<LockHolder> read_holder(const fs::path& lock) {
   }
 }
 
-void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples,
-                 SteadyTime now) {
-  samples.emplace_back(now, progress.done_bytes);
-  while (samples.size() > 2 && now - samples.front().first > kRateWindow) samples.pop_front();
-  const std::chrono::duration<double> elapsed = now - samples.front().first;
-  if (elapsed.count() < 0.1) return;
-  progress.rate =
-      double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
-  progress.eta_s.reset();
-  if (progress.total_bytes && progress.rate > 0) {
-    const std::uint64_t left = *progress.total_bytes - std::min(*progress.total_bytes, progress.done_bytes);
-    progress.eta_s = std::uint64_t(double(left) / progress.rate + 0.5);
-  }
-}
-
-}  // namespace
-
-struct Jobs::State {
-  State(const AgentSettings& s, Recover r, Clock& c, Observer o)
-      : settings(s), recover(std::move(r)), clock(c), observer(std::move(o)), files(s.state_dir) {}
-
-  const AgentSettings& settings;
-  const Recover recover;
-  Clock& clock;
-  const Observer observer;
-  JobFiles files;
-
-  std::mutex mutex;  // guards the three below and every Live's record
-  std::condition_variable changed;
-  std::map<std::string, std::shared_ptr<Live>> live;
-  bool stopping = false;
-
-  std::mutex starting;  // one start() at a time
-
-  void reap();
-  std::shared_ptr<Live> find(const std::string& job_id);
-  bool is_dead(const JobRecord& record) { return !record.ended() && !files.has_owner(record.job_id); }
-  bool is_repeat(const std::string& job_id, const std::string& method, const std::string& digest);
-  bool has_no_job(const LockHolder& holder);
-  FileLock take_host_lock(const std::string& job_id, const std::string& method);
-  void publish(Live& job, bool save);
-  void keep(Live& job, std::stop_token ended);
-  void run(Live& job, const Work& work);
-  Recovery undo(Live& job, Error& error);
-  void finish(Live& job, std::optional<std::string> result, std::optional<Error> error);
-  std::vector<std::string> dead_jobs();
-  void recover_dead();
-  void recover_one(const std::string& job_id);
-  void prune();
-  void recover_if_needed();
-};
-
-// A job of this process.
-struct Jobs::Live final : JobContext {
-  Live(State& s, JobRecord r) : state(s), record(std::move(r)) {}
-  ~Live() override {
-    if (thread.joinable()) thread.join();
-  }
-
-  std::stop_token stop_token() const override { return stop.get_token(); }
-  void phase(std::string_view name) override;
-  void progress(std::uint64_t done, std::optional<std::uint64_t> total) override;
-  void warn(std::string_view message) override;
-  Journal& journal() override;
-
-  State& state;
-  JobRecord record;
-  std::uint64_t version = 1;
-  bool dirty = false;
-  bool ended = false;  // to be believed only once the locks are free again
-  std::deque<std::pair<SteadyTime, std::uint64_t>> samples;
-
-  std::stop_source stop;
-  std::unique_ptr<Journal> steps;
-  std::optional<FileLock> host_lock, owner_lock;
-  std::mutex saving;  // one writer of the file, one call of the observer at a time
-  bool save_failed = false;
-  std::thread thread;
-};
-
-void Jobs::Live::phase(std::string_view name) {
-  LogScope::set_phase(name);
-  log_info("phase", {{"name", std::string(name)}});
-  state.publish(*this, false);  // how far the last one came
-  {
-    const std::lock_guard lock(state.mutex);
-    record.phase = name;
-    record.progress = {};
-    samples.assign(1, {state.clock.steady(), 0});
-  }
-  state.publish(*this, true);
-}
-
-void Jobs::Live::progress(std::uint64_t done, std::optional<std::uint64_t> total) {
-  const std::lock_guard lock(state.mutex);
-  record.progress.done_bytes = done;
-  record.progress.total_bytes = total;
-  dirty = true;
-}
-
-void Jobs::Live::warn(std::string_view message) {
-  log_warning(message);
-  const std::lock_guard lock(state.mutex);
-  record.warnings.emplace_back(message);
-  dirty = true;
-}
-
-Journal& Jobs::Live::journal() {
-  if (!steps) {
-    steps = std::make_unique<Journal>(state.files.journal(record.job_id));
-    JsonWriter out;
-    out.begin_object().member("method", record.method).end_object();
-    steps->record(kJobStep, out.text());
-  }
-  return *steps;
-}
-
 void Jobs::State::reap() {
   std::vector<std::shared_ptr<Live>> gone;
   const std::lock_guard lock(mutex);
@@ -218,6 +56,12 @@ std::shared_ptr<Jobs::Live> Jobs::State::find(const std::string& job_id) {
   const std::lock_guard lock(mutex);
   const auto it = live.find(job_id);
   return it == live.end() ? nullptr : it->second;
+}
+
+bool Jobs::State::runs_here(const std::string& job_id) {
+  const std::lock_guard lock(mutex);
+  const auto it = live.find(job_id);
+  return it != live.end() && !it->second->ended;
 }
 
 bool Jobs::State::is_repeat(const std::string& job_id, const std::string& method, const std::string& digest) {
@@ -259,255 +103,6 @@ FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::strin
     }
     std::this_thread::sleep_for(Millis(10));
   }
-}
-
-void Jobs::State::publish(Live& job, bool save) {
-  const std::lock_guard serial(job.saving);
-  JobRecord copy;
-  {
-    const std::lock_guard lock(mutex);
-    if (job.dirty) update_rate(job.record.progress, job.samples, clock.steady());
-    job.dirty = false;
-    ++job.version;
-    copy = job.record;
-  }
-  changed.notify_all();
-  if (save) {
-    try {
-      files.save(copy);
-      job.save_failed = false;
-    } catch (const Error& e) {
-      if (!job.save_failed) log_error("job record cannot be written", {{"error", e.what()}});
-      job.save_failed = true;
-    }
-  }
-  if (observer) observer(copy);
-}
-
-// Beside the job's own thread: sees cancel files, and keeps the cost of telling the world off the data path.
-void Jobs::State::keep(Live& job, std::stop_token ended) {
-  const LogScope scope({job.record.job_id, ""});
-  std::mutex nothing;
-  std::condition_variable_any wake;
-  bool unsaved = false;
-  auto saved = std::chrono::steady_clock::now();
-  std::unique_lock lock(nothing);
-  while (!ended.stop_requested()) {
-    wake.wait_for(lock, ended, kLook, [] { return false; });
-    if (::access(files.cancel(job.record.job_id).c_str(), F_OK) == 0) job.stop.request_stop();
-    {
-      const std::lock_guard guard(mutex);
-      job.dirty = job.dirty || job.record.progress.rate > 0;  // a stall shows, too
-      if (!job.dirty && !unsaved) continue;
-    }
-    const auto now = std::chrono::steady_clock::now();
-    unsaved = now - saved < kSave;
-    if (!unsaved) saved = now;
-    publish(job, !unsaved);
-  }
-}
-
-void Jobs::State::run(Live& job, const Work& work) {
-  const LogScope scope({job.record.job_id, ""});
-  log_info("job started", {{"method", job.record.method}});
-  std::jthread keeper([&](std::stop_token ended) { keep(job, ended); });
-  std::optional<std::string> result;
-  std::optional<Error> error;
-  try {
-    if (job.record.kind == JobKind::changing) recover_dead();
-    job.check_cancelled();
-    result = work(job);
-  } catch (const std::exception& e) {
-    error = to_error(e);
-  }
-  keeper.request_stop();
-  keeper.join();
-  finish(job, std::move(result), std::move(error));
-}
-
-// By the same recovery that a crash would need; what it says becomes part of the error.
-Jobs::Recovery Jobs::State::undo(Live& job, Error& error) {
-  if (!job.steps || !has_work_to_undo(*job.steps)) return {};
-  Recovery recovery;
-  try {
-    job.phase("undo");
-    std::vector<std::string> warnings;
-    RecoveryContext context(*job.steps, warnings);
-    recovery = recover(job.record.method, context);
-    const std::lock_guard lock(mutex);
-    job.record.warnings.insert(job.record.warnings.end(), warnings.begin(), warnings.end());
-    if (!recovery.what.empty()) job.record.warnings.push_back("after the failure: " + recovery.what);
-  } catch (const std::exception& e) {
-    recovery.left = std::string("it could not be undone: ") + e.what();
-  }
-  if (!recovery.left.empty()) {
-    error = Error(error.code(), std::string(error.what()) + "; " + recovery.left,
-                  error.hint() + (error.hint().empty() ? "" : "; ") +
-                      "what is left is tried again at the next changing call and by the daemon");
-  }
-  return recovery;
-}
-
-void Jobs::State::finish(Live& job, std::optional<std::string> result, std::optional<Error> error) {
-  const std::string& id = job.record.job_id;
-  // What was journaled as done is done, whatever came after it.
-  if (error && job.steps && job.steps->find(kResultStep)) {
-    try {
-      result = journaled_result(*job.steps);
-    } catch (const Error& e) {
-      log_error("journaled result cannot be read", {{"error", e.what()}});
-    }
-    if (result) {
-      job.warn(error->what());
-      Recovery recovery = undo(job, *error);
-      if (!recovery.left.empty()) job.warn(recovery.left);
-      error.reset();
-    }
-  }
-  bool close_journal = true;
-  if (error) {
-    const bool cancelled = job.stop.stop_requested();
-    if (cancelled && error->code() != Code::cancelled) {
-      error = Error(Code::cancelled, std::string("cancelled on request: ") + error->what(), error->hint());
-    }
-    close_journal = undo(job, *error).left.empty();
-  }
-  {
-    const std::lock_guard lock(mutex);
-    job.record.state = !error ? "succeeded" : error->code() == Code::cancelled ? "cancelled" : "failed";
-    job.record.finished_at = format_utc(clock.now());
-    job.record.result = std::move(result);
-    if (error) job.record.error = write_rpc_error(*error, id);
-    job.record.progress.eta_s.reset();
-  }
-  // The order matters to others: the record, then the journal, then the locks, then those who wait here.
-  publish(job, true);
-  try {
-    if (job.steps && close_journal && !job.save_failed) job.steps->close();
-    std::error_code ignored;
-    fs::remove(files.cancel(id), ignored);
-    fs::remove(files.owner(id), ignored);
-  } catch (const Error& e) {
-    log_error("journal cannot be closed", {{"error", e.what()}});
-  }
-  if (error) {
-    log_error("job " + job.record.state, {{"method", job.record.method},
-                                          {"code", std::string(code_row(error->code()).wire)},
-                                          {"error", error->what()}});
-  } else {
-    log_info("job succeeded", {{"method", job.record.method}});
-  }
-  job.steps.reset();
-  job.owner_lock.reset();
-  job.host_lock.reset();
-  {
-    const std::lock_guard lock(mutex);
-    job.ended = true;
-    ++job.version;
-  }
-  changed.notify_all();
-}
-
-std::vector<std::string> Jobs::State::dead_jobs() {
-  std::vector<std::string> dead;
-  for (const std::string& id : files.ids()) {
-    if (find(id) && !find(id)->ended) continue;
-    const std::optional<JobRecord> record = files.load(id);
-    if ((files.has_journal(id) || (record && !record->ended())) && !files.has_owner(id)) dead.push_back(id);
-  }
-  return dead;
-}
-
-// REQUIRES: the host's lock. Every dead job gets its try; the first that must be right before anything else
-// may change is thrown.
-void Jobs::State::recover_dead() {
-  std::optional<Error> first;
-  for (const std::string& id : dead_jobs()) {
-    try {
-      recover_one(id);
-    } catch (const Error& e) {
-      if (!first) {
-        first = Error(
-            Code::failed_precondition, "recover job " + id + ", which died: " + e.what(),
-            e.hint().empty() ? "mend the cause; nothing else is changed before it is recovered" : e.hint());
-      }
-    }
-  }
-  if (first) throw *first;
-}
-
-void Jobs::State::recover_one(const std::string& id) {
-  const std::optional<FileLock> owner = FileLock::try_take(files.owner(id));
-  if (!owner) return;
-  const LogScope scope({id, "recover"});
-  std::optional<JobRecord> record = files.load(id);
-  std::optional<Journal> journal;
-  if (files.has_journal(id)) journal.emplace(files.journal(id));
-  if (!record) {
-    record.emplace();
-    record->job_id = id;
-    record->state = "running";
-    record->started_at = format_utc(clock.now());
-  }
-  if (record->method.empty() && journal && journal->find(kJobStep)) {
-    const JsonDocument step = parse_json(journal->find(kJobStep)->data, "journal step job");
-    record->method = JsonReader(step, "job", Code::internal).string("method");
-  }
-  const bool was_running = !record->ended();
-  std::optional<std::string> result;
-  Recovery recovery;
-  if (journal && record->state != "succeeded" && has_work_to_undo(*journal)) {
-    RecoveryContext context(*journal, record->warnings);
-    result = journaled_result(*journal);
-    recovery = recover(record->method, context);
-  }
-  if (result) {
-    record->state = "succeeded";
-    record->result = result;
-    record->error.reset();
-  } else if (was_running) {
-    record->state = "failed";
-    const std::string done = !recovery.what.empty() ? recovery.what
-                             : journal              ? "there was nothing to undo"
-                                                    : "it had changed nothing";
-    record->error =
-        write_rpc_error(Error(Code::unavailable,
-                              record->method + ": the agent ended while the job ran; recovered: " + done +
-                                  (recovery.left.empty() ? "" : "; " + recovery.left),
-                              "call it again with a new job_id"),
-                        id);
-  }
-  if (was_running) record->finished_at = format_utc(clock.now());
-  if (!was_running && !recovery.what.empty()) record->warnings.push_back("later: " + recovery.what);
-  files.save(*record);
-  if (journal && recovery.left.empty()) journal->close();
-  std::error_code ignored;
-  fs::remove(files.cancel(id), ignored);
-  fs::remove(files.owner(id), ignored);
-  log_info("recovered a job that died", {{"method", record->method},
-                                         {"state", record->state},
-                                         {"done", recovery.what},
-                                         {"left", recovery.left}});
-}
-
-void Jobs::State::prune() {
-  const WallTime oldest = clock.now() - std::chrono::hours(24 * settings.job_history_days);
-  for (const std::string& id : files.ids()) {
-    const std::optional<JobRecord> record = files.load(id);
-    if (!record || !record->ended() || files.has_journal(id)) continue;
-    try {
-      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest)
-        files.remove(id);
-    } catch (const Error& e) {
-      log_warning("old job record cannot be dropped", {{"job", id}, {"error", e.what()}});
-    }
-  }
-}
-
-void Jobs::State::recover_if_needed() {
-  if (dead_jobs().empty()) return;
-  const auto lock = FileLock::try_take(files.host_lock(), write_holder("", "recovery"));
-  if (lock) recover_dead();
 }
 
 Jobs::Jobs(const AgentSettings& settings, Recover recover, Clock& clock, Observer observer)

@@ -20,7 +20,8 @@ namespace {
 constexpr unsigned kProtocolVersion = 1;
 // A store that does not answer must not hold up what has nothing to do with it.
 constexpr Seconds kLeftoverPatience{20};
-// The journal's step before the first object of a snapshot is stored (SnapshotWriter's) or removed: {"snapshot_id", "spill"?}.
+// The journal's step before the first object of a snapshot is stored (SnapshotWriter's) or removed:
+// {"snapshot_id", "spill"?}.
 constexpr std::string_view kObjectsStep = "objects";
 
 // Requests a stop when its time is up.

@@ -36,7 +36,8 @@ std::string hint_of(const Error& error) {
     case Code::data_loss:
       return "this snapshot cannot be used: take a new one, and look for the reason at the store";
     case Code::permission_denied:
-      return "check the accounts, owners and modes that the message names; guestagent check-config tries them";
+      return "check the accounts, owners and modes that the message names; guestagent check-config tries "
+             "them";
     case Code::resource_exhausted:
       return "make room, or raise the limit that the message names";
     case Code::unavailable:

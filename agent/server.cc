@@ -185,7 +185,7 @@ struct Server::State {
   void join_ended();
   void serve(Transport& transport);
   bool serve_one(Transport& transport, beast::flat_buffer& buffer);
-  Response answer(const Request& request);
+  Response answer(const Request& request, Transport& transport);
   void stream_events(Transport& transport, const std::string& job_id);
 };
 
@@ -310,7 +310,7 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
                   std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
     return false;
   }
-  Response response = answer(request);
+  Response response = answer(request, transport);
   const bool keep = request.keep_alive() && !stop.stop_requested();
   response.version(request.version());
   response.keep_alive(keep);
@@ -320,14 +320,14 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   return keep && !ec;
 }
 
-Response Server::State::answer(const Request& request) {
+Response Server::State::answer(const Request& request, Transport& transport) {
   const std::string_view target(request.target().data(), request.target().size());
   const std::string_view path = target.substr(0, target.find('?'));
   const bool get = request.method() == http::verb::get;
   try {
     if (path == "/rpc") {
       if (request.method() != http::verb::post) return wrong_method("POST");
-      std::string text = dispatcher.handle(request.body());
+      std::string text = dispatcher.handle(request.body(), [&] { return transport.peer_gone(); });
       if (text.empty()) return make_response(http::status::no_content, "", "");
       return make_response(http::status::ok, "application/json", std::move(text));
     }

@@ -94,7 +94,7 @@ class TlsTransport final : public Transport {
     ERR_clear_error();
     linger_and_close(fd_.release());
   }
-  bool peer_gone() override { return peer_has_closed(fd_.get()); }
+  bool peer_gone() override { return peer_has_closed(fd_.get(), true); }
 
  private:
   bool shake_hands(End& end) {

@@ -39,7 +39,7 @@ class PlainTransport final : public Transport {
   }
 
   void finish() override { linger_and_close(fd_.release()); }
-  bool peer_gone() override { return peer_has_closed(fd_.get()); }
+  bool peer_gone() override { return peer_has_closed(fd_.get(), false); }
 
  private:
   UniqueFd fd_;
@@ -78,9 +78,9 @@ void linger_and_close(int fd) {
   }
 }
 
-bool peer_has_closed(int fd) {
-  pollfd look{fd, 0, 0};
-  return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0;
+bool peer_has_closed(int fd, bool half) {
+  pollfd look{fd, static_cast<short>(half ? POLLRDHUP : 0), 0};
+  return ::poll(&look, 1, 0) > 0 && look.revents != 0;
 }
 
 std::unique_ptr<Transport> make_plain_transport(UniqueFd fd, int wake_fd) {

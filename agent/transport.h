@@ -26,7 +26,7 @@ class Transport {
   // No more will be written; what the peer still sends is thrown away for a moment, so that it can read the
   // answer first.
   virtual void finish() = 0;
-  // True when the peer has closed the connection (not when it only sends no more).
+  // True when the peer has closed the connection.
   virtual bool peer_gone() = 0;
 
   void expires_after(Millis duration) { deadline_ = std::chrono::steady_clock::now() + duration; }

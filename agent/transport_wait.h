@@ -13,6 +13,7 @@ std::optional<Transport::End> wait_ready(int fd, short events, int wake_fd, Stea
 
 // Ends a connection so that its peer can read what it was sent.
 void linger_and_close(int fd);
-bool peer_has_closed(int fd);
+// `half`: also when it only sends no more; all that TCP shows of a peer that has closed.
+bool peer_has_closed(int fd, bool half);
 
 }  // namespace guestagent

@@ -296,6 +296,33 @@ TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
   expect_well();
 }
 
+TEST_F(ServerTest, ThoseWhoHungUpInALongJobLeaveTheirPlaces) {
+  start();
+  Gate go_on;
+  EXPECT_CALL(datastore, stop_replicating).WillOnce([&](auto&, auto&) {
+    return go_on.wait(), DetachOutcome{};
+  });
+  const std::string detach =
+      R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave","params":{"job_id":"mine"}})";
+  const std::string wait =
+      R"({"jsonrpc":"2.0","id":1,"method":"wait_job","params":{"job_id":"mine","timeout_s":80000}})";
+  const auto ask_and_hang_up = [&](const std::string& body) {
+    const UniqueFd fd = dial(listen_.socket);
+    send_all(fd.get(), "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
+                           "\r\n\r\n" + body);
+  };
+  ask_and_hang_up(detach);
+  while (jobs.list().empty()) std::this_thread::sleep_for(Millis(1));
+  for (const std::string& body : {detach, detach, detach, wait, wait, wait, wait, wait}) {
+    ask_and_hang_up(body);
+  }
+  std::string answer;
+  for (int i = 0; i < 5000 && !answer.starts_with("HTTP/1.1 200 "); ++i) answer = get("/healthz");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
+  go_on.open();
+  EXPECT_EQ(jobs.wait("mine", Millis::max()).state, "succeeded");
+}
+
 TEST_F(ServerTest, EventsTellHowAJobGoesAndEndWithoutItsResult) {
   start();
   Gate go_on;

@@ -488,6 +488,18 @@ TEST_F(JobsTest, OldRecordsGoButNeitherNewNorPendingOnes) {
   gate.open();
 }
 
+TEST_F(JobsTest, WhatACrashWhileWritingLeftIsSwept) {
+  const auto jobs = make();
+  jobs->start("do_it", JobKind::changing, "one", "digest", [](JobContext&) { return "{}"; });
+  jobs->wait("one", Millis::max());
+  for (const char* name : {".one.json.abc.tmp", ".fresh.tmp"}) write_file_atomic(file(name), "torn", 0600);
+  fs::last_write_time(file(".one.json.abc.tmp"), fs::file_time_type::clock::now() - std::chrono::hours(2));
+  jobs->recover();
+  EXPECT_FALSE(fs::exists(file(".one.json.abc.tmp")));
+  EXPECT_TRUE(fs::exists(file(".fresh.tmp"))) << "somebody may be writing it";
+  EXPECT_EQ(jobs->get("one").state, "succeeded");
+}
+
 TEST_F(JobsTest, AFullDiskForRecordsFailsTheStartAndNothingElse) {
   const auto jobs = make();
   fs::create_directories(settings_.state_dir);

@@ -1,0 +1,127 @@
+// What dead processes left, and what is too old to keep.
+#include <algorithm>
+
+#include "agent/jobs_state.h"
+#include "agent/rpc_error.h"
+#include "base/json.h"
+#include "base/log.h"
+
+namespace guestagent {
+
+bool has_work_to_undo(const Journal& journal) {
+  return std::any_of(journal.steps().begin(), journal.steps().end(),
+                     [](const auto& step) { return step.name != kJobStep; });
+}
+
+std::optional<std::string> journaled_result(const Journal& journal) {
+  const Journal::Step* step = journal.find(kResultStep);
+  if (!step) return std::nullopt;
+  const JsonDocument document = parse_json(step->data, "journal step result");
+  if (!document.IsObject() || !document.HasMember("result")) return std::nullopt;
+  return to_json(document["result"]);
+}
+
+std::vector<std::string> Jobs::State::dead_jobs() {
+  std::vector<std::string> dead;
+  for (const std::string& id : files.ids()) {
+    if (runs_here(id)) continue;
+    const std::optional<JobRecord> record = files.load(id);
+    if ((files.has_journal(id) || (record && !record->ended())) && !files.has_owner(id)) dead.push_back(id);
+  }
+  return dead;
+}
+
+// REQUIRES: the host's lock. Every dead job gets its try; the first that must be right before anything else
+// may change is thrown.
+void Jobs::State::recover_dead() {
+  std::optional<Error> first;
+  for (const std::string& id : dead_jobs()) {
+    try {
+      recover_one(id);
+    } catch (const Error& e) {
+      if (!first) {
+        first = Error(
+            Code::failed_precondition, "recover job " + id + ", which died: " + e.what(),
+            e.hint().empty() ? "mend the cause; nothing else is changed before it is recovered" : e.hint());
+      }
+    }
+  }
+  if (first) throw *first;
+}
+
+void Jobs::State::recover_one(const std::string& id) {
+  const std::optional<FileLock> owner = FileLock::try_take(files.owner(id));
+  if (!owner) return;
+  const LogScope scope({id, "recover"});
+  std::optional<JobRecord> record = files.load(id);
+  std::optional<Journal> journal;
+  if (files.has_journal(id)) journal.emplace(files.journal(id));
+  if (!record) {
+    record.emplace();
+    record->job_id = id;
+    record->state = "running";
+    record->started_at = format_utc(clock.now());
+  }
+  if (record->method.empty() && journal && journal->find(kJobStep)) {
+    const JsonDocument step = parse_json(journal->find(kJobStep)->data, "journal step job");
+    record->method = JsonReader(step, "job", Code::internal).string("method");
+  }
+  const bool was_running = !record->ended();
+  std::optional<std::string> result;
+  Recovery recovery;
+  if (journal && record->state != "succeeded" && has_work_to_undo(*journal)) {
+    RecoveryContext context(*journal, record->warnings);
+    result = journaled_result(*journal);
+    recovery = recover(record->method, context);
+  }
+  if (result) {
+    record->state = "succeeded";
+    record->result = result;
+    record->error.reset();
+  } else if (was_running) {
+    record->state = "failed";
+    const std::string done = !recovery.what.empty() ? recovery.what
+                             : journal              ? "there was nothing to undo"
+                                                    : "it had changed nothing";
+    record->error =
+        write_rpc_error(Error(Code::unavailable,
+                              record->method + ": the agent ended while the job ran; recovered: " + done +
+                                  (recovery.left.empty() ? "" : "; " + recovery.left),
+                              "call it again with a new job_id"),
+                        id);
+  }
+  if (was_running) record->finished_at = format_utc(clock.now());
+  if (!was_running && !recovery.what.empty()) record->warnings.push_back("later: " + recovery.what);
+  files.save(*record);
+  if (journal && recovery.left.empty()) journal->close();
+  std::error_code ignored;
+  fs::remove(files.cancel(id), ignored);
+  fs::remove(files.owner(id), ignored);
+  log_info("recovered a job that died", {{"method", record->method},
+                                         {"state", record->state},
+                                         {"done", recovery.what},
+                                         {"left", recovery.left}});
+}
+
+void Jobs::State::prune() {
+  files.sweep();
+  const WallTime oldest = clock.now() - std::chrono::hours(24 * settings.job_history_days);
+  for (const std::string& id : files.ids()) {
+    const std::optional<JobRecord> record = files.load(id);
+    if (!record || !record->ended() || files.has_journal(id)) continue;
+    try {
+      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest)
+        files.remove(id);
+    } catch (const Error& e) {
+      log_warning("old job record cannot be dropped", {{"job", id}, {"error", e.what()}});
+    }
+  }
+}
+
+void Jobs::State::recover_if_needed() {
+  if (dead_jobs().empty()) return;
+  const auto lock = FileLock::try_take(files.host_lock(), write_holder("", "recovery"));
+  if (lock) recover_dead();
+}
+
+}  // namespace guestagent

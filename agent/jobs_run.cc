@@ -1,0 +1,222 @@
+// One job from its start to its end, on its own thread.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/jobs_state.h"
+#include "agent/rpc_error.h"
+#include "base/json.h"
+#include "base/log.h"
+
+namespace guestagent {
+namespace {
+
+constexpr Millis kLook{200};   // how often a cancel file is looked for and observers are told
+constexpr Millis kSave{1000};  // how often mere progress reaches the record's file
+constexpr Seconds kRateWindow{10};
+
+void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples,
+                 SteadyTime now) {
+  samples.emplace_back(now, progress.done_bytes);
+  while (samples.size() > 2 && now - samples.front().first > kRateWindow) samples.pop_front();
+  const std::chrono::duration<double> elapsed = now - samples.front().first;
+  if (elapsed.count() < 0.1) return;
+  progress.rate =
+      double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
+  progress.eta_s.reset();
+  if (progress.total_bytes && progress.rate > 0) {
+    const std::uint64_t left = *progress.total_bytes - std::min(*progress.total_bytes, progress.done_bytes);
+    progress.eta_s = std::uint64_t(double(left) / progress.rate + 0.5);
+  }
+}
+
+}  // namespace
+
+void Jobs::Live::phase(std::string_view name) {
+  LogScope::set_phase(name);
+  log_info("phase", {{"name", std::string(name)}});
+  state.publish(*this, false);  // how far the last one came
+  {
+    const std::lock_guard lock(state.mutex);
+    record.phase = name;
+    record.progress = {};
+    samples.assign(1, {state.clock.steady(), 0});
+  }
+  state.publish(*this, true);
+}
+
+void Jobs::Live::progress(std::uint64_t done, std::optional<std::uint64_t> total) {
+  const std::lock_guard lock(state.mutex);
+  record.progress.done_bytes = done;
+  record.progress.total_bytes = total;
+  dirty = true;
+}
+
+void Jobs::Live::warn(std::string_view message) {
+  log_warning(message);
+  const std::lock_guard lock(state.mutex);
+  record.warnings.emplace_back(message);
+  dirty = true;
+}
+
+Journal& Jobs::Live::journal() {
+  if (!steps) {
+    steps = std::make_unique<Journal>(state.files.journal(record.job_id));
+    JsonWriter out;
+    out.begin_object().member("method", record.method).end_object();
+    steps->record(kJobStep, out.text());
+  }
+  return *steps;
+}
+
+void Jobs::State::publish(Live& job, bool save) {
+  const std::lock_guard serial(job.saving);
+  JobRecord copy;
+  {
+    const std::lock_guard lock(mutex);
+    if (job.dirty) update_rate(job.record.progress, job.samples, clock.steady());
+    job.dirty = false;
+    ++job.version;
+    copy = job.record;
+  }
+  changed.notify_all();
+  if (save) {
+    try {
+      files.save(copy);
+      job.save_failed = false;
+    } catch (const Error& e) {
+      if (!job.save_failed) log_error("job record cannot be written", {{"error", e.what()}});
+      job.save_failed = true;
+    }
+  }
+  if (observer) observer(copy);
+}
+
+// Beside the job's own thread: sees cancel files, and keeps the cost of telling the world off the data path.
+void Jobs::State::keep(Live& job, std::stop_token ended) {
+  const LogScope scope({job.record.job_id, ""});
+  std::mutex nothing;
+  std::condition_variable_any wake;
+  bool unsaved = false;
+  auto saved = std::chrono::steady_clock::now();
+  std::unique_lock lock(nothing);
+  while (!ended.stop_requested()) {
+    wake.wait_for(lock, ended, kLook, [] { return false; });
+    if (::access(files.cancel(job.record.job_id).c_str(), F_OK) == 0) job.stop.request_stop();
+    {
+      const std::lock_guard guard(mutex);
+      job.dirty = job.dirty || job.record.progress.rate > 0;  // a stall shows, too
+      if (!job.dirty && !unsaved) continue;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    unsaved = now - saved < kSave;
+    if (!unsaved) saved = now;
+    publish(job, !unsaved);
+  }
+}
+
+void Jobs::State::run(Live& job, const Work& work) {
+  const LogScope scope({job.record.job_id, ""});
+  log_info("job started", {{"method", job.record.method}});
+  std::jthread keeper([&](std::stop_token ended) { keep(job, ended); });
+  std::optional<std::string> result;
+  std::optional<Error> error;
+  try {
+    if (job.record.kind == JobKind::changing) {
+      recover_dead();
+      prune();
+    }
+    job.check_cancelled();
+    result = work(job);
+  } catch (const std::exception& e) {
+    error = to_error(e);
+  }
+  keeper.request_stop();
+  keeper.join();
+  finish(job, std::move(result), std::move(error));
+}
+
+// By the same recovery that a crash would need; what it says becomes part of the error.
+Jobs::Recovery Jobs::State::undo(Live& job, Error& error) {
+  if (!job.steps || !has_work_to_undo(*job.steps)) return {};
+  Recovery recovery;
+  try {
+    job.phase("undo");
+    std::vector<std::string> warnings;
+    RecoveryContext context(*job.steps, warnings);
+    recovery = recover(job.record.method, context);
+    const std::lock_guard lock(mutex);
+    job.record.warnings.insert(job.record.warnings.end(), warnings.begin(), warnings.end());
+    if (!recovery.what.empty()) job.record.warnings.push_back("after the failure: " + recovery.what);
+  } catch (const std::exception& e) {
+    recovery.left = std::string("it could not be undone: ") + e.what();
+  }
+  if (!recovery.left.empty()) {
+    error = Error(error.code(), std::string(error.what()) + "; " + recovery.left,
+                  error.hint() + (error.hint().empty() ? "" : "; ") +
+                      "what is left is tried again at the next changing call and by the daemon");
+  }
+  return recovery;
+}
+
+void Jobs::State::finish(Live& job, std::optional<std::string> result, std::optional<Error> error) {
+  const std::string& id = job.record.job_id;
+  // What was journaled as done is done, whatever came after it.
+  if (error && job.steps && job.steps->find(kResultStep)) {
+    try {
+      result = journaled_result(*job.steps);
+    } catch (const Error& e) {
+      log_error("journaled result cannot be read", {{"error", e.what()}});
+    }
+    if (result) {
+      job.warn(error->what());
+      Recovery recovery = undo(job, *error);
+      if (!recovery.left.empty()) job.warn(recovery.left);
+      error.reset();
+    }
+  }
+  bool close_journal = true;
+  if (error) {
+    const bool cancelled = job.stop.stop_requested();
+    if (cancelled && error->code() != Code::cancelled) {
+      error = Error(Code::cancelled, std::string("cancelled on request: ") + error->what(), error->hint());
+    }
+    close_journal = undo(job, *error).left.empty();
+  }
+  {
+    const std::lock_guard lock(mutex);
+    job.record.state = !error ? "succeeded" : error->code() == Code::cancelled ? "cancelled" : "failed";
+    job.record.finished_at = format_utc(clock.now());
+    job.record.result = std::move(result);
+    if (error) job.record.error = write_rpc_error(*error, id);
+    job.record.progress.eta_s.reset();
+  }
+  // The order matters to others: the record, then the journal, then the locks, then those who wait here.
+  publish(job, true);
+  try {
+    if (job.steps && close_journal && !job.save_failed) job.steps->close();
+    std::error_code ignored;
+    fs::remove(files.cancel(id), ignored);
+    fs::remove(files.owner(id), ignored);
+  } catch (const Error& e) {
+    log_error("journal cannot be closed", {{"error", e.what()}});
+  }
+  if (error) {
+    log_error("job " + job.record.state, {{"method", job.record.method},
+                                          {"code", std::string(code_row(error->code()).wire)},
+                                          {"error", error->what()}});
+  } else {
+    log_info("job succeeded", {{"method", job.record.method}});
+  }
+  job.steps.reset();
+  job.owner_lock.reset();
+  job.host_lock.reset();
+  {
+    const std::lock_guard lock(mutex);
+    job.ended = true;
+    ++job.version;
+  }
+  changed.notify_all();
+}
+
+}  // namespace guestagent
