@@ -1,11 +1,9 @@
 #include "storage/snapshot_writer.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,82 +13,12 @@
 #include "storage/memory_plan.h"
 #include "storage/segment_coding.h"
 #include "storage/segment_flow.h"
+#include "storage/segment_list.h"
 #include "storage/snapshots.h"
 #include "stream/ordered_tasks.h"
 
 namespace guestagent {
 namespace {
-
-// The list of stored segments: they end in any order and are listed in theirs.
-class SegmentList {
- public:
-  struct ClosedIndex {
-    unsigned number = 0;
-    std::string name;
-    std::string text;
-    std::vector<ObjectInfo> segments;
-  };
-
-  // Adds a segment that is on the store. The answer is to be put: the indexes that are full by it.
-  std::vector<ClosedIndex> add(std::uint64_t number, SegmentEntry entry, const SnapshotKeys* keys) {
-    early_.emplace(number, std::move(entry));
-    std::vector<ClosedIndex> full;
-    while (!early_.empty() && early_.begin()->first == next_) {
-      append(std::move(early_.begin()->second));
-      early_.erase(early_.begin());
-      if (open_.segments.size() == kSegmentsPerIndex) full.push_back(close(keys));
-    }
-    return full;
-  }
-
-  // The rest; nullopt when there is none.
-  std::optional<ClosedIndex> close_last(const SnapshotKeys* keys) {
-    if (open_.segments.empty()) return std::nullopt;
-    return close(keys);
-  }
-
-  std::size_t indexes() const { return indexes_.size(); }
-  // Once, at the end.
-  void describe(Manifest& manifest) {
-    manifest.indexes = indexes_;
-    manifest.segments = next_ - 1;
-    manifest.raw_bytes = raw_bytes_;
-    manifest.stored_bytes = stored_bytes_;
-    manifest.digest = digest_.finish();
-  }
-
- private:
-  void append(SegmentEntry entry) {
-    ++next_;
-    raw_bytes_ += entry.raw_bytes;
-    stored_bytes_ += entry.stored_bytes;
-    digest_.add(entry);
-    open_.segments.push_back(std::move(entry));
-  }
-
-  ClosedIndex close(const SnapshotKeys* keys) {
-    open_.number = static_cast<unsigned>(indexes_.size() + 1);
-    ClosedIndex closed{open_.number, index_name(open_.number), write_index(open_, keys), {}};
-    IndexEntry& entry = indexes_.emplace_back();
-    entry.name = closed.name;
-    entry.segments = open_.segments.size();
-    entry.sha256 = sha256_hex(as_bytes(closed.text));
-    for (const SegmentEntry& segment : open_.segments) {
-      entry.raw_bytes += segment.raw_bytes;
-      entry.stored_bytes += segment.stored_bytes;
-      closed.segments.push_back({segment.name, segment.stored_bytes, {}});
-    }
-    open_.segments.clear();
-    return closed;
-  }
-
-  std::map<std::uint64_t, SegmentEntry> early_;
-  std::uint64_t next_ = 1;
-  std::uint64_t raw_bytes_ = 0, stored_bytes_ = 0;
-  SegmentIndex open_;
-  std::vector<IndexEntry> indexes_;
-  SegmentListDigest digest_;
-};
 
 struct ReleaseChunksAtEnd {
   ~ReleaseChunksAtEnd() { release_free_chunks(); }
@@ -119,7 +47,7 @@ struct SnapshotWriter::State {
   Buffer read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow);
   void send(SegmentFlow& flow);
   void put_text(std::string_view leaf, const std::string& text, std::stop_token stop);
-  void put_index(SegmentList::ClosedIndex index, std::stop_token stop);
+  void put_index(ClosedIndex index, std::stop_token stop);
   void join(std::string_view leaf, std::vector<ObjectInfo> parts_of, std::stop_token stop);
   void join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop);
   void join_stream(const std::string& leaf, std::stop_token stop);
@@ -180,14 +108,14 @@ void SnapshotWriter::State::send(SegmentFlow& flow) {
   with_context(doing(), [&] { store.put(object(entry.name), segment.stored, flow.stop_token()); });
   failpoint("snapshot:segment");
   flow.sent(std::move(segment));
-  std::vector<SegmentList::ClosedIndex> full;
+  std::vector<ClosedIndex> full;
   {
     const std::lock_guard lock(mutex);
     stored_raw_bytes += entry.raw_bytes;
     full = list.add(number, std::move(entry), coding.keys_or_null());
     job.progress(stored_raw_bytes, expected_bytes);
   }
-  for (SegmentList::ClosedIndex& index : full) put_index(std::move(index), flow.stop_token());
+  for (ClosedIndex& index : full) put_index(std::move(index), flow.stop_token());
   flow.stored();
 }
 
@@ -195,7 +123,7 @@ void SnapshotWriter::State::put_text(std::string_view leaf, const std::string& t
   with_context(doing(), [&] { store.put(object(leaf), Buffer::from(text), stop); });
 }
 
-void SnapshotWriter::State::put_index(SegmentList::ClosedIndex index, std::stop_token stop) {
+void SnapshotWriter::State::put_index(ClosedIndex index, std::stop_token stop) {
   put_text(index.name, index.text, stop);
   if (index.number == 1) {
     const std::lock_guard lock(mutex);

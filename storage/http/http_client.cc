@@ -6,20 +6,16 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
 #include <cstring>
 
 #include "base/log.h"
 #include "base/text.h"
+#include "storage/http/curl_failure.h"
 #include "storage/url.h"
 
 namespace guestagent {
 namespace {
 
-constexpr std::size_t kMaxHeaderBytes = 64 << 10;
-constexpr std::size_t kMaxHeaders = 256;
-constexpr std::uint64_t kMaxErrorBody = 64 << 10;
 constexpr std::size_t kMaxIdle = 16;
 constexpr long kTransferBuffer = 256 << 10;
 // Below this a wasted upload costs less than waiting for leave to send it.
@@ -32,31 +28,6 @@ void start_curl() {
   static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (once != CURLE_OK)
     throw Error(Code::internal, "starting libcurl: " + std::string(curl_easy_strerror(once)));
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() &&
-         (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '\n'))
-    text.remove_suffix(1);
-  return text;
-}
-
-// "HTTP/1.1 200 OK": 200; 0 for anything else.
-int status_of(std::string_view line) {
-  const auto space = line.find(' ');
-  if (space == std::string_view::npos || line.size() < space + 4) return 0;
-  int status = 0;
-  const auto [end, error] = std::from_chars(line.data() + space + 1, line.data() + space + 4, status);
-  return error == std::errc() && end == line.data() + space + 4 && status >= 100 ? status : 0;
 }
 
 struct HeaderList {
@@ -72,28 +43,7 @@ struct HeaderList {
   }
 };
 
-std::string millis_text(Millis time) {
-  if (time.count() % 1000 == 0) return std::to_string(time.count() / 1000) + " s";
-  return std::to_string(time.count()) + " ms";
-}
-
 }  // namespace
-
-std::optional<std::string_view> HttpResponse::header(std::string_view name) const {
-  for (const auto& [key, value] : headers) {
-    if (key == name) return value;
-  }
-  return std::nullopt;
-}
-
-std::optional<std::uint64_t> HttpResponse::length() const {
-  const auto text = header("content-length");
-  std::uint64_t length = 0;
-  if (!text) return std::nullopt;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), length);
-  if (error != std::errc() || end != text->data() + text->size()) return std::nullopt;
-  return length;
-}
 
 // One curl handle with its kept connections, used by one request at a time.
 struct HttpClient::Handle {
@@ -112,22 +62,20 @@ struct HttpClient::Handle {
 
 // The state of one request while curl calls back.
 struct HttpClient::Transfer {
-  Transfer(const HttpRequest& r, Handle& h) : request(r), handle(h) {
+  Transfer(const HttpRequest& r, Handle& h) : request(r), handle(h), answer(r.max_answer) {
     if (request.body != nullptr) chunks = request.body->chunks();
   }
+  Transfer(const Transfer&) = delete;
+  Transfer& operator=(const Transfer&) = delete;
+  // The handle lives on, and must not write here when it closes its connections.
+  ~Transfer() { curl_easy_reset(handle.easy); }
 
   const HttpRequest& request;
   Handle& handle;
-  HttpResponse response;
+  AnswerReader answer;
   HeaderList headers;
   std::vector<Bytes> chunks;
   std::size_t chunk = 0, offset = 0;  // what is sent next
-  std::size_t header_bytes = 0;
-  std::string garbage;        // what was wrong with the answer's form; empty: nothing
-  bool headers_done = false;  // of the final answer
-  bool too_large = false;
-  bool enough = false;  // of an error's body
-  bool saw_continue = false;
   unsigned sent = 0;
   char detail[CURL_ERROR_SIZE] = {};
 
@@ -153,54 +101,10 @@ struct HttpClient::Transfer {
     return chunk < chunks.size() || to == 0;
   }
 
-  bool header_line(std::string_view line) {
-    header_bytes += line.size();
-    if (header_bytes > kMaxHeaderBytes || response.headers.size() >= kMaxHeaders) {
-      garbage = "endless headers";
-      return false;
-    }
-    line = trim(line);
-    if (headers_done) return true;  // a trailer
-    if (line.starts_with("HTTP/")) {
-      response.headers.clear();
-      response.status = status_of(line);
-      if (response.status == 0) garbage = "a broken status line";
-      if (response.status == 100) saw_continue = true;
-      return response.status != 0;
-    }
-    if (line.empty()) {
-      headers_done = response.status >= 200;
-      return true;
-    }
-    const auto colon = line.find(':');
-    if (colon == std::string_view::npos || colon == 0) {
-      garbage = "a header without a name";
-      return false;
-    }
-    response.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
-    return true;
-  }
-
-  bool body_bytes(Bytes data) {
-    if (!response.ok()) {
-      const auto room = kMaxErrorBody - std::min(kMaxErrorBody, response.body.size());
-      response.body.append(data.first(std::min<std::uint64_t>(room, data.size())));
-      enough = data.size() > room;
-      return !enough;
-    }
-    if (response.body.size() + data.size() > request.max_answer ||
-        response.length().value_or(0) > request.max_answer) {
-      too_large = true;
-      return false;
-    }
-    response.body.append(data);
-    return true;
-  }
-
   std::uint64_t moved() const {
     curl_off_t up = 0;
     curl_easy_getinfo(handle.easy, CURLINFO_SIZE_UPLOAD_T, &up);
-    return static_cast<std::uint64_t>(up) + response.body.size() + header_bytes;
+    return static_cast<std::uint64_t>(up) + answer.received();
   }
 
   std::string peer() const {
@@ -301,11 +205,13 @@ void HttpClient::set_options(Transfer& transfer) const {
     return static_cast<Transfer*>(t)->read(to, size * n);
   };
   const Read header = [](char* from, std::size_t size, std::size_t n, void* t) {
-    const auto take_line = [&] { return static_cast<Transfer*>(t)->header_line({from, size * n}); };
+    const auto take_line = [&] { return static_cast<Transfer*>(t)->answer.header_line({from, size * n}); };
     return guarded(take_line, false) ? size * n : 0;
   };
   const Read write = [](char* from, std::size_t size, std::size_t n, void* t) {
-    const auto take_bytes = [&] { return static_cast<Transfer*>(t)->body_bytes(as_bytes({from, size * n})); };
+    const auto take_bytes = [&] {
+      return static_cast<Transfer*>(t)->answer.body_bytes(as_bytes({from, size * n}));
+    };
     return guarded(take_bytes, false) ? size * n : 0;
   };
   using Prepare = int (*)(void*, char*, char*, int, int);
@@ -361,9 +267,9 @@ HttpResponse HttpClient::send(const HttpRequest& request, std::stop_token stop) 
   set_options(transfer);
   run(transfer, stop);
   const bool large = request.body != nullptr && request.body->size() >= kExpectFrom;
-  if (large && transfer.response.ok() && !transfer.saw_continue) expect_continue_ = false;
+  if (large && transfer.answer.response().ok() && !transfer.answer.saw_continue()) expect_continue_ = false;
   give(std::move(handle));
-  return std::move(transfer.response);
+  return std::move(transfer.answer.response());
 }
 
 namespace {
@@ -390,55 +296,6 @@ std::optional<CURLcode> result_of(CURLM* multi) {
     if (message->msg == CURLMSG_DONE) return message->data.result;
   }
   return std::nullopt;
-}
-
-struct Failure {
-  Code code = Code::unavailable;
-  std::string why = {};
-  std::string brief = {};
-  bool retryable = true;
-  std::string hint = {};
-};
-
-// `code` is no success; `err` the socket's errno where curl has one, `connected` whether it came that far.
-Failure describe(CURLcode code, int err, bool connected, const std::string& detail, Millis connect_timeout) {
-  switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-      return {.why = "no such host: " + detail, .brief = "no such host"};
-    case CURLE_COULDNT_CONNECT:
-      if (err == 0 || err == ECONNREFUSED) return {.why = "connection refused", .brief = "refused"};
-      return {.why = detail,
-              .brief = err == EHOSTUNREACH || err == ENETUNREACH ? "unreachable" : "no connection"};
-    case CURLE_OPERATION_TIMEDOUT:
-      if (connected) return {.why = detail, .brief = "timeout"};
-      return {.why = "no connection within " + millis_text(connect_timeout), .brief = "connect timeout"};
-    case CURLE_PARTIAL_FILE:
-      return {.why = "the answer ended too early", .brief = "short body"};
-    case CURLE_GOT_NOTHING:
-      return {.why = "closed the connection without an answer", .brief = "reset"};
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-    case CURLE_ABORTED_BY_CALLBACK:  // Transfer::sent
-      return {.why = "connection broke: " + detail, .brief = "reset"};
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_ISSUER_ERROR:
-      return {Code::permission_denied, "its certificate is not to be trusted: " + detail, "TLS", false,
-              "set tls.ca_file to the CA that signed it"};
-    case CURLE_SSL_CACERT_BADFILE:
-      return {Code::failed_precondition, detail, "TLS", false,
-              "tls.ca_file must be a readable file of PEM certificates"};
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CIPHER:
-      return {.why = "TLS failed: " + detail, .brief = "TLS"};
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_BAD_CONTENT_ENCODING:
-      return {.why = "this is no HTTP: " + detail, .brief = "garbage"};
-    case CURLE_OUT_OF_MEMORY:
-      return {Code::resource_exhausted, "out of memory", "out of memory", false, {}};
-    default:
-      return {.why = detail, .brief = "curl " + std::to_string(code)};
-  }
 }
 
 }  // namespace
@@ -477,9 +334,9 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
     curl_multi_poll(multi, nullptr, 0, nap, nullptr);
   }
 
-  if (!transfer.garbage.empty())
-    throw transfer.error(Code::unavailable, "answered with " + transfer.garbage, "garbage");
-  if (transfer.too_large || *result == CURLE_FILESIZE_EXCEEDED) {
+  if (!transfer.answer.garbage().empty())
+    throw transfer.error(Code::unavailable, "answered with " + transfer.answer.garbage(), "garbage");
+  if (transfer.answer.too_large() || *result == CURLE_FILESIZE_EXCEEDED) {
     throw transfer.error(
         Code::resource_exhausted,
         "answered with more than the " + std::to_string(transfer.request.max_answer) + " bytes expected",
@@ -487,9 +344,9 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
   }
   // A server that refuses a body often closes before it has read all of it: its answer counts, not how the
   // connection ended.
-  const bool refused = transfer.headers_done && transfer.response.status >= 400;
-  if (*result == CURLE_OK || transfer.enough || refused) {
-    if (transfer.headers_done) return;
+  const bool refused = transfer.answer.complete_headers() && transfer.answer.response().status >= 400;
+  if (*result == CURLE_OK || transfer.answer.enough() || refused) {
+    if (transfer.answer.complete_headers()) return;
     throw transfer.error(Code::unavailable, "the answer ended within its headers", "short answer");
   }
   long err = 0;
@@ -498,15 +355,9 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
   curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
   const std::string detail =
       printable(transfer.detail[0] != 0 ? transfer.detail : curl_easy_strerror(*result), 200);
-  Failure failure = describe(*result, static_cast<int>(err), connected > 0, detail, timeouts_.connect);
+  const CurlFailure failure =
+      describe_failure(*result, static_cast<int>(err), connected > 0, detail, timeouts_.connect);
   throw transfer.error(failure.code, failure.why, failure.brief, failure.retryable, failure.hint);
-}
-
-std::optional<WallTime> parse_http_date(std::string_view text) {
-  if (text.empty() || text.size() > 64) return std::nullopt;
-  const std::time_t time = curl_getdate(std::string(text).c_str(), nullptr);
-  if (time < 0) return std::nullopt;
-  return std::chrono::system_clock::from_time_t(time);
 }
 
 }  // namespace guestagent

@@ -12,11 +12,10 @@
 #include <vector>
 
 #include "config/settings.h"
+#include "storage/http/answer_reader.h"
 #include "storage/object_store.h"
 
 namespace guestagent {
-
-using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
   std::string what;  // "put segment-00000001": how errors begin
@@ -30,19 +29,6 @@ struct HttpRequest {
   // Never sent twice: a kept connection that breaks without an answer is an error here, where it is otherwise
   // sent again at once on a new one. For requests whose second answer differs from the first.
   bool once = false;
-};
-
-struct HttpResponse {
-  int status = 0;
-  HttpHeaders headers;  // names in lower case
-  // Of an answer that is no success, at most its first 64 KiB.
-  Buffer body;
-
-  bool ok() const { return status >= 200 && status < 300; }
-  // The first of that lower-case name.
-  std::optional<std::string_view> header(std::string_view name) const;
-  // What Content-Length says; nullopt when there is none that is a number.
-  std::optional<std::uint64_t> length() const;
 };
 
 // Thread-safe; each request uses a connection of its own from a pool of kept ones. Certificates are verified
@@ -76,8 +62,5 @@ class HttpClient {
   // on each.
   std::atomic<bool> expect_continue_{true};
 };
-
-// "Sun, 06 Nov 1994 08:49:37 GMT" and the other forms of HTTP; nullopt for what is no date.
-std::optional<WallTime> parse_http_date(std::string_view text);
 
 }  // namespace guestagent
