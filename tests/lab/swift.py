@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import swift_conf  # noqa: E402
+from fault_proxy import FaultProxy  # noqa: E402
 from scratch import Scratch, free_port, wait_for  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +46,8 @@ class Options:
     max_manifest_segments: int = 1000
     policies: tuple = ("gold", "silver")
     expirer: bool = False  # objects past X-Delete-At really go
+    faults: int = 0  # percent of the connections to the proxy that break
+    fault_seed: int = 1
 
 
 class Swift:
@@ -58,7 +61,7 @@ class Swift:
         self.account, self.user_name = "test", "tester"
         self.key, self.hash_suffix = secrets.token_hex(12), secrets.token_hex(8)
         self.children, self.ports, self.keystone, self.watchdog = {}, {}, None, None
-        self._token = None
+        self._token, self.fault_proxy = None, None
 
     # life
 
@@ -90,6 +93,9 @@ class Swift:
                     raise
 
     def stop(self):
+        if self.fault_proxy:
+            self.fault_proxy.close()
+            self.fault_proxy = None
         self._end_children()
         if self.keystone:
             self.keystone.stop()
@@ -129,6 +135,8 @@ class Swift:
         if self.options.expirer:
             for name in ("object-expirer", "object-updater", "container-updater"):
                 self.start_server(name)
+        if self.options.faults:
+            self.fault_proxy = FaultProxy(self.ports["proxy"], self.options.faults, self.options.fault_seed)
         if self.keystone:
             self.keystone.register_swift(self.url + "/v1/AUTH_%(tenant_id)s", self.account, self.user_name, self.key)
 
@@ -201,7 +209,8 @@ class Swift:
 
     @property
     def url(self):
-        return f"{'https' if self.options.tls else 'http'}://127.0.0.1:{self.ports['proxy']}"
+        port = self.fault_proxy.port if self.fault_proxy else self.ports["proxy"]
+        return f"{'https' if self.options.tls else 'http'}://127.0.0.1:{port}"
 
     @property
     def user(self):
@@ -264,7 +273,7 @@ class Swift:
     def environment(self):
         env = {"SWIFT_AUTH": "v3" if self.keystone else "v1", "SWIFT_AUTH_URL": self.auth_url, "SWIFT_USER": self.user, "SWIFT_KEY": self.key,
                "SWIFT_STORAGE_URL": self.storage_url, "SWIFT_CA_FILE": self.ca_file, "SWIFT_POLICY": self.options.policies[-1],
-               "SWIFT_DIR": str(self.dir), "SWIFT_TOKEN_LIFE": str(self.options.token_life)}
+               "SWIFT_DIR": str(self.dir), "SWIFT_FAULTS": str(self.options.faults), "SWIFT_TOKEN_LIFE": str(self.options.token_life)}
         if self.options.s3:
             env |= {"S3_ENDPOINT": self.url, "S3_REGION": self.s3_region, "S3_ACCESS_KEY": f"{self.account}:{self.user_name}",
                     "S3_SECRET_KEY": self.key}
@@ -312,6 +321,10 @@ def main():
         if not argv:
             sys.exit("no COMMAND after --")
         status = subprocess.run(argv, env={**os.environ, **swift.environment()}, check=False).returncode
+        if swift.fault_proxy:
+            print(f"faults: {swift.fault_proxy}", flush=True)
+            if not swift.fault_proxy.counts:
+                sys.exit("no connection was broken: nothing was tested")
         return 128 - status if status < 0 else status
 
 

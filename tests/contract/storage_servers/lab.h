@@ -38,6 +38,10 @@ inline LabSettings lab_swift() {
   LabSettings out;
   StorageSettings& s = out.storage;
   s.store = "swift";
+  if (lab("SWIFT_FAULTS") != "0") {
+    s.retry = {.tries = 20, .first_delay = Millis(10), .max_delay = Millis(300)};
+    s.timeouts.stall = Millis(3000);
+  }
   s.container = "contract-" + random_hex(6);
   s.prefix = "a/prefix";
   s.swift.auth = lab("SWIFT_AUTH");
