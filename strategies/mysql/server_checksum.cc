@@ -19,10 +19,10 @@ std::string column_text(const std::string& name, const std::string& type) {
                                                   "decimal",  "float",     "double",    "date", "time",
                                                   "datetime", "timestamp", "year"};
   if (std::find(kPlain.begin(), kPlain.end(), type) != kPlain.end()) return "CAST(" + quoted + " AS CHAR)";
-  if (type == "json") return "MD5(CAST(" + quoted + " AS CHAR))";
+  if (type == "json") return "SHA2(CAST(" + quoted + " AS CHAR),256)";
   if (type == "bit") return "HEX(" + quoted + ")";
   // Texts of any character set, bytes, places: never mixed with each other, and never longer than a digest.
-  return "MD5(" + quoted + ")";
+  return "SHA2(" + quoted + ",256)";
 }
 
 std::string join(const std::vector<std::string>& parts) {
@@ -116,11 +116,12 @@ TableDigest ServerClient::digest_table(const std::string& schema, const std::str
     nulls.push_back("ISNULL(" + quote_name(columns.text(i, "n")) + ")");
     if (columns.text(i, "k") == "PRI") key.push_back(text);
   }
-  // NULL is left out by CONCAT_WS: which columns are NULL is said apart.
-  const std::string row = "MD5(CONCAT_WS('#'," + join(values) + ",CONCAT(" + join(nulls) + ")))";
+  // SHA2, since MySQL 9.6 has no MD5 of its own any more. NULL is left out by CONCAT_WS: which columns are
+  // NULL is said apart.
+  const std::string row = "SHA2(CONCAT_WS('#'," + join(values) + ",CONCAT(" + join(nulls) + ")),256)";
   std::string sql =
       "SELECT COUNT(*) AS n, COALESCE(BIT_XOR(CAST(CONV(LEFT(h,16),16,10) AS UNSIGNED)),0) AS a,"
-      " COALESCE(BIT_XOR(CAST(CONV(RIGHT(h,16),16,10) AS UNSIGNED)),0) AS b,"
+      " COALESCE(BIT_XOR(CAST(CONV(SUBSTR(h,17,16),16,10) AS UNSIGNED)),0) AS b,"
       " COALESCE(SUM(CAST(CRC32(h) AS UNSIGNED)),0) AS c FROM (SELECT " +
       row + " AS h FROM " + quote_name(schema) + "." + quote_name(name);
   if (sample && *sample > 1) {

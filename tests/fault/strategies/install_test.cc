@@ -389,11 +389,11 @@ TEST_F(InstallElsewhere, AcceptedAndUndone) {
 }
 
 // Killed at a step of the journal, or in the middle of the exchange; another process then settles it.
-class InstallKilled : public Install, public ::testing::WithParamInterface<std::vector<const char*>> {};
+class InstallKilled : public Install, public ::testing::WithParamInterface<std::vector<std::string>> {};
 
 TEST_P(InstallKilled, IsUndone) {
   int kills = 0;
-  for (const char* point : GetParam()) {
+  for (const std::string& point : GetParam()) {
     SCOPED_TRACE(point);
     const fs::path file = state.path() / ("journal-" + std::to_string(++kills));
     ASSERT_EQ(zygote->run(point, {target.dir(), source.socket(), state.path(), file}), SIGKILL);
@@ -404,15 +404,15 @@ TEST_P(InstallKilled, IsUndone) {
   }
 }
 
-std::string phase_name(const ::testing::TestParamInfo<std::vector<const char*>>& param) {
+std::string phase_name(const ::testing::TestParamInfo<std::vector<std::string>>& param) {
   return param.index == 0 ? "TheStop" : param.index == 1 ? "TheExchange" : "TheStarts";
 }
 
 INSTANTIATE_TEST_SUITE_P(
     At, InstallKilled,
-    ::testing::Values(std::vector<const char*>{"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2"},
-                      std::vector<const char*>{"journal:switch.in", "switch:in@3", "journal:switch.done", "journal:install.record"},
-                      std::vector<const char*>{"journal:first-start", "journal:install.start", "journal:install.done"}),
+    ::testing::Values(std::vector<std::string>{"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2"},
+                      std::vector<std::string>{"journal:switch.in", "switch:in@3", "journal:switch.done", "journal:install.record"},
+                      std::vector<std::string>{"journal:first-start", "journal:install.start", "journal:install.done"}),
     phase_name);
 
 }  // namespace

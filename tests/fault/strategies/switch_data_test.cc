@@ -58,6 +58,23 @@ class Mount {
 
 enum class Kind { beside, mount_point, staging_elsewhere, logs_elsewhere, overlay };
 
+std::string name_of(Kind kind) {
+  switch (kind) {
+    case Kind::beside:
+      return "Beside";
+    case Kind::mount_point:
+      return "MountPoint";
+    case Kind::staging_elsewhere:
+      return "StagingOnAnotherFileSystem";
+    case Kind::logs_elsewhere:
+      return "LogsElsewhere";
+    case Kind::overlay:
+      break;
+  }
+  return "OverlayOfAnImage";
+}
+void PrintTo(Kind kind, std::ostream* out) { *out << name_of(kind); }
+
 // A host with old data and a prepared copy.
 struct Host {
   explicit Host(Kind k) : kind(k), dir(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path(), "switch-") {
@@ -282,24 +299,9 @@ TEST_P(SwitchData, PutsBackFromAKillWhilePuttingBack) {
   RecordProperty("kills", kills);
 }
 
-std::string kind_name(const ::testing::TestParamInfo<Kind>& info) {
-  switch (info.param) {
-    case Kind::beside:
-      return "Beside";
-    case Kind::mount_point:
-      return "MountPoint";
-    case Kind::staging_elsewhere:
-      return "StagingOnAnotherFileSystem";
-    case Kind::logs_elsewhere:
-      return "LogsElsewhere";
-    case Kind::overlay:
-      break;
-  }
-  return "OverlayOfAnImage";
-}
-
 INSTANTIATE_TEST_SUITE_P(Layouts, SwitchData,
-                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere, Kind::logs_elsewhere, Kind::overlay), kind_name);
+                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere, Kind::logs_elsewhere, Kind::overlay),
+                         [](const auto& param) { return name_of(param.param); });
 
 TEST(SwitchDataRefusal, MountPointAmongTheData) {
   const Host host(Kind::beside);
