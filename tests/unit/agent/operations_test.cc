@@ -109,6 +109,7 @@ TEST_F(OperationsTest, WhatTheStoreDoesNotLetGoIsNamedAndRemovedLater) {
   };
   EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
     return std::make_unique<test::FakeStream>(data, [&] {
+      while (store.names().empty()) std::this_thread::sleep_for(Millis(1));  // the transfers have their own pace
       away = true;
       throw Error(Code::internal, "the tool failed");
     });
