@@ -35,7 +35,10 @@ class BackupCopy : public ByteSource {
   virtual std::string format() const = 0;  // "xbstream"
 };
 
-// Starts the tool of `spec`. `settings` and `clock` outlive the copy. Throws Error.
+// Starts to copy by the tool of `spec`. `settings` and `clock` outlive the copy. Throws Error.
+std::unique_ptr<BackupCopy> start_copy(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
+
+// What start_copy chooses from.
 std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec,
                                                  Clock& clock);
 

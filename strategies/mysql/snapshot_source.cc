@@ -132,7 +132,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
     job.phase("copy");
     BackupSpec spec{tool,         server,           target,
                     work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }};
-    auto copy = start_mariadb_backup(settings_, std::move(spec), clock_);
+    auto copy = start_copy(settings_, std::move(spec), clock_);
     return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo);
   } catch (...) {
     undo();
