@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <mutex>
 
 #include "base/child.h"
@@ -32,6 +33,58 @@ std::string where(const MysqlSettings& settings) {
   return settings.tools_dir.empty() ? "on PATH" : "in " + settings.tools_dir.string();
 }
 
+// What a program says of itself: to standard output or standard error, depending on the series.
+std::string version_words(const fs::path& program, std::vector<std::string> options) {
+  std::string output;
+  std::mutex mutex;
+  ChildSpec spec;
+  spec.argv = {program.string()};
+  spec.argv.insert(spec.argv.end(), options.begin(), options.end());
+  spec.on_line = [&](std::string_view line) {
+    const std::scoped_lock lock(mutex);
+    if (output.size() < 4096) output += std::string(line) + "\n";
+  };
+  {
+    Child child(std::move(spec));
+    child.wait();
+  }
+  const std::scoped_lock lock(mutex);
+  return output;
+}
+
+unsigned patch_of(std::string_view version) {
+  const std::size_t minor = version.find('.');
+  const std::size_t dot = minor == std::string_view::npos ? minor : version.find('.', minor + 1);
+  unsigned patch = 0;
+  if (dot != std::string_view::npos) std::from_chars(version.data() + dot + 1, version.data() + version.size(), patch);
+  return patch;
+}
+
+// Whether a tool of `series` is one of the row's for a source of `version`.
+bool of_series(const CopyFit& row, std::string_view series, const ServerVersion& version) {
+  std::string_view rest = row.series;
+  while (!rest.empty()) {
+    const std::string_view each = rest.substr(0, rest.find(' '));
+    rest.remove_prefix(std::min(rest.size(), each.size() + 1));
+    if (series == (each == "=" ? version.series() : each)) return true;
+  }
+  return false;
+}
+
+// "2.3 2.4" -> "2.3 or 2.4"
+std::string wanted_series(const CopyFit& row, const ServerVersion& version) {
+  if (row.series == "=") return version.series();
+  std::string out(row.series);
+  for (std::size_t at = out.find(' '); at != std::string::npos; at = out.find(' ', at + 3)) out.replace(at, 1, " or ");
+  return out;
+}
+
+std::string other_tools(const ServerVersion& version) {
+  std::string fit;
+  for (const std::string_view each : dialect_for(version).backup_tools) fit += (fit.empty() ? "" : " or ") + std::string(each);
+  return fit;
+}
+
 }  // namespace
 
 std::optional<fs::path> find_tool_path(const MysqlSettings& settings, std::string_view name) {
@@ -50,20 +103,7 @@ std::optional<BackupTool> find_tool(const MysqlSettings& settings, std::string_v
   if (name == kClone) return BackupTool{std::string(kClone), {}, ""};
   const auto path = find_tool_path(settings, name);
   if (!path) return std::nullopt;
-  // The version goes to standard output or standard error, depending on the series.
-  std::string output;
-  std::mutex mutex;
-  ChildSpec spec;
-  spec.argv = {path->string(), "--no-defaults", "--version"};
-  spec.on_line = [&](std::string_view line) {
-    const std::scoped_lock lock(mutex);
-    if (output.size() < 4096) output += std::string(line) + "\n";
-  };
-  {
-    Child child(std::move(spec));
-    child.wait();
-  }
-  const std::scoped_lock lock(mutex);
+  const std::string output = version_words(*path, {"--no-defaults", "--version"});
   return BackupTool{std::string(name), *path,
                     with_context(path->string(), [&] { return parse_tool_version(output); })};
 }
@@ -81,32 +121,24 @@ std::map<std::string, std::string> tools_found(const MysqlSettings& settings) {
 }
 
 std::string tool_misfit(const BackupTool& tool, const ServerVersion& version) {
-  const Dialect& dialect = dialect_for(version);
-  if (std::find(dialect.backup_tools.begin(), dialect.backup_tools.end(), tool.name) ==
-      dialect.backup_tools.end()) {
-    std::string fit;
-    for (const std::string_view each : dialect.backup_tools)
-      fit += (fit.empty() ? "" : " or ") + std::string(each);
-    return tool.name + " does not copy " + version.text() + "; use " + fit;
+  const CopyFit* const row = copy_fit(version, tool.name);
+  if (row == nullptr) return tool.name + " does not copy " + version.text() + "; use " + other_tools(version);
+  if (row->series.empty()) return {};
+  const std::string misfit = tool.name + " " + tool.version + " does not fit " + version.text() + "; install ";
+  if (!of_series(*row, series_of(tool.version), version)) return misfit + "that of series " + wanted_series(*row, version);
+  const unsigned patch = patch_of(tool.version);
+  if (patch < row->any_patch_from && patch < version.patch) {
+    return misfit + version.series() + "." + std::to_string(std::min(version.patch, row->any_patch_from)) + " or newer";
   }
-  if (tool.name == kClone) return {};
-  const std::string series = series_of(tool.version);
-  if (version.family == Family::mariadb) {
-    if (series == version.series()) return {};
-    return tool.name + " " + tool.version + " does not fit " + version.text() + "; install that of series " +
-           version.series();
-  }
-  if (dialect.xtrabackup_series.empty())
-    return "there is no xtrabackup for " + version.text() + "; use clone";
-  std::string_view rest = dialect.xtrabackup_series;
-  while (!rest.empty()) {
-    const std::string_view each = rest.substr(0, rest.find(' '));
-    rest.remove_prefix(std::min(rest.size(), each.size() + 1));
-    // "9" stands for whatever innovation release there is: the tool's must be the server's.
-    if (each == series || (each == "9" && series == version.series())) return {};
-  }
-  return tool.name + " " + tool.version + " does not fit " + version.text() + "; install that of series " +
-         (dialect.xtrabackup_series == "9" ? version.series() : std::string(dialect.xtrabackup_series));
+  return {};
+}
+
+std::string prepare_misfit(const BackupTool& tool, const ServerVersion& version) {
+  const std::string misfit = tool_misfit(tool, version);
+  const CopyFit* const row = copy_fit(version, tool.name);
+  if (misfit.empty() || row == nullptr || !row->newer_prepares) return misfit;
+  const ServerVersion its = parse_server_version(tool.version, family_name(version.family));
+  return its.major == version.major ? (its.minor > version.minor ? "" : misfit) : (its.major > version.major ? "" : misfit);
 }
 
 BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& version) {
@@ -150,6 +182,35 @@ fs::path find_extractor(const MysqlSettings& settings, std::string_view format,
   throw Error(Code::not_found,
               "choosing the program that extracts the copy: " + name + " is not " + where(settings),
               "it comes with the backup tool; install that, or say mysql.tools_dir");
+}
+
+std::optional<fs::path> find_upgrade_tool(const MysqlSettings& settings, const ServerVersion& source,
+                                          const ServerVersion& target) {
+  if (source.series() == target.series()) return std::nullopt;
+  const CopyFit* row = nullptr;
+  for (const std::string_view tool : dialect_for(source).backup_tools) {
+    if (row == nullptr) row = copy_fit(source, tool);
+  }
+  if (row == nullptr || row->upgrade.empty()) return std::nullopt;
+  const std::string name(row->upgrade);
+  std::vector<fs::path> places;
+  if (!settings.tools_dir.empty()) places.push_back(settings.tools_dir / name);
+  if (const auto server = find_program(settings.server.command.at(0))) {
+    places.push_back(fs::path(*server).parent_path() / name);
+    places.push_back(fs::path(*server).parent_path().parent_path() / "bin" / name);
+  }
+  if (const auto path = find_program(name)) places.emplace_back(*path);
+  std::string others;
+  for (const fs::path& path : places) {
+    if (::access(path.c_str(), X_OK) != 0 || !fs::is_regular_file(path)) continue;
+    // "mariadb-upgrade from 11.8.6-MariaDB, client 15.2 …", "mysql_upgrade Ver 2.0 Distrib 10.11.6-MariaDB, …"
+    if (version_words(path, {"--no-defaults", "--version"}).find(" " + target.series() + ".") != std::string::npos) return path;
+    others += (others.empty() ? "; not of that series: " : ", ") + path.string();
+  }
+  throw Error(Code::failed_precondition,
+              "choosing the program that upgrades the system tables from " + source.text() + " to " + target.text() + ": there is no " +
+                  name + " of series " + target.series() + others,
+              "install the server's client programs, or say mysql.tools_dir");
 }
 
 }  // namespace guestagent::mysql

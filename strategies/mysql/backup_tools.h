@@ -31,6 +31,8 @@ std::map<std::string, std::string> tools_found(const MysqlSettings& settings);
 
 // "" when `tool` takes a right copy of a server of `version`, else why not, naming the series that would.
 std::string tool_misfit(const BackupTool& tool, const ServerVersion& version);
+// The same for preparing a copy of a server of `version`, which a tool that does not take it may still do.
+std::string prepare_misfit(const BackupTool& tool, const ServerVersion& version);
 
 // The tool that takes the copy: the one mysql.backup_tool names, else the first of the dialect's that is
 // there and fits. Throws Error: not_found (what was looked for, where), failed_precondition (it does not
@@ -40,5 +42,11 @@ BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& versi
 // Where the program that extracts a stream of `format` is: mbstream or xbstream. Throws Error(not_found,
 // invalid_argument).
 fs::path find_extractor(const MysqlSettings& settings, std::string_view format, const ServerVersion& version);
+
+// The program that brings the system tables of a `source` up to a newer `target`; nullopt where none is needed. Looked for in
+// mysql.tools_dir, beside the server's own program, and on PATH; it must be of the target's series. Throws
+// Error(failed_precondition) when there is none.
+std::optional<fs::path> find_upgrade_tool(const MysqlSettings& settings, const ServerVersion& source,
+                                          const ServerVersion& target);
 
 }  // namespace guestagent::mysql

@@ -210,7 +210,6 @@ constexpr Dialect mariadb_10_4() {
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kMariadbTools,
-      .xtrabackup_series = "",
       .info_files = kOldInfo,
       .binlog_info_files = kOldBinlogInfo,
       .checkpoints_files = kOldCheckpoints,
@@ -277,7 +276,6 @@ constexpr Dialect mysql_5_6() {
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kXtrabackup,
-      .xtrabackup_series = "2.3 2.4",
       .info_files = kOldInfo,
       .binlog_info_files = kOldBinlogInfo,
       .checkpoints_files = kOldCheckpoints,
@@ -297,7 +295,6 @@ constexpr Dialect mysql_5_7() {
   d.require_in_create = " REQUIRE SSL";
   d.by_hash = "IDENTIFIED WITH mysql_native_password AS {hash}";
   d.alter_account = true;
-  d.xtrabackup_series = "2.4";
   return d;
 }
 constexpr Dialect mysql_8_0_0() {
@@ -311,7 +308,6 @@ constexpr Dialect mysql_8_0_0() {
   d.source_options = "MASTER_RETRY_COUNT=4294967295, GET_MASTER_PUBLIC_KEY=1";
   d.tablespace_paths = "SELECT PATH FROM information_schema.innodb_datafiles";
   d.purge_variables = kExpireSecondsOrDays;
-  d.xtrabackup_series = "8.0";
   return d;
 }
 constexpr Dialect mysql_8_0_17() {
@@ -341,7 +337,6 @@ constexpr Dialect mysql_8_2() {
   d.before = v(Family::mysql, 8, 4);
   d.show_binlog_status = "SHOW BINARY LOG STATUS";
   d.reset_binlogs = "RESET BINARY LOGS AND GTIDS";
-  d.xtrabackup_series = "";  // no xtrabackup was made for the innovation releases in between
   return d;
 }
 constexpr Dialect mysql_8_4() {
@@ -350,20 +345,46 @@ constexpr Dialect mysql_8_4() {
   d.before = v(Family::mysql, 9, 0);
   d.agent_privileges = kMysql9Agent;
   d.purge_variables = kExpireSeconds;
-  d.xtrabackup_series = "8.4";
   return d;
 }
 constexpr Dialect mysql_9() {
   Dialect d = mysql_8_4();
   d.from = v(Family::mysql, 9, 0);
   d.before = v(Family::mysql, kNoEnd, 0);
-  d.xtrabackup_series = "9";
   return d;
 }
 
 constexpr std::array kDialects = {mariadb_10_4(), mariadb_10_6(), mariadb_11_0(), mariadb_11_4(),
                                   mysql_5_6(),    mysql_5_7(),    mysql_8_0_0(),  mysql_8_0_17(),
                                   mysql_8_0_26(), mysql_8_2(),    mysql_8_4(),    mysql_9()};
+
+// MySQL upgrades a data directory from one series to the next long-term one, and MariaDB from any to any newer. Percona
+// Server has MySQL's rows. From 8.0.16 on MySQL upgrades its system tables itself; MariaDB, and MySQL before, leave that to
+// a program. The redo log of MariaDB has had one format since 10.8.
+constexpr std::array kCopyFits = {
+    CopyFit{v(Family::mariadb, 10, 4), v(Family::mariadb, 10, 8), "mariadb-backup", "=", 0, false,
+            v(Family::mariadb, kNoEnd, 0), true, "mariadb-upgrade"},
+    CopyFit{v(Family::mariadb, 10, 8), v(Family::mariadb, kNoEnd, 0), "mariadb-backup", "=", 0, true,
+            v(Family::mariadb, kNoEnd, 0), true, "mariadb-upgrade"},
+    CopyFit{v(Family::mysql, 5, 6), v(Family::mysql, 5, 7), "xtrabackup", "2.3 2.4", 0, false,
+            v(Family::mysql, 5, 8), true, "mysql_upgrade"},
+    CopyFit{v(Family::mysql, 5, 7), v(Family::mysql, 8, 0), "xtrabackup", "2.4", 0, false,
+            v(Family::mysql, 8, 1), true, ""},
+    CopyFit{v(Family::mysql, 8, 0), v(Family::mysql, 8, 1), "xtrabackup", "8.0", 34, false,
+            v(Family::mysql, 8, 5), false, ""},
+    CopyFit{v(Family::mysql, 8, 1), v(Family::mysql, 8, 4), "xtrabackup", "=", 0, false,
+            v(Family::mysql, 8, 5), false, ""},
+    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "xtrabackup", "=", 0, false,
+            v(Family::mysql, 10, 0), false, ""},
+    CopyFit{v(Family::mysql, 9, 0), v(Family::mysql, kNoEnd, 0), "xtrabackup", "=", 0, false,
+            v(Family::mysql, kNoEnd, 0), false, ""},
+    CopyFit{v(Family::mysql, 8, 0, 17), v(Family::mysql, 8, 4), "clone", "", 0, false,
+            v(Family::mysql, 8, 5), false, ""},
+    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "clone", "", 0, false,
+            v(Family::mysql, 10, 0), false, ""},
+    CopyFit{v(Family::mysql, 9, 0), v(Family::mysql, kNoEnd, 0), "clone", "", 0, false,
+            v(Family::mysql, kNoEnd, 0), false, ""},
+};
 
 // major.minor[.patch] at the start of `text`.
 bool parse_number(std::string_view text, ServerVersion& out) {
@@ -393,6 +414,11 @@ Family rows_of(Family family) {
 
 auto number(const ServerVersion& version) {
   return std::tuple(version.major, version.minor, version.patch);
+}
+
+bool covers(const CopyFit& row, const ServerVersion& source) {
+  return row.from.family == rows_of(source.family) && number(source) >= number(row.from) &&
+         number(source) < number(row.before);
 }
 
 }  // namespace
@@ -464,28 +490,34 @@ const Dialect& dialect_for(const ServerVersion& version) {
               "supported from " + oldest->from.text() + " on");
 }
 
+std::span<const CopyFit> copy_fits() {
+  return kCopyFits;
+}
+
+const CopyFit* copy_fit(const ServerVersion& version, std::string_view tool) {
+  for (const CopyFit& row : kCopyFits) {
+    if (row.tool == tool && covers(row, version)) return &row;
+  }
+  return nullptr;
+}
+
 std::string unsupported_pair(const ServerVersion& source, const ServerVersion& target) {
   const auto pair = source.text() + " to " + target.text();
   if (rows_of(source.family) != rows_of(target.family))
     return pair + ": a physical copy fits only its own family";
   if (source.family != target.family) return pair + ": MySQL and Percona Server are not mixed";
-  // A data directory goes to its own series or a newer one; within a series the formats are the same for
-  // MariaDB and MySQL 5.x, while MySQL 8 refuses to go back even by a patch.
   const auto series = [](const ServerVersion& s) { return std::pair(s.major, s.minor); };
-  if (series(target) < series(source)) return pair + ": a replica cannot be older than its source";
-  const bool strict = source.family != Family::mariadb && source.major >= 8;
-  if (strict && series(target) == series(source) && target.patch < source.patch) {
-    return pair + ": a replica cannot be older than its source";
+  const CopyFit* row = nullptr;
+  for (const CopyFit& each : kCopyFits) {
+    if (row == nullptr && covers(each, source)) row = &each;
   }
-  // MySQL upgrades a data directory only from the series before it.
-  if (source.family != Family::mariadb && series(target) != series(source)) {
-    const auto step = [&](const ServerVersion& s) -> int {
-      if (s.major >= 9) return 4;
-      if (s.major == 8) return s.minor == 0 ? 2 : 3;
-      return s.minor == 6 ? 0 : 1;
-    };
-    if (step(target) - step(source) > 1)
-      return pair + ": MySQL upgrades a data directory only from the series before";
+  if (row == nullptr) return pair + ": " + source.text() + " is too old";
+  const bool older = series(target) < series(source) ||
+                     (series(target) == series(source) && target.patch < source.patch && !row->older_patch);
+  if (older) return pair + ": a replica cannot be older than its source";
+  if (number(target) >= number(row->target_before)) {
+    return pair + ": a data directory is upgraded to the next series only, here to one before " +
+           row->target_before.series();
   }
   return {};
 }

@@ -96,8 +96,6 @@ struct Dialect {
 
   // The first that is installed and fits takes the copy.
   std::span<const std::string_view> backup_tools;  // "mariadb-backup", "xtrabackup", "clone"
-  // Series of xtrabackup that fits ("2.4", "8.0"); empty where none does.
-  std::string_view xtrabackup_series;
   // Names of the files that the tool of this server writes beside the data, newest name first.
   std::span<const std::string_view> info_files, binlog_info_files, checkpoints_files;
 
@@ -110,6 +108,23 @@ struct Dialect {
 const Dialect& dialect_for(const ServerVersion& version);
 // All rows, for tests and documentation.
 std::span<const Dialect> dialects();
+
+// Which tool copies which server, and whose data the prepared copy may become: the allowed triples (source, tool, target).
+struct CopyFit {
+  ServerVersion from, before;  // of the source: from <= version < before
+  std::string_view tool;       // as in Dialect::backup_tools
+  std::string_view series;     // of the tool, separated by spaces; "=": the source's own; "": it is part of the server
+  unsigned any_patch_from;     // a tool below this patch does not copy a server with a newer patch than its own; 0: any does
+  bool newer_prepares;         // the tool of a newer target may prepare the copy as well
+  ServerVersion target_before;  // targets: the source's series and newer ones below this
+  bool older_patch;             // within a series an older patch may follow
+  // What the system tables of a newer series need before they are served: a program of the target's; "": the server
+  // does it by itself.
+  std::string_view upgrade;
+};
+std::span<const CopyFit> copy_fits();
+// The row of `tool` for a source of `version`; nullptr where the tool does not copy it.
+const CopyFit* copy_fit(const ServerVersion& version, std::string_view tool);
 
 // May a server of version `target` become a replica of data from `source`? Empty, or why not.
 std::string unsupported_pair(const ServerVersion& source, const ServerVersion& target);

@@ -124,9 +124,22 @@ bool account_works(const ConnectTarget& target) {
   }
 }
 
+void run_upgrade(const fs::path& program, const fs::path& socket, JobContext& job) {
+  ChildSpec spec;
+  spec.argv = {program.string(), "--no-defaults", "--socket=" + socket.string(), "--user=root", "--default-character-set=utf8mb4"};
+  spec.on_line = [](std::string_view line) { log_debug("upgrade", {{"line", std::string(line)}}); };
+  Child child(std::move(spec));
+  const Child::Exit exit = child.wait(job.stop_token());
+  if (exit.ok()) return;
+  std::string message = "upgrading the system tables by " + program.string() + ": " + exit.describe();
+  for (const std::string& line : child.last_lines()) message += " | " + line;
+  throw Error(Code::internal, message, "the old data is put back; see whether the source's system tables are whole");
+}
+
 }  // namespace
 
-void first_start(const MysqlSettings& settings, const Dialect& dialect, Clock& clock, JobContext& job) {
+void first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade, Clock& clock,
+                 JobContext& job) {
   const fs::path dir = choose_dir(settings);
   JsonWriter step;
   step.begin_object().member("dir", dir.string()).end_object();
@@ -136,6 +149,14 @@ void first_start(const MysqlSettings& settings, const Dialect& dialect, Clock& c
   make_dir(dir, 0700);
   if (const auto user = server_user(settings); user && ::chown(dir.c_str(), user->first, user->second) != 0) {
     throw system_error("setting the owner of " + dir.string(), errno);
+  }
+  if (upgrade) {
+    job.phase("upgrade");
+    // Without accounts: those of the source need not know anybody who may change system tables.
+    PrivateServer server(settings, dialect, dir, false, clock, job);
+    run_upgrade(*upgrade, server.socket(), job);
+    server.stop();
+    job.phase("first start");
   }
   bool works = false;
   {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/first_start.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/server_client.h"
@@ -201,6 +202,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   ServerClient client(local_target(settings));
   const ServerIdentity identity = client.identity();
   const Dialect dialect = client.dialect();
+  const auto upgrade = find_upgrade_tool(settings, parse_datastore_version(request.snapshot.datastore_version), identity.version);
   const DataLayout layout = layout_of(client, identity, settings);
   const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
   const std::string managed_text = write_managed(options, dialect);
@@ -229,7 +231,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   set_record_aside(parts, journal);
 
   job.phase("first start");
-  first_start(settings, dialect, parts.clock, job);
+  first_start(settings, dialect, upgrade, parts.clock, job);
 
   job.phase("start");
   journal.record("install.start");

@@ -135,17 +135,19 @@ std::string check_version(const ServerIdentity& here, const AttachRequest& reque
   return source.text() + " to " + here.version.text();
 }
 
-std::string check_tools(const MysqlSettings& settings, const AttachRequest& request) {
+// The tool that took the snapshot is the one that prepares it.
+std::string check_tools(const MysqlSettings& settings, const ServerIdentity& here, const AttachRequest& request) {
   const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
   const std::string name = source.family == Family::mariadb ? "mariadb-backup" : "xtrabackup";
   const std::string path = tool_path(settings, name);
   const fs::path extract = find_extractor(settings, request.snapshot.format, source);
   const auto tool = find_tool(settings, name);
   if (tool) {
-    const std::string misfit = tool_misfit(*tool, source);
+    const std::string misfit = prepare_misfit(*tool, source);
     if (!misfit.empty()) refuse(misfit, "install the tool of the snapshot's series (" + request.snapshot.tool + " took it)");
   }
-  return extract.string() + " and " + path + (tool ? " " + tool->version : "");
+  const auto upgrade = find_upgrade_tool(settings, source, here.version);
+  return extract.string() + " and " + path + (tool ? " " + tool->version : "") + (upgrade ? " and " + upgrade->string() : "");
 }
 
 std::string check_space(const MysqlSettings& settings, const AttachRequest& request, const SourceServer& source) {
@@ -281,7 +283,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   checks.add("itself", [&] { return check_not_itself(settings, *client, *here, request, source); });
   checks.add("user data", [&] { return check_overwrite(*client, request); });
   checks.add("version", [&] { return check_version(*here, request); });
-  checks.add("tools", [&] { return check_tools(settings, request); });
+  checks.add("tools", [&] { return check_tools(settings, *here, request); });
   checks.add("data directory", [&] { return check_data_dir(settings, *here); });
   checks.add("space", [&] { return check_space(settings, request, source); });
   checks.add("server options", [&] { return check_fit(*here, source); });

@@ -62,8 +62,17 @@ fs::path receive_from(const fs::path& socket, const MysqlSettings& settings, Fak
   return dir;
 }
 
+// "mariadb-10.11.19": source and target are the same.
+std::string installed_version() {
+  const std::string said = run_and_read({.argv = {"mariadbd", "--no-defaults", "--version"}}, Seconds(30));
+  const std::string text = said.substr(said.find("Ver ") + 4);
+  return parse_server_version(text.substr(0, text.find(' ')), "").text();
+}
+
 AttachRequest any_request() {
+  static const std::string version = installed_version();
   AttachRequest request;
+  request.snapshot.datastore_version = version;
   request.overwrite = true;
   request.snapshot.master_host = "127.0.0.1";
   request.snapshot.master_port = 3306;
