@@ -81,6 +81,19 @@ bool feed(int fd, Bytes data, JobContext& job) {
   return true;
 }
 
+// The extractors of one stream: all read what the old series of either family wrote.
+std::vector<std::string> extract_argv(const std::string& program, const fs::path& dir, const MysqlSettings& settings) {
+  std::vector<std::string> argv = {program, "-x"};
+  const std::string threads = std::to_string(std::max(1U, settings.backup_parallel));
+  if (fs::path(program).filename() == "mbstream") {
+    argv.insert(argv.end(), {"-p", threads});
+  } else if (const auto tool = find_tool(settings, "xtrabackup"); tool && !tool->version.starts_with("2.")) {
+    argv.push_back("--parallel=" + threads);  // not every 2.x knows it
+  }
+  argv.insert(argv.end(), {"-C", dir.string()});
+  return argv;
+}
+
 std::string first_tool(const std::vector<std::string>& names, const MysqlSettings& settings) {
   for (std::size_t i = 0; i + 1 < names.size(); ++i) {
     try {
@@ -94,8 +107,7 @@ std::string first_tool(const std::vector<std::string>& names, const MysqlSetting
 
 void extract(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
   ChildSpec spec;
-  spec.argv = {first_tool(receive_tools(format, settings).extract, settings), "-x", "-p",
-               std::to_string(std::max(1U, settings.backup_parallel)), "-C", dir.string()};
+  spec.argv = extract_argv(first_tool(receive_tools(format, settings).extract, settings), dir, settings);
   spec.pipe_stdin = true;
   const std::string doing = "extracting the copy by " + spec.argv[0];
   Child tool(spec);
@@ -130,14 +142,19 @@ void extract(ByteSource& stream, const std::string& format, const fs::path& dir,
 
 // Names of any server's tool: the copy tells which it was.
 template <typename Member>
-fs::path info_file(const fs::path& dir, Member member) {
+std::vector<std::string_view> info_names(Member member) {
   std::vector<std::string_view> names;
   for (const Dialect& dialect : dialects()) {
     for (const std::string_view name : dialect.*member) {
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
   }
-  return find_info_file(dir, names);
+  return names;
+}
+
+template <typename Member>
+fs::path info_file(const fs::path& dir, Member member) {
+  return find_info_file(dir, info_names(member));
 }
 
 // Prepare would follow such a file to wherever it leads: on the source's own host, into the source's live data.
@@ -160,6 +177,7 @@ ToolInfo check_whole(const fs::path& dir) {
   };
   if (info.partial) refuse("partial");
   if (info.incremental) refuse("incremental");
+  if (info.compact) refuse("compact");
   if (info.compressed) refuse("compressed by the tool");
   if (info.encrypted) refuse("encrypted by the tool");
   const fs::path checkpoints_path = info_file(dir, &Dialect::checkpoints_files);
@@ -179,10 +197,18 @@ std::uint64_t redo_in(const fs::path& dir) {
 
 void prepare(const fs::path& dir, const ToolInfo& info, const MysqlSettings& settings, JobContext& job) {
   const std::uint64_t redo = redo_in(dir);
-  ChildSpec spec;
   const bool mariadb = info.tool_name.find("xtrabackup") == std::string::npos;
-  spec.argv = {tool_path(settings, mariadb ? "mariadb-backup" : "xtrabackup"), "--no-defaults", "--prepare",
-               "--target-dir=" + dir.string(), "--use-memory=" + std::to_string(prepare_memory(settings, redo))};
+  const std::string name = mariadb ? "mariadb-backup" : "xtrabackup";
+  ChildSpec spec;
+  // Without an option of that kind, and only then, it reads the copy's own backup-my.cnf: page size, log format, undo.
+  spec.argv = {tool_path(settings, name), "--prepare", "--target-dir=" + dir.string(),
+               "--use-memory=" + std::to_string(prepare_memory(settings, redo))};
+  if (const auto tool = find_tool(settings, name)) {
+    const std::string misfit = prepare_misfit(*tool, parse_server_version(info.server_version, ""));
+    if (!misfit.empty()) {
+      throw Error(Code::failed_precondition, "preparing the copy: " + misfit, "the copy was taken by " + info.tool_name + " " + info.tool_version);
+    }
+  }
   const std::string doing = "preparing the copy by " + spec.argv[0];
   Child tool(spec);
   const Child::Exit exit = tool.wait(job.stop_token());
@@ -192,11 +218,14 @@ void prepare(const fs::path& dir, const ToolInfo& info, const MysqlSettings& set
   if (lines.empty() || !says_completed(lines.back())) {
     throw tool_error(doing, "it did not say that it completed", lines, "the running server was not touched");
   }
-  const fs::path path = info_file(dir, &Dialect::checkpoints_files);
-  const ToolCheckpoints after = parse_checkpoints(read_file(path), path.filename().string());
-  if (after.backup_type != "full-prepared" && after.backup_type != "log-applied") {
-    throw tool_error(doing, path.filename().string() + " says " + after.backup_type + " afterwards", lines, "");
+  // A newer tool may call its file otherwise than the one that took the copy, whose file then stays as it was.
+  std::string says;
+  for (const std::string_view file : info_names(&Dialect::checkpoints_files)) {
+    if (!fs::exists(dir / file)) continue;
+    says = parse_checkpoints(read_file(dir / file), file).backup_type;
+    if (says == "full-prepared" || says == "log-applied") return;
   }
+  throw tool_error(doing, "the copy is still of type " + says + " afterwards", lines, "");
 }
 
 void make_empty(const fs::path& dir) {
@@ -237,6 +266,8 @@ ReceiveTools receive_tools(const std::string& format, const MysqlSettings& setti
   }
   if (settings.backup_tool == "xtrabackup") return {{"xbstream"}, {"xtrabackup"}};
   if (settings.backup_tool == "mariadb-backup") return {{"mbstream"}, {"mariadb-backup"}};
+  // A host of MySQL may have MariaDB's client tools, and the other way round.
+  if (fs::path(settings.server.command.at(0)).filename() == "mysqld") return {{"xbstream", "mbstream"}, {"xtrabackup", "mariadb-backup"}};
   return {{"mbstream", "xbstream"}, {"mariadb-backup", "xtrabackup"}};
 }
 
