@@ -41,5 +41,6 @@ std::unique_ptr<BackupCopy> start_copy(const MysqlSettings& settings, BackupSpec
 // What start_copy chooses from.
 std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec,
                                                  Clock& clock);
+std::unique_ptr<BackupCopy> start_xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
 
 }  // namespace guestagent::mysql

@@ -116,6 +116,9 @@ ToolInfo parse_tool_info(std::string_view text, std::string_view file_name) {
   }
   out.partial = required_flag(text, "partial", file_name);
   out.incremental = required_flag(text, "incremental", file_name);
+  if (const auto compact = field(text, "compact"); compact && !compact->empty()) {
+    out.compact = required_flag(text, "compact", file_name);
+  }
   out.compressed = required_flag(text, "compressed", file_name);
   if (const auto encrypted = field(text, "encrypted"); encrypted && !encrypted->empty()) {
     out.encrypted = required_flag(text, "encrypted", file_name);

@@ -19,7 +19,7 @@ struct ToolInfo {
   std::string tool_name, tool_version, server_version;
   std::string start_time, end_time;
   std::optional<std::uint64_t> innodb_from_lsn, innodb_to_lsn;
-  bool partial = false, incremental = false, compressed = false, encrypted = false;
+  bool partial = false, incremental = false, compact = false, compressed = false, encrypted = false;
   std::string format;      // "xbstream"
   std::string binlog_pos;  // as written: filename '…', position '…', GTID of the last change '…'
   std::optional<double> lock_time_s;

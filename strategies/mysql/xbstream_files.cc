@@ -1,0 +1,107 @@
+#include "strategies/mysql/xbstream_files.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::string_view kMagic = "XBSTCK01";
+constexpr std::size_t kHead = 14;       // magic, flags, type, length of the path
+constexpr std::size_t kMaxPath = 4096;
+constexpr std::size_t kMaxFile = std::size_t{16} << 20;  // a set of GTIDs may be long
+
+template <typename T>
+T little(std::string_view bytes) {
+  T out = 0;
+  for (std::size_t i = sizeof(T); i-- > 0;) out = static_cast<T>(out << 8 | static_cast<unsigned char>(bytes[i]));
+  return out;
+}
+
+}  // namespace
+
+std::optional<std::string> XbstreamFiles::file(std::string_view name) const {
+  const auto it = files_.find(name);
+  if (it == files_.end() || !it->second.whole || it->second.bad) return std::nullopt;
+  return it->second.text;
+}
+
+// How many bytes the part needs before it can be read; data and holes are taken as they come.
+std::size_t XbstreamFiles::wanted() const {
+  switch (part_) {
+    case Part::head:
+      return kHead;
+    case Part::path:
+      return path_size_;
+    case Part::numbers:
+      return type_ == 'S' ? 24 : 20;
+    default:
+      return 0;
+  }
+}
+
+void XbstreamFiles::take(std::string_view bytes) {
+  switch (part_) {
+    case Part::head:
+      type_ = bytes[9];
+      path_size_ = little<std::uint32_t>(bytes.substr(10));
+      lost_ = !bytes.starts_with(kMagic) || path_size_ == 0 || path_size_ > kMaxPath || (type_ != 'P' && type_ != 'S' && type_ != 'E');
+      part_ = Part::path;
+      return;
+    case Part::path:
+      path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
+      into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
+      if (type_ == 'E') {
+        if (into_ != nullptr) into_->whole = true;
+        part_ = Part::head;
+      } else {
+        part_ = Part::numbers;
+      }
+      return;
+    case Part::numbers:
+      holes_ = 0;
+      if (type_ == 'S') {
+        holes_ = std::uint64_t{little<std::uint32_t>(bytes)} * 8;
+        bytes.remove_prefix(4);
+      }
+      left_ = little<std::uint64_t>(bytes);
+      offset_ = little<std::uint64_t>(bytes.substr(8));
+      if (into_ != nullptr && (type_ == 'S' || offset_ != into_->text.size() || left_ > kMaxFile - offset_)) {
+        into_->bad = true;
+        into_ = nullptr;
+      }
+      part_ = holes_ > 0 ? Part::holes : Part::data;
+      end_of_data();
+      return;
+    default:
+      return;
+  }
+}
+
+void XbstreamFiles::end_of_data() {
+  if (part_ == Part::holes && holes_ == 0) part_ = Part::data;
+  if (part_ == Part::data && left_ == 0) part_ = Part::head;
+}
+
+void XbstreamFiles::see(Bytes data) {
+  std::string_view rest(reinterpret_cast<const char*>(data.data()), data.size());
+  while (!rest.empty() && !lost_) {
+    if (part_ == Part::data || part_ == Part::holes) {
+      std::uint64_t& count = part_ == Part::data ? left_ : holes_;
+      const std::string_view now = rest.substr(0, std::min<std::uint64_t>(count, rest.size()));
+      if (part_ == Part::data && into_ != nullptr) into_->text += now;
+      count -= now.size();
+      rest.remove_prefix(now.size());
+      end_of_data();
+      continue;
+    }
+    const std::size_t missing = wanted() - held_.size();
+    held_ += rest.substr(0, missing);
+    rest.remove_prefix(std::min(missing, rest.size()));
+    if (held_.size() < wanted()) return;
+    const std::string whole = std::exchange(held_, {});
+    take(whole);
+  }
+}
+
+}  // namespace guestagent::mysql

@@ -1,0 +1,55 @@
+// Looks into a stream of the xbstream format as it goes by, and keeps the few small files in it that tell of the copy itself.
+//
+// The format: chunks of "XBSTCK01", a byte of flags, a byte of type (P data, S data with holes, E end of file), the path with its length
+// before it (4 bytes; all numbers little-endian); data then has its length and its offset in the file (8 bytes each), a CRC-32 (4) and
+// the bytes. S has the number of its holes (4) before the length and 8 bytes for each after the CRC.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "stream/byte_stream.h"
+
+namespace guestagent::mysql {
+
+class XbstreamFiles {
+ public:
+  explicit XbstreamFiles(std::vector<std::string_view> names) : names_(std::move(names)) {}
+
+  // The next bytes of the stream. A stream that is not of this format is not followed any further: see lost().
+  void see(Bytes data);
+
+  // The file of that name, once its end has gone by; nullopt when it has not, was too large to be one of these, or its parts did not
+  // follow each other.
+  std::optional<std::string> file(std::string_view name) const;
+  bool lost() const { return lost_; }
+  // Whether a chunk ended exactly here.
+  bool at_boundary() const { return !lost_ && part_ == Part::head && held_.empty(); }
+
+ private:
+  enum class Part { head, path, numbers, holes, data };
+  struct File {
+    std::string text;
+    bool whole = false, bad = false;
+  };
+  std::size_t wanted() const;
+  void take(std::string_view bytes);
+  void end_of_data();
+
+  const std::vector<std::string_view> names_;
+  std::map<std::string, File, std::less<>> files_;
+  bool lost_ = false;
+  Part part_ = Part::head;
+  std::string held_;  // of a part that has not come whole yet
+  char type_ = 0;
+  std::string path_;
+  std::uint32_t path_size_ = 0;
+  std::uint64_t left_ = 0, offset_ = 0, holes_ = 0;
+  File* into_ = nullptr;
+};
+
+}  // namespace guestagent::mysql
