@@ -14,10 +14,14 @@ def main():
     options.add_argument("--store", choices=["local", "swift"], default="local")
     options.add_argument("--by", choices=["daemon", "oneshot"], default="daemon")
     options.add_argument("--mb", type=int, default=320)
+    options.add_argument("--engine", choices=list(ENGINES), default="mariadb")
     o = options.parse_args()
-    with Site("main", o.store, o.by) as site:
-        run(site, o.mb)
-    log("main job: good")
+
+    def row(engine):
+        with Site("main", o.store, o.by, engine) as site:
+            run(site, o.mb)
+        log(f"main job, {engine}: good")
+    return run_row(o.engine, row)
 
 
 def run(site, megabytes):
@@ -27,8 +31,11 @@ def run(site, megabytes):
         proxy = site.stack.enter_context(Proxy(source.port))
         rights = readme_rights()
         source_agent = site.agent(source, grants=rights, config={"mysql": {"advertised_port": proxy.port}})
-        replicas = [site.server("replica1", 101), site.server("replica2", 102)]
-        agents = [site.agent(r, grants=rights) for r in replicas]
+        replicas = [site.server("replica1", 101, role="replica"), site.server("replica2", 102, role="replica")]
+        # Where the row upgrades, either tool prepares the copy: that of the replicas' series, and that of the source's.
+        upgrades = site.tools["replica"] != site.tools["source"]
+        with_tools = [{}, {"mysql": {"tools_dir": None}} if upgrades else {}]
+        agents = [site.agent(r, grants=rights, config=c) for r, c in zip(replicas, with_tools)]
         writers = [Writer(source, 1), Writer(source, 2)]
         for w in writers:
             w.start()
@@ -54,6 +61,9 @@ def run(site, megabytes):
             check(replica.value("SELECT @@event_scheduler") != "ON", "the event scheduler is on on a replica")
             check_equal(replica.value("SELECT @@log_bin, @@log_slave_updates"), "1", "binary log of a replica")
             check(replica.pid(), "no server runs")
+            if upgrades:
+                version = replica.value("SELECT @@version").split("-")[0]
+                check((replica.data / "mariadb_upgrade_info").read_text().startswith(version), "the system tables are not upgraded")
         ids = {"1", *(r.value("SELECT @@server_id") for r in replicas)}
         check_equal(len(ids), 3, f"different server ids ({ids})")
         for a in agents:

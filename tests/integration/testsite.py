@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
 from agent import Agent, Calls, OneshotError, RpcError, binary  # noqa: E402,F401
+from engines import Unavailable, fetch  # noqa: E402,F401
 from load import Writer, numbered, seed, seed_small  # noqa: E402,F401
 from mariadb import ErrantWatch, MariaDB, SqlError, assert_same, at_one_position  # noqa: E402,F401
 from proxy import Proxy  # noqa: E402,F401
@@ -45,12 +46,33 @@ def step(what):
     log(f"{what}: {time.monotonic() - started:.1f} s")
 
 
-class Site:
-    """A context manager. `store`: "local" or "swift"; `by`: "daemon" or "oneshot", how call() reaches the agents. When the test
-    fails, the ends of all logs are printed."""
+# A row of the matrix: whose servers the source and the replicas are, by engines.py; None is what this machine has installed.
+ENGINES = {
+    "mariadb": (None, None),
+    "mariadb-11.8": ("mariadb-next", "mariadb-next"),
+    "10.11-to-11.8": (None, "mariadb-next"),
+    "11.8-to-10.11": ("mariadb-next", None),  # is refused
+}
+SKIPPED = 77  # ctest: not run; ./test names it, and fails on it where CI is set
 
-    def __init__(self, name, store="local", by="daemon"):
+
+def run_row(engine, test):
+    """The exit status of `test(engine)`. A row whose servers can be had neither from the cache nor from the network is skipped."""
+    try:
+        test(engine)
+        return 0
+    except Unavailable as e:
+        log(f"SKIPPED: row {engine}: {e}")
+        return SKIPPED
+
+
+class Site:
+    """A context manager. `store`: "local" or "swift"; `by`: "daemon" or "oneshot", how call() reaches the agents; `engine`: a row of
+    ENGINES. When the test fails, the ends of all logs are printed."""
+
+    def __init__(self, name, store="local", by="daemon", engine="mariadb"):
         self.name, self.store_kind, self.by = name, store, by
+        self.tools = {role: fetch(kind).tools if kind else None for role, kind in zip(("source", "replica"), ENGINES[engine])}
         self.stack = contextlib.ExitStack()
         self.servers, self.agents = [], {}
 
@@ -77,8 +99,9 @@ class Site:
                 log(f"--- end of the error log of {server.name}:\n{server.log_tail(25)}")
         self.stack.__exit__(kind, error, trace)
 
-    def server(self, name, server_id, **how):
-        server = MariaDB(self.scratch, name, server_id, **how).initialise().start()
+    def server(self, name, server_id, role="source", **how):
+        server = MariaDB(self.scratch, name, server_id, tools=self.tools[role], **how).initialise().start()
+        log(f"{name}: {server.value('SELECT @@version')}")
         self.servers.append(server)
         return server
 

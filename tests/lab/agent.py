@@ -101,6 +101,8 @@ class Agent:
             "os_user": ME,
             "server": {"control": "process", "command": [server.mysqld]},
         }
+        if server.tools:
+            mysql["tools_dir"] = str(server.tools)
         if account:
             self.user, self.password = "guestagent", "pw-" + secrets.token_hex(12)
             self.password_file.touch(mode=0o600)

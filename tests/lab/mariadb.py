@@ -33,10 +33,12 @@ def _unescape(field):
 
 class MariaDB:
     """`name` is the directory below the scratch directory. Files: my.cnf, conf.d/ (included: the agent's managed option file goes
-    there), data/, run/mysqld.sock, run/mysqld.pid, log/error.log. The lab's own account is this user's, by the socket's peer."""
+    there), data/, run/mysqld.sock, run/mysqld.pid, log/error.log. The lab's own account is this user's, by the socket's peer.
+    `tools`: a directory with the programs of another version than the machine's own; the client is the machine's in any case."""
 
-    def __init__(self, scratch, name, server_id, log_bin=True, options=(), mysqld="mariadbd"):
-        self.scratch, self.name, self.server_id, self.mysqld = scratch, name, server_id, mysqld
+    def __init__(self, scratch, name, server_id, log_bin=True, options=(), mysqld="mariadbd", tools=None):
+        self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
+        self.mysqld = str(tools / "mariadbd") if tools else mysqld
         self.dir = scratch.dir / name
         self.data, self.conf_d = self.dir / "data", self.dir / "conf.d"
         self.socket, self.pid_file = self.dir / "run/mysqld.sock", self.dir / "run/mysqld.pid"
@@ -62,7 +64,7 @@ class MariaDB:
 
     def initialise(self):
         done = self.scratch.run(
-            ["mariadb-install-db", f"--defaults-file={self.defaults_file}", f"--user={ME}", "--skip-test-db",
+            [self.tools / "mariadb-install-db" if self.tools else "mariadb-install-db", f"--defaults-file={self.defaults_file}", f"--user={ME}", "--skip-test-db",
              "--auth-root-authentication-method=socket", f"--auth-root-socket-user={ME}"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
