@@ -2,7 +2,7 @@
 {"name", "value", "unit", "against", "ratio", "runs"}; `against` and `ratio` are None where there is nothing to compare with."""
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -10,19 +10,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NOT_BENCHMARKS = {"bench", "inputs", "measure"}
+NOT_BENCHMARKS = {"bench", "measure"}
 
 
 def names():
     return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in NOT_BENCHMARKS)
-
-
-def load(name):
-    """By its file, under another name: the lab has modules of the same names."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def machine():
@@ -57,7 +49,7 @@ def main():
     rows = []
     for name in chosen:
         print(f"\n{name}", flush=True)
-        measured = load(name).run()
+        measured = importlib.import_module(name).run()
         table(measured)
         rows += measured
         if args.json:

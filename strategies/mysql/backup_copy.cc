@@ -11,6 +11,7 @@ using Start = std::unique_ptr<BackupCopy> (*)(const MysqlSettings&, BackupSpec, 
 constexpr std::array kWays = {
     std::pair<std::string_view, Start>{"mariadb-backup", start_mariadb_backup},
     std::pair<std::string_view, Start>{"xtrabackup", start_xtrabackup},
+    std::pair<std::string_view, Start>{"clone", start_clone},
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/first_start.h"
 #include "strategies/mysql/option_file.h"
+#include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/server_client.h"
 #include "strategies/mysql/server_identity.h"
 #include "strategies/mysql/switch_data.h"
@@ -74,7 +75,7 @@ ManagedOptions replica_options(const MysqlSettings& settings, const AttachReques
   options.report_port = settings.advertised_port.value_or(identity.port);
   options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
   options.relay_log = identity.relay_log_basename.empty() ? "relay-bin" : identity.relay_log_basename;
-  options.mysql_gtid = dialect.gtid == GtidKind::mysql && request.snapshot.binlog_position.gtid.value_or("") != "";
+  options.mysql_gtid = dialect.gtid == GtidKind::mysql && told_gtid(request.snapshot).has_value();
   if (work_dir(settings.data_dir).parent_path() == fs::canonical(settings.data_dir)) options.hidden_dir = kHiddenDir;
   return options;
 }

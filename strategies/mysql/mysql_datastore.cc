@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/checksum.h"
+#include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/install.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/preflight.h"
@@ -150,7 +151,10 @@ fs::path MysqlDatastore::make_staging(JobContext& job) {
 std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
   const bool succeeded = job.journal().find(kResultStep) != nullptr;
   if (method == "get_replication_snapshot") {
-    if (succeeded) remove_tool_files(job.journal(), state_dir_);
+    if (succeeded) {
+      remove_tool_files(job.journal(), state_dir_);
+      recover_clone(settings_, job);
+    }
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";
     return with_and(recover_turn_on_binlog(settings_, *control_, job), source_.recover(job));
   }

@@ -7,6 +7,7 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
 #include "strategies/mysql/replica_start.h"
@@ -137,6 +138,7 @@ std::string check_version(const ServerIdentity& here, const AttachRequest& reque
 
 // The tool that took the snapshot is the one that prepares it.
 std::string check_tools(const MysqlSettings& settings, const ServerIdentity& here, const AttachRequest& request) {
+  if (request.snapshot.format == kCloneFormat) return "none is needed for a clone";
   const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
   const std::string name = source.family == Family::mariadb ? "mariadb-backup" : "xtrabackup";
   const std::string path = tool_path(settings, name);
@@ -232,6 +234,12 @@ void check_links(Checks& checks, const MysqlSettings& settings) {
               "remove that data yourself once the replica runs");
 }
 
+void check_persisted(Checks& checks, const MysqlSettings& settings) {
+  if (!fs::exists(settings.data_dir / "mysqld-auto.cnf")) return;
+  checks.warn("persisted variables", "this server has variables set by SET PERSIST; they are kept with its data, and go with it",
+              "put those that the replica needs into the server's option files");
+}
+
 void check_filters(Checks& checks, ServerClient& client) {
   constexpr std::array<const char*, 6> names = {"replicate_do_db",       "replicate_ignore_db",       "replicate_do_table",
                                                 "replicate_ignore_table", "replicate_wild_do_table", "replicate_wild_ignore_table"};
@@ -295,6 +303,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
     chosen = choose_server_id(request.server_id, source.server_id, settings.data_dir, state_dir);
     return std::to_string(chosen);
   });
+  check_persisted(checks, settings);
   check_filters(checks, *client);
   check_links(checks, settings);
   plan.checks = checks.take();

@@ -16,6 +16,7 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/dialect.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/tool_info.h"
@@ -260,8 +261,9 @@ std::string tool_path(const MysqlSettings& settings, const std::string& name) {
 }
 
 ReceiveTools receive_tools(const std::string& format, const MysqlSettings& settings) {
+  if (format == kCloneFormat) return {};
   if (format != "xbstream") {
-    throw Error(Code::failed_precondition, "receiving the copy: format " + format + ": this agent knows xbstream",
+    throw Error(Code::failed_precondition, "receiving the copy: format " + format + ": this agent knows xbstream and tar",
                 "use an agent of the snapshot's version");
   }
   if (settings.backup_tool == "xtrabackup") return {{"xbstream"}, {"xtrabackup"}};
@@ -303,10 +305,16 @@ void receive_copy(ByteSource& stream, const std::string& format, const fs::path&
   }
   server_user(settings);  // or it throws, before the long work
   try {
-    extract(stream, format, dir, settings, job);
-    const ToolInfo info = check_whole(dir);
-    job.phase("prepare");
-    prepare(dir, info, settings, job);
+    if (format == kCloneFormat) {
+      // It needs no preparing.
+      unpack_clone(stream, dir, job);
+      refuse_tables_elsewhere(dir);
+    } else {
+      extract(stream, format, dir, settings, job);
+      const ToolInfo info = check_whole(dir);
+      job.phase("prepare");
+      prepare(dir, info, settings, job);
+    }
     job.check_cancelled();
     give_to_server(dir, settings);
     fsync_tree(dir);

@@ -17,7 +17,7 @@ void receive_copy(ByteSource& stream, const std::string& format, const fs::path&
 // The full path of a tool: in mysql.tools_dir when that is set, else where programs are. Throws failed_precondition naming it.
 std::string tool_path(const MysqlSettings& settings, const std::string& name);
 
-// The tools that receive needs for `format`, by name, as candidates in order of choice: one of each list must be there.
+// The tools that receive needs for `format`, by name, as candidates in order of choice: one of each list that is not empty must be there.
 struct ReceiveTools {
   std::vector<std::string> extract, prepare;
 };

@@ -50,7 +50,8 @@ class Follower {
   void point_at(const SnapshotMetadata& snapshot) {
     client_.stop_replica();
     client_.reset_replica_all();
-    if (by_gtid_ && !snapshot.binlog_position.restored) client_.start_from(*snapshot.binlog_position.gtid);
+    const Position position = snapshot.binlog_position.restored ? restored_position(snapshot) : snapshot.binlog_position;
+    if (by_gtid_ && !snapshot.binlog_position.restored) client_.start_from(*position.gtid);
     NewSource source;
     source.host = snapshot.master_host;
     source.port = snapshot.master_port;
@@ -60,15 +61,33 @@ class Follower {
     source.ca_file = settings_.replication_ca_file;
     source.by_gtid = by_gtid_;
     if (!by_gtid_) {
-      if (!snapshot.binlog_position.file || !snapshot.binlog_position.offset) {
+      if (!position.file || !position.offset) {
         throw Error(Code::failed_precondition,
                     "starting replication: the snapshot has no binary log file and position",
                     "mysql.replication: gtid");
       }
-      source.file = *snapshot.binlog_position.file;
-      source.offset = *snapshot.binlog_position.offset;
+      source.file = *position.file;
+      source.offset = *position.offset;
     }
     client_.change_source(source);
+  }
+
+  // What the server that runs on the restored data says of itself. It was copied after the lease began: what it has less than the source
+  // had then would be a copy of something else.
+  Position restored_position(const SnapshotMetadata& snapshot) {
+    if (!by_gtid_) return client_.cloned_position();
+    Position out;
+    const GtidKind kind = client_.dialect().gtid;
+    out.gtid = client_.gtid_executed();
+    const GtidSet lease = GtidSet::parse(kind, *told_gtid(snapshot));
+    const std::uint64_t missing = GtidSet::parse(kind, *out.gtid).missing(lease);
+    if (missing != 0) {
+      throw Error(Code::data_loss,
+                  "reading the position of the restored data: it lacks " + std::to_string(missing) +
+                      " transactions that the source had when the copy began",
+                  "take the snapshot again");
+    }
+    return out;
   }
 
   std::string own_transactions(const ServerIdentity& server) {
@@ -192,7 +211,11 @@ class Follower {
 
 bool follow_by_gtid(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const Dialect& dialect) {
   if (settings.replication != "gtid" || dialect.gtid == GtidKind::none) return false;
-  return snapshot.binlog_position.restored || snapshot.binlog_position.gtid.has_value();
+  return told_gtid(snapshot).has_value();
+}
+
+const std::optional<std::string>& told_gtid(const SnapshotMetadata& snapshot) {
+  return (snapshot.binlog_position.restored ? snapshot.lease_position : snapshot.binlog_position).gtid;
 }
 
 AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& state_dir,

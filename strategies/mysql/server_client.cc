@@ -225,7 +225,8 @@ BinlogStatus ServerClient::binlog_status() {
   }
   out.position.file = rows.text(0, "File");
   out.position.offset = rows.number(0, "Position");
-  if (words.gtid != GtidKind::none) out.position.gtid = gtid;
+  // An empty set is a place; without GTIDs there is none.
+  if (words.gtid == GtidKind::mariadb || (words.gtid == GtidKind::mysql && variable("gtid_mode") == "ON")) out.position.gtid = gtid;
   out.do_db = rows.text(0, "Binlog_Do_DB");
   out.ignore_db = rows.text(0, "Binlog_Ignore_DB");
   return out;

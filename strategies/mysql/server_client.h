@@ -209,6 +209,20 @@ class ServerClient {
   void flush_binlog();
   void reset_binlogs();  // removes all binary logs and, on MySQL, its GTIDs; a replica must be stopped
 
+  // --- cloning (MySQL's plugin) ---
+  bool has_clone_plugin();  // there and active
+  bool may_load_plugins();  // this account has the right
+  // Neither leaves a trace in the binary log; there already, and gone already, are no errors.
+  void install_clone_plugin();
+  void uninstall_clone_plugin();
+  // The server copies its data into `dir`, which must not exist; its parent must be the server's to write. Returns when that is done,
+  // however long it takes (as the target's read_timeout allows); ended early by kill_session().
+  void clone_into(const fs::path& dir);
+  std::vector<std::uint64_t> clones_into(const fs::path& dir);        // sessions that do so now
+  std::pair<std::uint64_t, std::uint64_t> clone_progress();  // bytes done and estimated, of the last clone made here
+  // The file and offset of the source that the data stands at which this server was made of by cloning; null when it was not.
+  Position cloned_position();
+
   // --- replication ---
   std::vector<ReplicaStatus>
   replica_status();  // one per channel, the default one first; empty when there is none

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/snapshot_source.h"
 
 namespace guestagent::mysql {
@@ -109,7 +110,8 @@ class Checks {
   void tool() {
     try {
       const BackupTool tool = choose_tool(settings_, server_.version);
-      add("tool", Result::ok, tool.name + " " + tool.version);
+      add("tool", Result::ok, tool.name == kClone ? "the server's clone plugin" : tool.name + " " + tool.version);
+      if (tool.name == kClone) check_clone(settings_, client_, server_, out_);
     } catch (const Error& e) {
       add("tool", Result::failed, e.what(), e.hint(), e.code());
     }

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "strategies/mysql/backup_copy.h"
+#include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/snapshot_checks.h"
 #include "strategies/mysql/source_server.h"
 
@@ -131,7 +132,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
         server, server.gtid_on && settings_.replication == "gtid", client.enabled_events(), tool.version));
     job.phase("copy");
     BackupSpec spec{tool,         server,           target,
-                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }};
+                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }, &job};
     auto copy = start_copy(settings_, std::move(spec), clock_);
     return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo);
   } catch (...) {
@@ -148,9 +149,11 @@ std::string SnapshotSource::recover(JobContext& job) {
     // Only what stands where we make such directories.
     if (path.parent_path() == state_dir_ / "work") remove_tree(path);
   }
-  if (job.journal().find("source.account") == nullptr) return "nothing was made on the source";
+  std::string done = recover_clone(settings_, job);
+  if (job.journal().find("source.account") == nullptr) return done.empty() ? "nothing was made on the source" : done;
   ServerClient client(local_target(settings_));
-  const std::string done = accounts_.undo_journal(client, job);
+  const std::string undone = accounts_.undo_journal(client, job);
+  done += (done.empty() || undone.empty() ? "" : ", ") + undone;
   return done.empty() ? "nothing was left on the source" : done;
 }
 
