@@ -14,6 +14,7 @@ from agent import Agent, Calls, OneshotError, RpcError, binary  # noqa: E402,F40
 from engines import Unavailable, fetch  # noqa: E402,F401
 from load import Writer, numbered, seed, seed_small  # noqa: E402,F401
 from mariadb import ErrantWatch, MariaDB, SqlError, assert_same, at_one_position  # noqa: E402,F401
+from mysql import MySQL  # noqa: E402,F401
 from proxy import Proxy  # noqa: E402,F401
 from scratch import Scratch, is_running, log, processes_of, wait_for  # noqa: E402,F401
 
@@ -31,11 +32,11 @@ def check_equal(got, wanted, what):
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def readme_rights():
-    """What README.md says that the agent's account needs, as the text between GRANT and TO."""
-    found = re.search(r"GRANT ([A-Z_, \n]+ ON \*\.\*) TO guestagent@localhost WITH GRANT OPTION;", README.read_text())
-    check(found, "README.md does not say which rights the agent's account needs")
-    return " ".join(found.group(1).split())
+def readme_rights(family="mariadb"):
+    """What README.md says that the agent's account needs, as the text between GRANT and TO: first for MariaDB, then for MySQL."""
+    found = re.findall(r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;", README.read_text())
+    check_equal(len(found), 2, "how often README.md says which rights the agent's account needs")
+    return " ".join(found[("mariadb", "mysql").index(family)].split())
 
 
 @contextlib.contextmanager
@@ -51,6 +52,7 @@ ENGINES = {
     "mariadb": (None, None),
     "mariadb-11.8": ("mariadb-next", "mariadb-next"),
     "10.11-to-11.8": (None, "mariadb-next"),
+    "mysql-clone": ("mysql-new", "mysql-new"),
     "11.8-to-10.11": ("mariadb-next", None),  # is refused
 }
 SKIPPED = 77  # ctest: not run; ./test names it, and fails on it where CI is set
@@ -71,7 +73,7 @@ class Site:
     ENGINES. When the test fails, the ends of all logs are printed."""
 
     def __init__(self, name, store="local", by="daemon", engine="mariadb"):
-        self.name, self.store_kind, self.by = name, store, by
+        self.name, self.store_kind, self.by, self.engine = name, store, by, engine
         self.tools = {role: fetch(kind).tools if kind else None for role, kind in zip(("source", "replica"), ENGINES[engine])}
         self.stack = contextlib.ExitStack()
         self.servers, self.agents = [], {}
@@ -100,7 +102,8 @@ class Site:
         self.stack.__exit__(kind, error, trace)
 
     def server(self, name, server_id, role="source", **how):
-        server = MariaDB(self.scratch, name, server_id, tools=self.tools[role], **how).initialise().start()
+        kind = MySQL if self.engine.startswith("mysql") else MariaDB
+        server = kind(self.scratch, name, server_id, tools=self.tools[role], **how).initialise().start()
         log(f"{name}: {server.value('SELECT @@version')}")
         self.servers.append(server)
         return server

@@ -14,7 +14,7 @@ def seed(server, megabytes=300, quiet=False):
     """About `megabytes` in 20 tables of every kind that a physical copy must bring over, without a line in the binary log."""
     started = time.monotonic()
     kinds = [(f"t{i:02d}", "") for i in range(1, 12)]
-    kinds += [("myisam_notes", " ENGINE=MyISAM"), ("aria_notes", " ENGINE=Aria TRANSACTIONAL=1"),
+    kinds += [*server.NOTES.items(),
               ("parts", " PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (1000), PARTITION p1 VALUES LESS THAN (10000), "
                         "PARTITION p2 VALUES LESS THAN MAXVALUE)"),
               ("Größen und Maße", ""), ("表", ""), ("squeezed", " ROW_FORMAT=COMPRESSED")]
@@ -26,7 +26,7 @@ def seed(server, megabytes=300, quiet=False):
         sql.append(f"CREATE TABLE `{name}` (id INT NOT NULL PRIMARY KEY, body TEXT NOT NULL, emoji VARCHAR(20), amount DECIMAL(12,4), "
                    f"seen DATETIME(6), half INT AS (id DIV 2) VIRTUAL, KEY (amount)){options};")
         sql.append(f"SET @salt='{name}{number}'; INSERT INTO `{name}` (id, body, emoji, amount, seen) SELECT seq, {TEXT}, "
-                   f"IF(seq % 5, NULL, '🐬🌲'), seq / 7, '2026-01-01' + INTERVAL seq SECOND FROM seq_1_to_{n};")
+                   f"IF(seq % 5, NULL, '🐬🌲'), seq / 7, '2026-01-01' + INTERVAL seq SECOND FROM {server.numbers(n)};")
     sql.append("""
       CREATE TABLE audit (id INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(60));
       CREATE TABLE heartbeat (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6), host INT UNSIGNED);
@@ -37,6 +37,7 @@ def seed(server, megabytes=300, quiet=False):
       CREATE DEFINER=CURRENT_USER EVENT beat ON SCHEDULE EVERY 1 SECOND DO INSERT INTO lab.heartbeat (at, host) VALUES (NOW(6), @@server_id);
     """)
     server.sql("\n".join(sql))
+    server.write_peculiar()
     size = server.value("SELECT SUM(data_length+index_length) DIV 1048576 FROM information_schema.tables WHERE table_schema='lab'")
     if not quiet:
         log(f"{server.name}: {len(server.user_tables())} tables, {size} MiB in {time.monotonic() - started:.1f} s")
@@ -46,8 +47,9 @@ def seed(server, megabytes=300, quiet=False):
 def seed_small(server):
     """A few rows, for tests whose subject is not the data."""
     server.sql("SET sql_log_bin=0; CREATE DATABASE lab; USE lab; CREATE TABLE t01 (id INT PRIMARY KEY, body TEXT, amount INT);"
-               "INSERT INTO t01 SELECT seq, MD5(seq), seq FROM seq_1_to_2000;"
-               "CREATE TABLE aria_notes (id INT PRIMARY KEY, body TEXT) ENGINE=Aria; INSERT INTO aria_notes SELECT seq, MD5(seq) FROM seq_1_to_100;")
+               f"INSERT INTO t01 SELECT seq, SHA2(seq, 256), seq FROM {server.numbers(2000)};"
+               f"CREATE TABLE aria_notes (id INT PRIMARY KEY, body TEXT){server.NOTES['aria_notes']};"
+               f"INSERT INTO aria_notes SELECT seq, SHA2(seq, 256) FROM {server.numbers(100)};")
 
 
 class Writer(threading.Thread):
@@ -65,7 +67,7 @@ class Writer(threading.Thread):
 
     def transaction(self, n):
         w = self.number
-        return (f"BEGIN; INSERT INTO load_.w{w}_a VALUES ({n}, REPEAT(MD5({n}), {self.body_bytes // 32}));"
+        return (f"BEGIN; INSERT INTO load_.w{w}_a VALUES ({n}, REPEAT(SHA2({n}, 256), {self.body_bytes // 64}));"
                 f"INSERT INTO load_.w{w}_b VALUES ({n}, {2 * n}); UPDATE load_.w{w}_count SET n = n + 1; COMMIT")
 
     def beside(self, n):

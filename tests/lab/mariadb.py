@@ -36,17 +36,15 @@ class MariaDB:
     there), data/, run/mysqld.sock, run/mysqld.pid, log/error.log. The lab's own account is this user's, by the socket's peer.
     `tools`: a directory with the programs of another version than the machine's own; the client is the machine's in any case."""
 
+    FAMILY = "mariadb"
+    NOTES = {"myisam_notes": " ENGINE=MyISAM", "aria_notes": " ENGINE=Aria TRANSACTIONAL=1"}
+    LOG_UPDATES = "log_slave_updates"
+
     def __init__(self, scratch, name, server_id, log_bin=True, options=(), mysqld="mariadbd", tools=None):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
         self.mysqld = str(tools / "mariadbd") if tools else mysqld
-        self.dir = scratch.dir / name
-        self.data, self.conf_d = self.dir / "data", self.dir / "conf.d"
-        self.socket, self.pid_file = self.dir / "run/mysqld.sock", self.dir / "run/mysqld.pid"
-        self.error_log, self.general_log = self.dir / "log/error.log", self.dir / "log/general.log"
-        self.defaults_file = self.dir / "my.cnf"
+        self._lay_out(scratch)
         self.port = free_port()
-        for d in (self.dir, self.conf_d, self.dir / "run", self.dir / "log", self.dir / "tmp"):
-            d.mkdir(exist_ok=True)
         lines = [
             "[mariadbd]", f"datadir={self.data}", f"socket={self.socket}", f"pid-file={self.pid_file}", f"port={self.port}",
             "bind-address=127.0.0.1", "skip-name-resolve", f"log-error={self.error_log}", f"tmpdir={self.dir / 'tmp'}",
@@ -59,6 +57,15 @@ class MariaDB:
         lines += list(options)
         lines += ["", f"!includedir {self.conf_d}", ""]
         self.defaults_file.write_text("\n".join(lines))
+
+    def _lay_out(self, scratch):
+        self.dir = scratch.dir / self.name
+        self.data, self.conf_d = self.dir / "data", self.dir / "conf.d"
+        self.socket, self.pid_file = self.dir / "run/mysqld.sock", self.dir / "run/mysqld.pid"
+        self.error_log, self.general_log = self.dir / "log/error.log", self.dir / "log/general.log"
+        self.defaults_file = self.dir / "my.cnf"
+        for d in (self.dir, self.conf_d, self.dir / "run", self.dir / "log", self.dir / "tmp"):
+            d.mkdir(exist_ok=True)
 
     # life
 
@@ -157,8 +164,37 @@ class MariaDB:
     def session(self):
         return Session(self)
 
+    # replication
+
     def slave_status(self):
         return self.columns("SHOW SLAVE STATUS")
+
+    def position(self):
+        """Where its own binary log is, as a set of GTIDs."""
+        return self.value("SELECT @@gtid_binlog_pos")
+
+    def applied(self):
+        """Where it is as a replica."""
+        return self.value("SELECT @@gtid_slave_pos")
+
+    def reached(self, position, timeout):
+        """Waits until `position` is applied; False when that did not happen in time."""
+        return self.value(f"SELECT MASTER_GTID_WAIT('{position}', {timeout})") == "0"
+
+    @staticmethod
+    def hold_rows(session, table):
+        """Lets nobody change a table's rows until release_rows()."""
+        session.run("BEGIN")
+        session.run(f"SELECT * FROM {table} FOR UPDATE")
+
+    @staticmethod
+    def release_rows(session):
+        session.run("ROLLBACK")
+
+    @staticmethod
+    def transactions(gtid):
+        """A number that grows by one with each."""
+        return max(int(g.split("-")[2]) for g in gtid.split(","))
 
     def create_agent_account(self, user, password, grants="ALL PRIVILEGES ON *.*", grant_option=True):
         option = " WITH GRANT OPTION" if grant_option else ""
@@ -166,6 +202,14 @@ class MariaDB:
                  f"GRANT {grants} TO '{user}'@'localhost'{option};")
 
     # what is in it
+
+    @staticmethod
+    def numbers(n):
+        """A table of the numbers 1 to n in the column seq."""
+        return f"seq_1_to_{n}"
+
+    def write_peculiar(self):
+        """What only this kind of server has: nothing."""
 
     def user_tables(self):
         rows = self.sql("SELECT table_schema, table_name FROM information_schema.tables WHERE table_type='BASE TABLE' AND "
@@ -259,12 +303,11 @@ def at_one_position(source, replicas, look, timeout=120):
     """Freezes the source, waits until each replica has exactly its position, and answers (position, [look(server) for each server])."""
     with source.session() as freeze:
         freeze.run("FLUSH TABLES WITH READ LOCK")
-        position = source.value("SELECT @@gtid_binlog_pos")
+        position = source.position()
         for replica in replicas:
-            reached = replica.value(f"SELECT MASTER_GTID_WAIT('{position}', {timeout})")
-            if reached != "0":
+            if not replica.reached(position, timeout):
                 raise AssertionError(f"{replica.name} did not reach {position} in {timeout} s: {replica.slave_status()}")
-            at = replica.value("SELECT @@gtid_slave_pos")
+            at = replica.applied()
             if sorted(at.split(",")) != sorted(position.split(",")):
                 raise AssertionError(f"{replica.name} is at {at}, the frozen source at {position}")
         with ThreadPoolExecutor(len(replicas) + 1) as pool:

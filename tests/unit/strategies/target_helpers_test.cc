@@ -77,7 +77,8 @@ TEST(Tools, MissingOneIsNamed) {
     EXPECT_NE(std::string(e.what()).find("mariadb-backup"), std::string::npos);
     EXPECT_NE(std::string(e.what()).find(empty.path().string()), std::string::npos);
   }
-  EXPECT_THROW(receive_tools("tar", settings), Error);
+  EXPECT_THROW(receive_tools("zip", settings), Error);
+  EXPECT_TRUE(receive_tools("tar", settings).extract.empty());  // needs no program
 }
 
 }  // namespace
