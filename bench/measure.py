@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -13,23 +14,64 @@ PIPELINE = os.environ.get("BENCH_PIPELINE") or str(Path(__file__).resolve().pare
 
 
 class Measured(dict):
-    """wall_s and cpu_s (user and system, with all children) of a shell command, and the members of the JSON object that it printed."""
+    """wall_s and cpu_s (user and system, with all children) of a shell command, memory (bytes: the most that its children had resident
+    together, each with its own peak; looked at ten times a second), and the members of the JSON object that it printed."""
+
+
+def children_of(pid):
+    """All descendants that live now."""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found += [int(child), *children_of(int(child))]
+    except OSError:
+        pass
+    return found
+
+
+def peak_resident(pid):
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+class MemoryWatch(threading.Thread):
+    """Of the children of a shell, without the shell."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.halt = pid, 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.halt.wait(0.1):
+            self.peak = max(self.peak, sum(peak_resident(pid) for pid in children_of(self.pid)))
+
+    def stop(self):
+        self.halt.set()
+        self.join()
+        return self.peak
 
 
 def measure(command, cwd):
     os.sync()
     begun = time.monotonic()
-    child = subprocess.Popen(["/bin/bash", "-euc", "set -o pipefail; " + command], cwd=cwd, stdin=subprocess.DEVNULL,
+    child = subprocess.Popen(["/bin/bash", "-euc", f"set -o pipefail; {command}\n:"], cwd=cwd, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, start_new_session=True)
+    watch = MemoryWatch(child.pid)
     out = child.stdout.read()
     child.stdout.close()
     _, status, used = os.wait4(child.pid, 0)
     wall = time.monotonic() - begun
+    memory = watch.stop()
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"exit status {child.returncode}: {command}")
     result = Measured(json.loads(out) if out.strip() else {})
-    result.update(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime)
+    result.update(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, memory=memory)
     return result
 
 

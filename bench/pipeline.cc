@@ -3,9 +3,10 @@
 //   bench_pipeline generate BYTES                 page-like bytes to standard output
 //   bench_pipeline write STORE [OPTION VALUE]…    a snapshot of standard input
 //   bench_pipeline synthetic BYTES STORE [OPTION VALUE]…   … of BYTES that cannot be compressed
-//   bench_pipeline read DIRECTORY [OPTION VALUE]…  reads that snapshot back, verifies it and throws it away
+//   bench_pipeline read STORE [OPTION VALUE]…     reads that snapshot back, verifies it and throws it away
+//   bench_pipeline remove STORE                   deletes that snapshot
 //
-// STORE is a directory or "null" (objects are thrown away). Options: --compression, --level, --workers, --transfers, --segment-mib,
+// STORE is a directory, "null" (objects are thrown away) or an agent's configuration (FILE.yaml), whose store it is. Options: --compression, --level, --workers, --transfers, --segment-mib,
 // --memory-mib. Prints one JSON object: wall_s, cpu_s (user and system), peak_rss (bytes), raw_bytes, stored_bytes, segments.
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -26,6 +27,8 @@
 #include "storage/local/local_store.h"
 #include "storage/snapshot_reader.h"
 #include "storage/snapshot_writer.h"
+#include "storage/snapshots.h"
+#include "storage/stores.h"
 
 namespace guestagent::bench {
 namespace {
@@ -99,6 +102,7 @@ double cpu_seconds() {
 
 std::unique_ptr<ObjectStore> open_store(const std::string& name) {
   if (name == "null") return std::make_unique<NullStore>();
+  if (name.ends_with(".yaml")) return make_store(load_settings(name).storage, system_clock());
   return make_local_store(name, "bench", "snapshots");
 }
 
@@ -136,8 +140,8 @@ Manifest write_snapshot(ByteSource& source, const std::string& store_name, const
   return writer.finish({"bench", "raw", "{}", {}}).manifest;
 }
 
-Manifest read_snapshot(const std::string& directory, const SnapshotSettings& settings) {
-  const std::unique_ptr<ObjectStore> store = open_store(directory);
+Manifest read_snapshot(const std::string& store_name, const SnapshotSettings& settings) {
+  const std::unique_ptr<ObjectStore> store = open_store(store_name);
   Throttle throttle;
   BenchJob job;
   SnapshotReader reader(*store, store->href("bench/manifest.json"), settings, throttle, job);
@@ -164,6 +168,10 @@ int run(const std::vector<std::string>& words) {
     generate(std::stoull(words[1]));
     return 0;
   }
+  if (command == "remove" && words.size() == 2) {
+    delete_snapshot(*open_store(words[1]), "bench", {});
+    return 0;
+  }
   const auto start = std::chrono::steady_clock::now();
   Manifest manifest;
   if (command == "write" && words.size() >= 2) {
@@ -175,7 +183,7 @@ int run(const std::vector<std::string>& words) {
   } else if (command == "read" && words.size() >= 2) {
     manifest = read_snapshot(words[1], parse_options(words, 2));
   } else {
-    std::cerr << "usage: bench_pipeline generate BYTES | write STORE … | synthetic BYTES STORE … | read DIRECTORY …\n";
+    std::cerr << "usage: bench_pipeline generate BYTES | write STORE … | synthetic BYTES STORE … | read STORE … | remove STORE\n";
     return 2;
   }
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

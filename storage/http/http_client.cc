@@ -263,13 +263,18 @@ void HttpClient::set_options(Transfer& transfer) const {
 HttpResponse HttpClient::send(const HttpRequest& request, std::stop_token stop) {
   // Not given back when anything throws: a handle in doubt is closed with its connection.
   auto handle = take();
-  Transfer transfer(request, *handle);
-  set_options(transfer);
-  run(transfer, stop);
-  const bool large = request.body != nullptr && request.body->size() >= kExpectFrom;
-  if (large && transfer.answer.response().ok() && !transfer.answer.saw_continue()) expect_continue_ = false;
+  HttpResponse response;
+  {
+    Transfer transfer(request, *handle);
+    set_options(transfer);
+    run(transfer, stop);
+    const bool large = request.body != nullptr && request.body->size() >= kExpectFrom;
+    if (large && transfer.answer.response().ok() && !transfer.answer.saw_continue()) expect_continue_ = false;
+    response = std::move(transfer.answer.response());
+  }
+  // Only now: the end of the transfer still touches the handle, which is the next thread's from here on.
   give(std::move(handle));
-  return std::move(transfer.answer.response());
+  return response;
 }
 
 namespace {

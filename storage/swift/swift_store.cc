@@ -98,15 +98,19 @@ class SwiftStore : public ObjectStore {
 
   void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each,
             std::stop_token stop) override {
-    const std::string base = container_path_ + "?format=json&limit=" + std::to_string(kPage) +
-                             "&prefix=" + percent_encode(below_ + std::string(prefix), false);
-    std::string marker;
+    const std::string base =
+        container_path_ + "?format=json&prefix=" + percent_encode(below_ + std::string(prefix), false);
+    std::string limit = "&limit=" + std::to_string(kPage), marker;
     while (true) {
       HttpRequest request{.what = "list " + std::string(prefix), .method = "GET"};
       request.headers = {{"Accept", "application/json"}};
       request.max_answer = kMaxPage;
       const HttpResponse response = session_.send(
-          request, base + (marker.empty() ? "" : "&marker=" + percent_encode(marker, false)), stop);
+          request, base + limit + (marker.empty() ? "" : "&marker=" + percent_encode(marker, false)), stop);
+      if (response.status == 412 && !limit.empty()) {  // a cluster that allows fewer at once: then its own number
+        limit.clear();
+        continue;
+      }
       if (response.status == 404 || response.status == 204) return;
       if (response.status != 200) throw status_error(request, response, session_.clock());
       std::vector<ObjectInfo> page;
