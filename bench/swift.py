@@ -18,14 +18,8 @@ LIMIT = "zstd -1 -T2 > /dev/null"
 
 
 def configuration(scratch, swift):
-    key_file = scratch.dir / "key"
-    key_file.touch(mode=0o600)
-    key_file.write_text(swift.key + "\n")
     config = scratch.dir / "ours.yaml"
-    config.write_text(to_yaml({
-        "storage": {"store": "swift", "container": "ours", "prefix": "bench",
-                    "swift": {"auth": "v1", "auth_url": swift.auth_url, "user": swift.user, "key_file": str(key_file)}},
-        "mysql": {"advertised_address": "127.0.0.1"}}) + "\n")
+    config.write_text(to_yaml({"storage": swift.storage("ours", "bench"), "mysql": {"advertised_address": "127.0.0.1"}}) + "\n")
     return config
 
 
@@ -42,10 +36,10 @@ def peers(scratch, swift):
     parts.mkdir()
     curl = f"curl -sSf -H 'X-Auth-Token: {swift.token}'"
     put = f"{curl} -H Expect: -T {parts}/{{}} {swift.storage_url}/curl/{{}} -o /dev/null && rm {parts}/{{}}"
-    delete = "swift -q delete {0} 2> /dev/null; swift -q delete {0}_segments 2> /dev/null; swift -q post {0}"
+    delete = "for c in {0} {0}_segments; do swift -q delete $c 2> /dev/null || true; done; swift -q post {0}"
     return curl, parts, {
         "rclone rcat": (f"{ZSTD} | rclone --log-level ERROR rcat :swift:rclone/stream.zst",
-                        "rclone --log-level ERROR delete :swift:rclone; swift -q delete rclone_segments 2> /dev/null; true"),
+                        delete.format("rclone")),
         "swift upload -": (f"{ZSTD} | swift -q upload --object-name stream.zst --segment-size {SEGMENT} --use-slo client -", delete.format("client")),
         "split + parallel curl": (f"{ZSTD} | split -b {SEGMENT} -a 4 --filter='cat > {parts}/$FILE && echo $FILE' | "
                                   f"xargs -P 4 -I{{}} sh -c \"{put}\"", delete.format("curl")),

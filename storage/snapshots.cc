@@ -18,6 +18,7 @@ constexpr unsigned kDeleteRequests = 8;
 constexpr std::size_t kNamesInError = 5;
 // A listing may lag behind the writes of a job that has just died: so many segments past the last listed one are asked for by name.
 constexpr std::uint64_t kUnlistedSegments = 16;
+constexpr unsigned kDeleteRounds = 3;
 constexpr std::string_view kSegmentPrefix = "segment-";
 constexpr std::string_view kStreamPrefix = "stream.";
 
@@ -152,13 +153,20 @@ std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
-  std::set<std::string> listed;
-  with_context("deleting snapshot " + std::string(id),
-               [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
-  listed.erase(manifest);
-  removal.run(store, {listed.begin(), listed.end()}, stop);
-  removal.run(store, unlisted_segments(listed, root), stop);
-  removal.throw_if_failed(id);
+  // What is listed after the first round is what a listing that lags behind did not tell, or told of what is gone.
+  std::set<std::string> tried;
+  for (unsigned round = 1; round <= kDeleteRounds; ++round) {
+    std::set<std::string> listed;
+    with_context("deleting snapshot " + std::string(id),
+                 [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
+    if (removal.removed > 0) listed.erase(manifest);
+    std::erase_if(listed, [&](const std::string& name) { return tried.contains(name); });
+    if (round > 1 && listed.empty()) break;
+    removal.run(store, {listed.begin(), listed.end()}, stop);
+    if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
+    removal.throw_if_failed(id);
+    tried.merge(listed);
+  }
   return removal.removed;
 }
 

@@ -69,11 +69,11 @@ def run_row(engine, test):
 
 
 class Site:
-    """A context manager. `store`: "local" or "swift"; `by`: "daemon" or "oneshot", how call() reaches the agents; `engine`: a row of
-    ENGINES. When the test fails, the ends of all logs are printed."""
+    """A context manager. `store`: "local" or "swift" (with the lab's options for it); `by`: "daemon" or "oneshot", how call()
+    reaches the agents; `engine`: a row of ENGINES. When the test fails, the ends of all logs are printed."""
 
-    def __init__(self, name, store="local", by="daemon", engine="mariadb"):
-        self.name, self.store_kind, self.by, self.engine = name, store, by, engine
+    def __init__(self, name, store="local", by="daemon", engine="mariadb", **swift_options):
+        self.name, self.store_kind, self.by, self.engine, self.swift_options = name, store, by, engine, swift_options
         self.tools = {role: fetch(kind).tools if kind else None for role, kind in zip(("source", "replica"), ENGINES[engine])}
         self.stack = contextlib.ExitStack()
         self.servers, self.agents = [], {}
@@ -82,12 +82,8 @@ class Site:
         self.scratch = self.stack.enter_context(Scratch(self.name))
         if self.store_kind == "swift":
             from swift import Swift
-            self.swift = self.stack.enter_context(Swift(self.scratch.dir / "swift"))
-            key_file = self.scratch.dir / "swift.key"
-            key_file.touch(mode=0o600)
-            key_file.write_text(self.swift.key + "\n")
-            self.store = {"store": "swift", "container": "replicas", "prefix": "lab",
-                          "swift": {"auth": "v1", "auth_url": self.swift.auth_url, "user": self.swift.user, "key_file": str(key_file)}}
+            self.swift = self.stack.enter_context(Swift(self.scratch.dir / "swift", **self.swift_options))
+            self.store = self.swift.storage("replicas", "lab")
         else:
             self.store_dir = self.scratch.dir / "store"
             self.store = {"store": "local", "local": {"path": str(self.store_dir)}}

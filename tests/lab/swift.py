@@ -229,6 +229,18 @@ class Swift:
     def storage_url(self):
         return f"{self.url}/v1/AUTH_{self.keystone.project_id if self.keystone else self.account}"
 
+    def storage(self, container, prefix):
+        """What an agent's `storage:` says to keep its snapshots here; the password's file is made if needed."""
+        key_file = self.dir / "user.key"
+        key_file.touch(mode=0o600)
+        key_file.write_text(self.key + "\n")
+        login = {"auth": "v1", "auth_url": self.auth_url, "user": self.user, "key_file": str(key_file)}
+        if self.keystone:
+            login |= {"auth": "v3", "project": self.account, "region": "RegionOne"}
+        if self.options.tls:
+            login["tls"] = {"ca_file": self.ca_file}
+        return {"store": "swift", "container": container, "prefix": prefix, "swift": login}
+
     @property
     def token(self):
         if self._token is None:

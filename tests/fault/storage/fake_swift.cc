@@ -51,7 +51,7 @@ StorageSettings FakeSwift::settings(const std::string& auth) {
   return s;
 }
 
-std::optional<std::string> FakeSwift::object(const std::string& name) const {
+std::optional<std::string> FakeSwift::object(const std::string& name) {
   const std::lock_guard lock(mutex_);
   const auto it = objects_.find(kRoot + name);
   if (it == objects_.end()) return std::nullopt;
@@ -69,7 +69,7 @@ void FakeSwift::remove_object(const std::string& name) {
   objects_.erase(kRoot + name);
 }
 
-std::size_t FakeSwift::objects() const {
+std::size_t FakeSwift::objects() {
   const std::lock_guard lock(mutex_);
   return objects_.size();
 }
@@ -98,6 +98,10 @@ void FakeSwift::set_large_objects(bool on, unsigned most_segments) {
   const std::lock_guard lock(mutex_);
   large_objects_ = on;
   most_segments_ = most_segments;
+}
+
+std::string FakeSwift::key() const {
+  return kFakeKey;
 }
 
 PeerAnswer FakeSwift::answer(const PeerRequest& request) {

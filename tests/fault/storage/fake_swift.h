@@ -10,31 +10,29 @@
 #include <string>
 
 #include "base/file.h"
-#include "config/settings.h"
-#include "support/scripted_http.h"
+#include "swift_under_test.h"
 
 namespace guestagent {
 
-class FakeSwift {
+class FakeSwift : public SwiftUnderTest {
  public:
   FakeSwift();
 
-  ScriptedHttp& peer() { return peer_; }
-  // A store's settings that fit: tiny timeouts, the v1 login (or v3).
-  StorageSettings settings(const std::string& auth = "v1");
+  ScriptedHttp& peer() override { return peer_; }
+  StorageSettings settings() { return settings("v1"); }
+  StorageSettings settings(const std::string& auth) override;
 
-  // What is stored under the settings' root.
-  std::optional<std::string> object(const std::string& name) const;
-  void put_object(const std::string& name, const std::string& body);
+  std::optional<std::string> object(const std::string& name) override;
+  void put_object(const std::string& name, const std::string& body) override;
   void remove_object(const std::string& name);
-  std::size_t objects() const;
+  std::size_t objects() override;
 
   // Every token given out so far is expired.
   void expire_tokens();
   void set_token_life(unsigned seconds) { token_life_ = seconds; }
   unsigned logins() const;
-  // What the logins say the storage URL is, "" for its own.
-  void set_storage_url(std::string url);
+  void set_storage_url(std::string url) override;
+  std::string key() const override;
   void forget_container();
   void set_large_objects(bool on, unsigned most_segments);
   void set_page(std::size_t entries) { page_ = entries; }
