@@ -44,6 +44,7 @@ class Options:
     chunk: int = 65536  # bytes read and written at a time
     max_file_size: int = 0  # 0: Swift's default
     max_manifest_segments: int = 1000
+    listing_limit: int = 0  # names in one answer; 0: Swift's default
     policies: tuple = ("gold", "silver")
     expirer: bool = False  # objects past X-Delete-At really go
     faults: int = 0  # percent of the connections to the proxy that break

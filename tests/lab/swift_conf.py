@@ -8,6 +8,7 @@ def write_all(swift):
     o, etc = swift.options, swift.etc
     policies = "".join(f"[storage-policy:{i}]\nname = {name}\n{'default = yes' if i == 0 else ''}\n" for i, name in enumerate(o.policies))
     limits = f"max_file_size = {o.max_file_size}\n" if o.max_file_size else ""
+    limits += f"container_listing_limit = {o.listing_limit}\n" if o.listing_limit else ""
     (etc / "swift.conf").write_text(
         f"[swift-hash]\nswift_hash_path_prefix = lab\nswift_hash_path_suffix = {swift.hash_suffix}\n{policies}"
         f"[swift-constraints]\nmax_header_size = 16384\n{limits}")
@@ -54,7 +55,8 @@ def _proxy(swift):
         "cache": f"use = egg:swift#memcache\nmemcache_servers = 127.0.0.1:{swift.ports['memcached']}\nmemcache_max_connections = 8\n",
         "proxy-logging": "use = egg:swift#proxy_logging\nreveal_sensitive_prefix = 0\n",
         "tempauth": f"token_life = {o.token_life}\nuser_{swift.account}_{swift.user_name} = {swift.key} .admin\n",
-        "s3api": f"location = {swift.s3_region}\n",
+        # It asks for one more than it gives, to know whether there is more.
+        "s3api": f"location = {swift.s3_region}\n" + (f"max_bucket_listing = {o.listing_limit - 1}\n" if o.listing_limit else ""),
         "s3token": (f"auth_uri = {swift.keystone.url}\n" if swift.keystone else ""),
         # Swift's own default serves one segment a second after the tenth.
         "slo": f"rate_limit_after_segment = 10\nrate_limit_segments_per_sec = 0\nmax_manifest_segments = {o.max_manifest_segments}\nyield_frequency = 1\n",

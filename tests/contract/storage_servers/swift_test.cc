@@ -93,8 +93,9 @@ TEST_F(SwiftStoreTest, DeleteAfterIsOnPiecesAndWhole) {
   EXPECT_TRUE(whole.header("x-static-large-object"));
 }
 
+// The lab's cluster gives 100 names at once when run with --listing-limit 100, and refuses to be asked for more.
 TEST_F(SwiftStoreTest, ListsMoreThanAPage) {
-  constexpr unsigned kCount = 1003;
+  constexpr unsigned kCount = 203;
   std::vector<std::jthread> writers;
   for (unsigned t = 0; t < 4; ++t) {
     writers.emplace_back([&, t] {
@@ -108,7 +109,7 @@ TEST_F(SwiftStoreTest, ListsMoreThanAPage) {
   ASSERT_EQ(names.size(), kCount);
   EXPECT_TRUE(std::ranges::is_sorted(names));
   EXPECT_EQ(names.front(), "many/100000");
-  EXPECT_EQ(names.back(), "many/101002");
+  EXPECT_EQ(names.back(), "many/100202");
 }
 
 // The lab's cluster allows 5 segments in a manifest when run with --max-manifest-segments 5.

@@ -52,6 +52,23 @@ TEST_F(HttpClientTest, SpeaksEveryMethodAndKeepsItsConnection) {
   EXPECT_EQ(peer_.connections(), 1U);
 }
 
+TEST_F(HttpClientTest, ManyThreadsShareItsConnections) {
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([this, t] {
+      for (int i = 0; i < 300; ++i) {
+        const std::string text = std::to_string(t) + "/" + std::to_string(i);
+        const Buffer body = Buffer::from(text);
+        HttpRequest r = request("PUT", "/" + text);
+        r.body = &body;
+        EXPECT_EQ(client_.send(r, {}).body.text(), text);
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_LE(peer_.connections(), 8U);
+}
+
 TEST_F(HttpClientTest, AskForLeaveBeforeALargeBody) {
   Buffer body;
   body.append(as_bytes(std::string(2 << 20, 'x')));
