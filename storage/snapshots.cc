@@ -44,7 +44,7 @@ std::vector<std::string> unlisted_segments(const std::set<std::string>& listed, 
 }
 
 struct Removal {
-  std::uint64_t removed = 0;
+  std::set<std::string> removed;
   std::vector<std::string> failed;
   std::optional<Failure> first_failure;
 
@@ -60,7 +60,7 @@ struct Removal {
     const auto take = [&] {
       Outcome outcome = outcomes.take();
       const std::string& name = names[taken++];
-      if (outcome.removed) ++removed;
+      if (outcome.removed) removed.insert(name);
       if (!outcome.failure) return;
       failed.push_back(name);
       if (!first_failure) first_failure = std::move(outcome.failure);
@@ -153,21 +153,18 @@ std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
-  // What is listed after the first round is what a listing that lags behind did not tell, or told of what is gone.
-  std::set<std::string> tried;
+  // Once more, since a listing may lag behind, and what was not found may still be there on another of the store's servers.
   for (unsigned round = 1; round <= kDeleteRounds; ++round) {
     std::set<std::string> listed;
     with_context("deleting snapshot " + std::string(id),
                  [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
-    if (removal.removed > 0) listed.erase(manifest);
-    std::erase_if(listed, [&](const std::string& name) { return tried.contains(name); });
+    std::erase_if(listed, [&](const std::string& name) { return removal.removed.contains(name); });
     if (round > 1 && listed.empty()) break;
     removal.run(store, {listed.begin(), listed.end()}, stop);
     if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
     removal.throw_if_failed(id);
-    tried.merge(listed);
   }
-  return removal.removed;
+  return removal.removed.size();
 }
 
 VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,
