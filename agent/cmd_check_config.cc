@@ -5,6 +5,7 @@
 
 #include "agent/app.h"
 #include "agent/commands.h"
+#include "agent/host_report.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "base/log.h"
@@ -17,13 +18,7 @@ namespace {
 class Report {
  public:
   void add(const Check& check) {
-    const char* mark = check.result == Check::Result::ok        ? "ok  "
-                       : check.result == Check::Result::failed  ? "FAIL"
-                       : check.result == Check::Result::warning ? "warn"
-                                                                : "skip";
-    std::printf("%s  %-13s %s\n", mark, check.name.c_str(), check.message.c_str());
-    if (!check.hint.empty() && check.result != Check::Result::ok)
-      std::printf("      %-13s -> %s\n", "", check.hint.c_str());
+    std::fputs(check_lines(check).c_str(), stdout);
     std::fflush(stdout);
     if (check.result == Check::Result::failed && status_ == 0) status_ = code_row(check.code).exit_status;
   }
@@ -132,6 +127,7 @@ int run_check_config(const CommandLine& line) {
   Settings settings = load_settings(line.config);
   Report report;
   report.add({"config", Check::Result::ok, line.config.string() + " is well", {}, Code::internal});
+  if (line.syntax_only) return report.status();
   App app(std::move(settings), false);
   check_state_dir(app.settings, report);
   check_store(app, report);

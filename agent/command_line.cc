@@ -18,6 +18,7 @@ usage:
   guestagent call METHOD [PARAMS]            ask the running daemon
   guestagent --oneshot METHOD [PARAMS]       do it in this process, without a daemon
   guestagent check-config                    say what the configuration would do, and try it
+  guestagent doctor                          check this host, and say what to fix, in order
   guestagent cat HREF                        write a snapshot's verified raw stream to standard output
   guestagent restore HREF --to DIR           extract and prepare a snapshot in DIR, without replication
   guestagent COMMAND --help                  more on one command, with examples
@@ -97,13 +98,25 @@ examples:
   jq '{snapshot: ., slave_config: {overwrite: true}}' snapshot.json | guestagent --oneshot attach_replication_slave -
   guestagent --oneshot detach_replication_slave '{"drain_timeout_s": 600}'
 )help"},
-    {"check-config", R"help(guestagent check-config [--config FILE]
+    {"check-config", R"help(guestagent check-config [--syntax-only] [--config FILE]
 
 Reads the configuration, connects to the server and the store, looks for the tools and the server's option files, and says of each
 whether it is well: "ok", "warn" or "FAIL" with what to do. Changes nothing. The exit status is 0 when nothing failed.
+With --syntax-only it only reads the file, and connects to nothing.
 
 example:
   guestagent --config ./guestagent.yaml check-config
+)help"},
+    {"doctor", R"help(guestagent doctor [--json] [--config FILE]
+
+Checks all that this host needs: the configuration, rights and secrets, tools, the server and its settings, the store (one small
+object is written, read back and removed), free space, and the clock. Then it says what to fix, in order. Changes nothing else. The
+exit status is 0 when nothing has to be fixed, else that of the first failure. --json prints
+{"ok", "checks": [{"name", "result", "message", "hint", "code"}], "fix": [...]}.
+
+examples:
+  guestagent doctor
+  guestagent doctor --json | jq -r '.fix[] | .name + ": " + .message'
 )help"},
     {"cat", R"help(guestagent cat HREF [--config FILE]
 
@@ -154,6 +167,8 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   options.add_options()                                                                 //
       ("config", po::value(&config)->default_value("/etc/guestagent/guestagent.yaml"))  //
       ("to", po::value(&to))                                                            //
+      ("syntax-only", po::bool_switch(&line.syntax_only))                               //
+      ("json", po::bool_switch(&line.json))                                             //
       ("verbose,v", po::bool_switch(&line.verbose))                                     //
       ("oneshot", po::bool_switch(&oneshot))                                            //
       ("version", po::bool_switch(&version))                                            //
@@ -192,7 +207,9 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   line.command = command;
   if (command.empty()) throw usage("no command");
   if (!to.empty() && command != "restore") throw usage("--to: only restore takes it");
-  if (command == "daemon" || command == "check-config") {
+  if (line.syntax_only && command != "check-config") throw usage("--syntax-only: only check-config takes it");
+  if (line.json && command != "doctor") throw usage("--json: only doctor takes it");
+  if (command == "daemon" || command == "check-config" || command == "doctor") {
     expect_words(words, 0, 0, command);
   } else if (command == "oneshot" || command == "call") {
     expect_words(words, 1, 2, (oneshot ? "--oneshot" : command) + " METHOD [PARAMS]");
@@ -207,7 +224,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
       throw usage("restore: --to DIR is missing", "it is typed: guestagent restore HREF --to DIR");
     line.href = words[0];
   } else {
-    const std::string_view meant = nearest(command, {"daemon", "call", "check-config", "cat", "restore"});
+    const std::string_view meant = nearest(command, {"daemon", "call", "check-config", "doctor", "cat", "restore"});
     throw usage("there is no command " + printable(command),
                 meant.empty() ? "see guestagent --help" : "did you mean " + std::string(meant) + "?");
   }

@@ -10,13 +10,15 @@
 namespace guestagent {
 
 struct CommandLine {
-  std::string command;  // "daemon", "oneshot", "call", "check-config", "cat", "restore", "help", "version"
+  std::string command;  // "daemon", "oneshot", "call", "check-config", "doctor", "cat", "restore", "help", "version"
   std::string help_of;  // help: the command that it is about, or empty
   fs::path config;
   bool verbose = false;
   std::string method, params;  // oneshot, call; params as typed: JSON text, "@FILE", "-" or nothing
   std::string href;            // cat, restore
   fs::path to;                 // restore
+  bool syntax_only = false;    // check-config
+  bool json = false;           // doctor
 };
 
 // Throws Error(invalid_argument) with a hint that shows how it is typed.

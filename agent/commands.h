@@ -10,6 +10,7 @@ int run_daemon(const CommandLine& line);
 int run_oneshot(const CommandLine& line);
 int run_call(const CommandLine& line);
 int run_check_config(const CommandLine& line);
+int run_doctor(const CommandLine& line);
 int run_cat(const CommandLine& line);
 int run_restore(const CommandLine& line);
 

@@ -14,6 +14,7 @@ int run(const CommandLine& line) {
   if (line.command == "oneshot") return run_oneshot(line);
   if (line.command == "call") return run_call(line);
   if (line.command == "check-config") return run_check_config(line);
+  if (line.command == "doctor") return run_doctor(line);
   if (line.command == "cat") return run_cat(line);
   if (line.command == "restore") return run_restore(line);
   if (line.command == "version") {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "strategies/mysql/host_checks.h"
 #include "strategies/mysql/mysql_datastore.h"
 
 namespace guestagent {
@@ -11,6 +12,7 @@ namespace {
 struct Row {
   std::string_view name;
   DatastoreParts (*make)(const Settings& settings, Clock& clock);
+  std::vector<Check> (*check)(const Settings& settings);
 };
 
 template <typename T>
@@ -20,18 +22,22 @@ DatastoreParts make(const Settings& settings, Clock& clock) {
 }
 
 constexpr std::array<Row, 1> kDatastores = {{
-    {"mysql", make<mysql::MysqlDatastore>},
+    {"mysql", make<mysql::MysqlDatastore>, [](const Settings& settings) { return mysql::check_host(settings.mysql); }},
 }};
 
-}  // namespace
-
-DatastoreParts make_datastore(const Settings& settings, Clock& clock) {
+const Row& row_of(const Settings& settings) {
   std::string known;
   for (const Row& row : kDatastores) {
-    if (row.name == settings.datastore) return row.make(settings, clock);
+    if (row.name == settings.datastore) return row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
   throw Error(Code::invalid_argument, "datastore: " + settings.datastore + ": not known", "one of: " + known);
 }
+
+}  // namespace
+
+DatastoreParts make_datastore(const Settings& settings, Clock& clock) { return row_of(settings).make(settings, clock); }
+
+std::vector<Check> check_host(const Settings& settings) { return row_of(settings).check(settings); }
 
 }  // namespace guestagent

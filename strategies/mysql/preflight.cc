@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
+#include "strategies/mysql/host_checks.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
 #include "strategies/mysql/replica_start.h"
@@ -211,17 +212,6 @@ void check_plugins(Checks& checks, const ServerIdentity& here, const SourceServe
   if (!others.empty()) {
     checks.warn("plugins", "the source has plugins that this server has not: " + others, "tables or accounts that need them will not work here");
   }
-}
-
-std::string check_control(const MysqlSettings& settings) {
-  server_user(settings);
-  const ServerSettings& server = settings.server;
-  const std::string& control = server.control;
-  const std::string program = control == "systemd" ? "systemctl" : control == "commands" ? server.start.at(0) : server.command.at(0);
-  for (const std::string& name : {program, server.command.at(0)}) {
-    if (!find_program(name)) refuse("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
-  }
-  return "by " + (control == "systemd" ? server.unit : control == "process" ? "the agent itself (" + program + ")" : program);
 }
 
 void check_links(Checks& checks, const MysqlSettings& settings) {

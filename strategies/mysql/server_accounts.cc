@@ -101,6 +101,13 @@ void ServerClient::make_agent_account(const std::string& user, const std::string
   });
 }
 
+std::vector<std::string> ServerClient::own_grants() {
+  const Rows rows = state_->connection.read("SHOW GRANTS");
+  std::vector<std::string> out;
+  for (const auto& row : rows.rows) out.push_back(row.at(0).value_or(""));
+  return out;
+}
+
 std::vector<DumpThread> ServerClient::dump_threads(const std::string& user) {
   const Rows rows =
       state_->connection.read("SELECT ID, USER, HOST FROM " + std::string(dialect().processlist) +

@@ -198,6 +198,7 @@ class ServerClient {
   // The agent's own account, with all rights it needs, made or given this password again; never in the binary
   // log. An empty password means authentication by the socket's peer where the server can.
   void make_agent_account(const std::string& user, const std::string& host, const Secret& password);
+  std::vector<std::string> own_grants();  // the lines of SHOW GRANTS for the agent's account; they may hold its hash
   std::vector<DumpThread> dump_threads(const std::string& user);
   std::vector<Session> sessions();
   void kill_session(std::uint64_t id);  // gone already: no error

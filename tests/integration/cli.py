@@ -50,6 +50,7 @@ class CommandLine(unittest.TestCase):
 
     def test_no_configuration(self):
         missing = str(self.site.scratch.dir / "nowhere.yaml")
+        self.assertEqual(self.guestagent("--config", missing, "doctor")[0], 15)
         for command in (["daemon"], ["--oneshot", "get_info"], ["check-config"], ["call", "get_info"]):
             status, out, err = self.guestagent("--config", missing, *command)
             self.assertEqual((status, out), (15, ""), err)
@@ -83,6 +84,78 @@ class CommandLine(unittest.TestCase):
         finally:
             self.agent.config = kept
             self.agent.write_config()
+
+    def test_check_config_syntax_only_connects_to_nothing(self):
+        alone = self.site.scratch.dir / "alone.yaml"
+        alone.write_text("mysql:\n  advertised_address: db1\n  socket: /nonexistent/mysqld.sock\n")
+        status, out, err = self.guestagent("--config", str(alone), "check-config", "--syntax-only")
+        self.assertEqual((status, err), (0, ""), out)
+        alone.write_text("mysql:\n  advertised_address:\n")
+        status, out, err = self.guestagent("--config", str(alone), "check-config", "--syntax-only")
+        self.assertEqual((status, out), (2, ""), err)
+        self.assertIn("mysql.advertised_address", err)
+
+    def doctor(self, changes=None, *arguments):
+        """(status, report as --json gives it, the same for people) with changes to the configuration, for this call only."""
+        kept = self.agent.config
+        try:
+            self.agent.write_config(changes or {})
+            status, out, err = self.agent.command("doctor", "--json", *arguments)
+            again, text, err2 = self.agent.command("doctor", *arguments)
+            self.assertEqual((status, err), (again, err2))
+            return status, json.loads(out), text
+        finally:
+            self.agent.config = kept
+            self.agent.write_config()
+
+    def named(self, report, *results):
+        return [c["name"] for c in report["checks"] if c["result"] in results]
+
+    def test_doctor_of_a_good_host(self):
+        before = self.site.store_files()
+        status, report, text = self.doctor()
+        self.assertEqual((status, report["ok"], self.named(report, "failed", "skipped")), (0, True, []), text)
+        for name in ("config", "rights", "secret file", "data directory", "server control", "account's rights", "binary log", "store", "store's clock",
+                     "space for data", "clock"):
+            self.assertIn(name, self.named(report, "ok", "warning"), text)
+        self.assertEqual(self.site.store_files(), before, "the doctor left something in the store")
+
+    def test_doctor_names_what_to_fix_in_order(self):
+        bad = self.site.scratch.dir / "doctor-bad.yaml"
+        bad.write_text("agent:\n  sokcet: /tmp/x\nmysql:\n  advertised_address:\n")
+        status, out, err = self.guestagent("--config", str(bad), "doctor", "--json")
+        report = json.loads(out)
+        self.assertEqual((status, [c["name"] for c in report["fix"]]), (2, ["config", "config"]), err)
+        self.assertIn("agent.sokcet (line 2)", report["fix"][0]["message"])
+
+        blocked = self.site.scratch.dir / "a-file"
+        blocked.write_text("")
+        status, report, text = self.doctor({"mysql": {"data_dir": "/nonexistent/data", "socket": "/nonexistent/mysqld.sock"},
+                                            "storage": {"local": {"path": str(blocked)}}})
+        self.assertEqual(status, 24, text)
+        self.assertEqual([c["name"] for c in report["fix"]][:3], ["server", "data directory", "store"], text)
+        self.assertTrue(all(c.get("hint") for c in report["fix"][:3]), text)
+        self.assertRegex(text, r"(?s)To fix, in this order:\n  1\. server: .*\n  2\. data directory: .*\n  3\. store: ")
+        self.assertIn("binary log", self.named(self.doctor()[1], "ok"))
+
+        os.chmod(self.agent.password_file, 0o644)
+        try:
+            status, report, text = self.doctor()
+            self.assertEqual((status, report["fix"][0]["name"]), (17, "secret file"), text)
+            self.assertIn(str(self.agent.password_file), report["fix"][0]["message"])
+            self.assertNotIn(self.agent.password, text)
+        finally:
+            os.chmod(self.agent.password_file, 0o600)
+
+    def test_doctor_names_rights_that_are_missing(self):
+        try:
+            self.source.sql(f"SET sql_log_bin=0; REVOKE BINLOG MONITOR, READ_ONLY ADMIN ON *.* FROM '{self.agent.user}'@'localhost'")
+            status, report, text = self.doctor()
+            found = next(c for c in report["fix"] if c["name"] == "account's rights")
+            self.assertEqual((status, found["result"]), (17, "failed"), text)
+            self.assertRegex(found["message"], "lacks BINLOG MONITOR, READ_ONLY ADMIN$")
+        finally:
+            self.source.sql(f"SET sql_log_bin=0; GRANT ALL PRIVILEGES ON *.* TO '{self.agent.user}'@'localhost' WITH GRANT OPTION")
 
     def test_oneshot_params_and_result(self):
         status, out, err = self.agent.command("--oneshot", "get_info")

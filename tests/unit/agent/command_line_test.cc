@@ -34,6 +34,11 @@ TEST(CommandLineTest, ReadsEachForm) {
   EXPECT_EQ(line.href, "file:///x");
   EXPECT_EQ(line.to, "/tmp/y");
 
+  EXPECT_TRUE(parse_command_line({"check-config", "--syntax-only"}).syntax_only);
+  EXPECT_FALSE(parse_command_line({"check-config"}).syntax_only);
+  EXPECT_EQ(parse_command_line({"doctor"}).command, "doctor");
+  EXPECT_TRUE(parse_command_line({"doctor", "--json"}).json);
+
   EXPECT_EQ(parse_command_line({"--version"}).command, "version");
   EXPECT_EQ(parse_command_line({"--help"}).command, "help");
   EXPECT_EQ(parse_command_line({"call", "--help"}).help_of, "call");
@@ -50,6 +55,9 @@ TEST(CommandLineTest, SaysWhatIsWrong) {
                                                       {"cat"},
                                                       {"restore", "x"},
                                                       {"cat", "x", "--to", "y"},
+                                                      {"daemon", "--syntax-only"},
+                                                      {"check-config", "--json"},
+                                                      {"doctor", "now"},
                                                       {"--what"},
                                                       {"--config"},
                                                       {"--conf", "x", "daemon"}};
@@ -62,7 +70,7 @@ TEST(CommandLineTest, SaysWhatIsWrong) {
 }
 
 TEST(CommandLineTest, HelpHasExamples) {
-  for (const char* command : {"", "daemon", "call", "oneshot", "check-config", "cat", "restore"}) {
+  for (const char* command : {"", "daemon", "call", "oneshot", "check-config", "doctor", "cat", "restore"}) {
     EXPECT_THAT(help_text(command), HasSubstr("example")) << command;
   }
   EXPECT_THAT(help_text("oneshot"), HasSubstr("19 FAILED_PRECONDITION"));
