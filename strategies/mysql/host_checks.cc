@@ -38,7 +38,10 @@ Check probe(std::string name, F&& attempt) {
 std::string data_directory(const MysqlSettings& settings) {
   const fs::path& dir = settings.data_dir;
   struct stat info {};
-  if (::stat(dir.c_str(), &info) != 0) throw system_error("mysql.data_dir: " + dir.string(), errno);
+  if (::stat(dir.c_str(), &info) != 0) {
+    const Error why = system_error("mysql.data_dir: " + dir.string(), errno);
+    throw Error(why.code(), why.what(), "set it to the server's datadir, and initialise the server if it never ran");
+  }
   if (!S_ISDIR(info.st_mode)) refuse("mysql.data_dir: " + dir.string() + ": not a directory", "set it to the server's datadir");
   if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0) {
     throw Error(Code::permission_denied, "mysql.data_dir: " + dir.string() + ": the agent may not read and write there",
