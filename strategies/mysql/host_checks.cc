@@ -142,7 +142,10 @@ std::vector<Check> check_host(const MysqlSettings& settings) {
   }));
   out.push_back(probe("restore tools", [&] {
     ServerClient client(local_target(settings));
-    return find_extractor(settings, "xbstream", client.version()).string();
+    const ServerVersion version = client.version();
+    const BackupTool tool = choose_tool(settings, version);
+    if (tool.path.empty()) return "none is needed: the server itself copies (" + tool.name + ")";
+    return tool.path.string() + " and " + find_extractor(settings, "xbstream", version).string();
   }));
   return out;
 }
