@@ -75,7 +75,7 @@ bool of_series(const CopyFit& row, std::string_view series, const ServerVersion&
 std::string wanted_series(const CopyFit& row, const ServerVersion& version) {
   if (row.series == "=") return version.series();
   std::string out(row.series);
-  for (std::size_t at = out.find(' '); at != std::string::npos; at = out.find(' ', at + 3)) out.replace(at, 1, " or ");
+  for (std::size_t at = out.find(' '); at != std::string::npos; at = out.find(' ', at + 4)) out.replace(at, 1, " or ");
   return out;
 }
 

@@ -29,7 +29,7 @@ def run(site, megabytes):
         source = site.server("source", 1)
         seed(source, megabytes)
         proxy = site.stack.enter_context(Proxy(source.port))
-        rights = readme_rights(source.FAMILY)
+        rights = readme_rights(source.RIGHTS)
         source_agent = site.agent(source, grants=rights, config={"mysql": {"advertised_port": proxy.port}})
         replicas = [site.server("replica1", 101, role="replica"), site.server("replica2", 102, role="replica")]
         # Where the row upgrades, either tool prepares the copy: that of the replicas' series, and that of the source's.
@@ -90,7 +90,7 @@ def run(site, megabytes):
         server_id = first.value("SELECT @@server_id")
         result, received = detach_with_backlog(site, first, first_agent, watch)
         check_equal(result["state"], "standalone", "detach's result")
-        check_equal(gtids(result["last_applied"]["gtid"]), gtids(received), "last applied against last received")
+        source.check_all_received(source.place(result["last_applied"]), received)
         check_equal(result["status"]["verdict"], "standalone", "verdict after detach")
         for n in (1, 2):
             numbered(first, n)
@@ -110,7 +110,7 @@ def run(site, megabytes):
         check(second.reached(source.position(), 60), "the table did not reach the second replica")
         result, received = detach_while_source_dies(site, source, second, second_agent, proxy, watch)
         check_equal(result["state"], "standalone", "detach's result")
-        check_equal(gtids(result["last_applied"]["gtid"]), gtids(received), "last applied against last complete transaction received")
+        source.check_all_received(source.place(result["last_applied"]), received)
         check_equal(second.value("SELECT COUNT(*) FROM lab.big"), "0", "rows of the half transaction")
         for n in (1, 2):
             numbered(second, n)
@@ -144,10 +144,6 @@ def run(site, megabytes):
             check_equal(site.leftovers(a), [], "leftovers")
 
 
-def gtids(text):
-    return sorted(text.split(","))
-
-
 def check_metadata(m, source, proxy):
     check_equal(m["master"], {"host": "127.0.0.1", "port": proxy.port}, "master")
     check_equal(m["dataset"]["datastore"], "mysql", "datastore")
@@ -155,17 +151,18 @@ def check_metadata(m, source, proxy):
     data_bytes = m["dataset"]["dataset_bytes"]
     check_equal(m["dataset"]["dataset_size"], -(-data_bytes // (1 << 30)), "dataset_size in GiB, rounded up")
     check(m["dataset"]["snapshot_href"].endswith("/first/manifest.json"), m["dataset"]["snapshot_href"])
-    p = m["lease_position"]
-    check(p["file"].startswith("binlog.") and p["position"] > 0 and p["gtid"] and p["known"] == "now", f"lease_position: {p}")
-    s, p, clone = m["snapshot"], m["binlog_position"], source.FAMILY == "mysql"
+    lease, p, s = m["lease_position"], m["binlog_position"], m["snapshot"]
+    clone = source.TOOL == "clone"
     if clone:
         check_equal(p, {"file": None, "position": None, "gtid": None, "known": "restored"}, "binlog_position of a clone")
     else:
-        check(p["file"].startswith("binlog.") and p["position"] > 0 and p["gtid"] and p["known"] == "now", f"binlog_position: {p}")
-        check(source.transactions(p["gtid"]) > source.transactions(m["lease_position"]["gtid"]), "the lease begins before the copy ends")
+        check(source.transactions(source.place(p)) > source.transactions(source.place(lease)), "the lease begins before the copy ends")
+    for name, each in (("lease_position", lease), *([] if clone else [("binlog_position", p)])):
+        check(each["file"].startswith("binlog.") and each["position"] > 0 and each["known"] == "now", f"{name}: {each}")
+        check_equal(bool(each["gtid"]), source.GTIDS, f"a GTID in {name}")
     check_equal((s["id"], s["format"], s["compression"], s["encryption"], s["format_version"], s["requires"]),
                 ("first", "tar" if clone else "xbstream", "zstd", None, 1, []), "snapshot")
-    check(s["tool"].startswith("clone " if clone else "mariadb-backup ") and s["digest"].startswith("sha256:"), f"{s}")
+    check(s["tool"].startswith(source.TOOL + " ") and s["digest"].startswith("sha256:"), f"{s}")
     check(s["raw_bytes"] > s["stored_bytes"] > 0 and s["segments"] == -(-s["raw_bytes"] // (32 << 20)), f"{s}")
     check(m["replication_user"]["name"].startswith("repl_") and len(m["replication_user"]["password"]) >= 16, "replication_user")
 

@@ -15,6 +15,7 @@ from engines import Unavailable, fetch  # noqa: E402,F401
 from load import Writer, numbered, seed, seed_small  # noqa: E402,F401
 from mariadb import ErrantWatch, MariaDB, SqlError, assert_same, at_one_position  # noqa: E402,F401
 from mysql import MySQL  # noqa: E402,F401
+from mysql56 import MySQL56  # noqa: E402,F401
 from proxy import Proxy  # noqa: E402,F401
 from scratch import Scratch, is_running, log, processes_of, wait_for  # noqa: E402,F401
 
@@ -32,11 +33,12 @@ def check_equal(got, wanted, what):
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def readme_rights(family="mariadb"):
-    """What README.md says that the agent's account needs, as the text between GRANT and TO: first for MariaDB, then for MySQL."""
+def readme_rights(kind="mariadb"):
+    """What README.md says that the agent's account needs, as the text between GRANT and TO."""
     found = re.findall(r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;", README.read_text())
-    check_equal(len(found), 2, "how often README.md says which rights the agent's account needs")
-    return " ".join(found[("mariadb", "mysql").index(family)].split())
+    kinds = ("mariadb", "mysql", "mysql-5")
+    check_equal(len(found), len(kinds), "how often README.md says which rights the agent's account needs")
+    return " ".join(found[kinds.index(kind)].split())
 
 
 @contextlib.contextmanager
@@ -52,6 +54,7 @@ ENGINES = {
     "mariadb": (None, None),
     "mariadb-11.8": ("mariadb-next", "mariadb-next"),
     "10.11-to-11.8": (None, "mariadb-next"),
+    "mysql-5.6": ("mysql-5.6", "mysql-5.6"),
     "mysql-clone": ("mysql-new", "mysql-new"),
     "11.8-to-10.11": ("mariadb-next", None),  # is refused
 }
@@ -98,7 +101,7 @@ class Site:
         self.stack.__exit__(kind, error, trace)
 
     def server(self, name, server_id, role="source", **how):
-        kind = MySQL if self.engine.startswith("mysql") else MariaDB
+        kind = {"mysql-clone": MySQL, "mysql-5.6": MySQL56}.get(self.engine, MariaDB)
         server = kind(self.scratch, name, server_id, tools=self.tools[role], **how).initialise().start()
         log(f"{name}: {server.value('SELECT @@version')}")
         self.servers.append(server)
@@ -132,5 +135,5 @@ class Site:
         found = [str(p) for p in agent.server.dir.iterdir() if "guestagent" in p.name]
         found += [str(p) for d in ("spill", "state") if (agent.dir / d).exists() for p in (agent.dir / d).rglob("*")
                   if p.is_file() and (d == "spill" or p.suffix == ".journal")]
-        found += [line for line in self.scratch.processes().values() if any(t in line for t in ("mariadb-backup", "mbstream"))]
+        found += [line for line in self.scratch.processes().values() if any(t in line for t in ("mariadb-backup", "mbstream", "xtrabackup", "xbstream"))]
         return found

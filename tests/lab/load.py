@@ -24,7 +24,7 @@ def seed(server, megabytes=300, quiet=False):
     for number, (name, options) in enumerate(kinds):
         n = rows if number != len(kinds) - 1 else rows // 4
         sql.append(f"CREATE TABLE `{name}` (id INT NOT NULL PRIMARY KEY, body TEXT NOT NULL, emoji VARCHAR(20), amount DECIMAL(12,4), "
-                   f"seen DATETIME(6), half INT AS (id DIV 2) VIRTUAL, KEY (amount)){options};")
+                   f"seen DATETIME(6){server.GENERATED}, KEY (amount)){options};")
         sql.append(f"SET @salt='{name}{number}'; INSERT INTO `{name}` (id, body, emoji, amount, seen) SELECT seq, {TEXT}, "
                    f"IF(seq % 5, NULL, '🐬🌲'), seq / 7, '2026-01-01' + INTERVAL seq SECOND FROM {server.numbers(n)};")
     sql.append("""

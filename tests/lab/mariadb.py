@@ -38,7 +38,11 @@ class MariaDB:
 
     FAMILY = "mariadb"
     NOTES = {"myisam_notes": " ENGINE=MyISAM", "aria_notes": " ENGINE=Aria TRANSACTIONAL=1"}
+    GENERATED = ", half INT AS (id DIV 2) VIRTUAL"
     LOG_UPDATES = "log_slave_updates"
+    TOOL = "mariadb-backup"
+    RIGHTS = "mariadb"  # which list of README.md the agent's account has
+    GTIDS = True
 
     def __init__(self, scratch, name, server_id, log_bin=True, options=(), mysqld="mariadbd", tools=None):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
@@ -190,6 +194,16 @@ class MariaDB:
     @staticmethod
     def release_rows(session):
         session.run("ROLLBACK")
+
+    @staticmethod
+    def place(position):
+        """A position of the agent's in the spelling of position()."""
+        return position["gtid"]
+
+    def check_all_received(self, last_applied, received):
+        """AssertionError unless a replica of this source has applied just what it had received whole."""
+        if sorted(last_applied.split(",")) != sorted(received.split(",")):
+            raise AssertionError(f"applied up to {last_applied}, received up to {received}")
 
     @staticmethod
     def transactions(gtid):

@@ -11,6 +11,7 @@ class MySQL(MariaDB):
     """`tools`: a directory with mysqld and mysql. The lab's own account is root without a password, by the socket."""
 
     FAMILY = "mysql"
+    TOOL, RIGHTS = "clone", "mysql"
     NOTES = {"aria_notes": ""}  # the engines of a MariaDB's tables of these names are not there
     LOG_UPDATES = "log_replica_updates"
 

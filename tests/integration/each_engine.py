@@ -1,0 +1,96 @@
+#!/usr/bin/python3
+"""Status, preflight, rollback and detach on each engine, with little data."""
+
+import argparse
+import sys
+
+from testsite import *  # noqa: F403
+
+
+def refused(call, code, *words):
+    try:
+        call()
+    except RpcError as e:
+        check_equal(e.code, code, f"code of the refusal ({e})")
+        for word in words:
+            check(word in f"{e.message} {e.hint}", f"the refusal does not say {word!r}: {e}")
+        return
+    raise AssertionError(f"not refused: {code} {words}")
+
+
+def state_of(server):
+    return server.checksums(), server.schema(), server.value("SELECT @@server_id"), sorted(p.name for p in server.data.iterdir() if p.is_dir())
+
+
+def run(site):
+    source, target = site.server("source", 1), site.server("target", 2, role="replica")
+    seed_small(source)
+    target.sql("CREATE DATABASE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY); INSERT INTO mine.kept VALUES (1), (2), (3)")
+    rights = readme_rights(source.RIGHTS)
+    source_agent, agent = site.agent(source, grants=rights), site.agent(target, grants=rights)
+
+    def attach(to=agent, **config):
+        return site.call(to, "attach_replication_slave", {"snapshot": snapshot, "slave_config": config})
+
+    with step("status and snapshot"):
+        for a in (source_agent, agent):
+            check_equal(site.call(a, "get_replication_status")["verdict"], "standalone", "verdict")
+        info = site.call(agent, "get_info")
+        check(target.value("SELECT @@version").split("-")[0] in str(info), f"the version in {info}")
+        snapshot = site.call(source_agent, "get_replication_snapshot")
+        check_equal(site.call(source_agent, "get_replication_status")["verdict"], "source", "verdict of the source")
+
+    with step("preflight"):
+        before = state_of(target)
+        refused(attach, "FAILED_PRECONDITION", "user data", "overwrite")
+        refused(lambda: attach(source_agent, overwrite=True), "FAILED_PRECONDITION", "this very server")
+        refused(lambda: attach(overwrite=True, server_id=1), "FAILED_PRECONDITION", "the source has it")
+        plan = site.call(agent, "attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}, "dry_run": True})
+        check(plan["checks"] and not [c for c in plan["checks"] if c["result"] == "failed"], f"{plan}")
+        check_equal(state_of(target), before, "the target after preflight")
+
+    with step("rollback"):
+        account = f"'{snapshot['replication_user']['name']}'@'%'"
+        source.sql(f"REVOKE REPLICATION SLAVE ON *.* FROM {account}")
+        try:
+            attach(overwrite=True)
+            raise AssertionError("it replicates without the right to")
+        except RpcError as e:
+            log(f"refused by the source: {e.code}: {str(e.message)[:160]}")
+        check_equal(state_of(target), before, "the target after the rollback")
+        check_equal(site.leftovers(agent), [], "left by the rollback")
+        check_equal(site.call(agent, "get_replication_status")["verdict"], "standalone", "verdict after the rollback")
+        source.sql(f"GRANT REPLICATION SLAVE ON *.* TO {account}")
+
+    with step("attach, status"):
+        attach(overwrite=True)
+        status = site.healthy(agent)
+        check_equal((status["role"], status["read_only"], status["source"]["port"]), ("replica", True, source.port), "status")
+        check_equal(target.checksums(), source.checksums(), "checksums")
+        if source.FAMILY == "mysql":
+            check(source.value("SELECT @@server_uuid") != target.value("SELECT @@server_uuid"), "the source's server_uuid was copied")
+        check(target.value("SELECT @@event_scheduler") != "ON", "the event scheduler is on")
+        refused(attach, "FAILED_PRECONDITION", "overwrite")
+
+    with step("detach, status"):
+        result = site.call(agent, "detach_replication_slave")
+        check_equal((result["state"], result["status"]["verdict"]), ("standalone", "standalone"), "detach's result")
+        target.sql("INSERT INTO lab.t01 VALUES (1000001, 'own', 1)")
+        refused(lambda: site.call(agent, "detach_replication_slave"), "FAILED_PRECONDITION", "not a replica")
+        check_equal(site.leftovers(agent), [], "left by the detach")
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--engine", choices=list(ENGINES), required=True)
+    o = options.parse_args()
+
+    def row(engine):
+        with Site("each", engine=engine) as site:
+            run(site)
+        log(f"{engine}: good")
+    return run_row(o.engine, row)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
