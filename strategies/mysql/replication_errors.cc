@@ -51,6 +51,7 @@ constexpr std::array kIoErrors = {
     Row{13117, Code::failed_precondition, false,
         "two servers have the same server_id or server_uuid: give this one another"},
     Row{1597, Code::permission_denied, false, kAccountHint},
+    Row{13120, Code::permission_denied, false, kAccountHint},
 };
 
 const Row* find(unsigned number) {
