@@ -1,0 +1,76 @@
+#include "strategies/mysql/xbstream_files.h"
+
+#include <gtest/gtest.h>
+
+namespace guestagent::mysql {
+namespace {
+
+template <typename T>
+std::string little(T value) {
+  std::string out;
+  for (std::size_t i = 0; i < sizeof(T); ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
+  return out;
+}
+
+std::string head(char type, const std::string& path) {
+  return std::string("XBSTCK01") + '\0' + type + little(static_cast<std::uint32_t>(path.size())) + path;
+}
+
+std::string data(const std::string& path, const std::string& bytes, std::uint64_t offset = 0) {
+  return head('P', path) + little(static_cast<std::uint64_t>(bytes.size())) + little(offset) + little(std::uint32_t{0}) + bytes;
+}
+
+std::string sparse(const std::string& path, const std::string& bytes, std::uint32_t holes) {
+  return head('S', path) + little(holes) + little(static_cast<std::uint64_t>(bytes.size())) + little(std::uint64_t{0}) +
+         little(std::uint32_t{0}) + std::string(holes * 8, 'h') + bytes;
+}
+
+std::string end(const std::string& path) { return head('E', path); }
+
+XbstreamFiles seen(const std::string& stream, std::size_t step) {
+  XbstreamFiles files({"info", "position"});
+  for (std::size_t at = 0; at < stream.size(); at += step) files.see(as_bytes(std::string_view(stream).substr(at, step)));
+  return files;
+}
+
+TEST(XbstreamFiles, FilesAreFoundHoweverTheStreamIsCut) {
+  const std::string stream = data("d/t.ibd", std::string(1000, 'x')) + data("./info", "one ") + sparse("d/u.ibd", "XBSTCK01", 3) +
+                             data("position", "p\t4\n") + data("info", "two", 4) + end("d/t.ibd") + end("position") + end("info") + data("empty", "") + end("empty");
+  for (const std::size_t step : {1, 2, 3, 7, 13, 14, 15, 100, 100000}) {
+    const XbstreamFiles files = seen(stream, step);
+    EXPECT_EQ(files.file("info"), "one two") << step;
+    EXPECT_EQ(files.file("position"), "p\t4\n") << step;
+    EXPECT_TRUE(files.at_boundary()) << step;
+  }
+}
+
+TEST(XbstreamFiles, AFileIsWholeOrNotThere) {
+  EXPECT_FALSE(seen(data("info", "one"), 5).file("info"));
+  EXPECT_FALSE(seen(data("info", "one", 3) + end("info"), 5).file("info"));                        // its beginning is missing
+  EXPECT_FALSE(seen(data("info", "one") + data("info", "two", 4) + end("info"), 5).file("info"));  // and here its middle
+  EXPECT_FALSE(seen(sparse("info", "one", 1) + end("info"), 5).file("info"));
+  EXPECT_FALSE(seen(data("other", "one") + end("other"), 5).file("other"));
+}
+
+TEST(XbstreamFiles, AStreamOfAnotherKindIsLostAndACutOneIsNoticed) {
+  EXPECT_TRUE(seen(std::string(600, 't'), 100).lost());
+  EXPECT_TRUE(seen(head('X', "info"), 100).lost());
+  EXPECT_TRUE(seen(std::string("XBSTCK01") + '\0' + 'P' + little(std::uint32_t{100000}), 3).lost());
+  const std::string stream = data("info", "one") + end("info");
+  for (std::size_t size = 1; size < stream.size(); ++size) {
+    const bool after_the_first = size == data("info", "one").size();
+    EXPECT_EQ(seen(stream.substr(0, size), 4).at_boundary(), after_the_first) << size;
+  }
+  EXPECT_TRUE(seen("", 1).at_boundary());
+}
+
+TEST(XbstreamFiles, AHugeFileOfThatNameIsNotKept) {
+  XbstreamFiles files({"info"});
+  files.see(as_bytes(head('P', "info") + little(std::uint64_t{1} << 40) + little(std::uint64_t{0}) + little(std::uint32_t{0})));
+  files.see(as_bytes(std::string(1 << 20, 'x')));
+  EXPECT_FALSE(files.file("info"));
+  EXPECT_FALSE(files.lost());
+}
+
+}  // namespace
+}  // namespace guestagent::mysql
