@@ -72,6 +72,7 @@ Position MariadbBackup::finish() {
                 "take the copy again");
   }
   Position out = *written;
+  require_set(out, name);
   // Nothing was ever written there: the set is empty, which is not the same as not known.
   if (!out.gtid && spec_.server.gtid_on) out.gtid = "";
   return out;

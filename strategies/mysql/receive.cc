@@ -55,11 +55,22 @@ bool mentions_full_disk(const std::vector<std::string>& lines) {
   });
 }
 
+bool mentions_keys(const std::vector<std::string>& lines) {
+  return std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
+    return line.find("keyring") != std::string::npos || line.find("master key") != std::string::npos ||
+           line.find("Failed to decrypt") != std::string::npos || line.find("encryption key") != std::string::npos;
+  });
+}
+
 Error tool_error(const std::string& doing, const std::string& why, const std::vector<std::string>& lines, const std::string& hint) {
   std::string message = doing + ": " + why;
   for (const std::string& line : lines) message += " | " + line;
   if (mentions_full_disk(lines)) {
     return Error(Code::resource_exhausted, message, "free space there, or set mysql.staging_dir to a larger file system");
+  }
+  if (mentions_keys(lines)) {
+    return Error(Code::failed_precondition, message,
+                 "the copy has encrypted tables: this host needs the source's keyring, with the same keys and where the copy expects it");
   }
   return Error(Code::internal, message, hint);
 }

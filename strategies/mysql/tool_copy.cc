@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "strategies/mysql/gtid.h"
 #include "strategies/mysql/tool_options.h"
 
 namespace guestagent::mysql {
@@ -144,7 +145,7 @@ Error ToolCopy::failure(const std::string& what, const std::vector<std::string>&
   if (has("nsupported server version")) {
     return {Code::failed_precondition, message, "install the tool of the server's series"};
   }
-  if (has("keyring") || has("Failed to decrypt") || has("encryption key")) {
+  if (has("keyring") || has("master key") || has("Failed to decrypt") || has("encryption key")) {
     return {Code::failed_precondition, message,
             "the source has encrypted tables: the tool must be able to read the server's keyring"};
   }
@@ -159,6 +160,15 @@ void ToolCopy::require_plain(const ToolInfo& info, std::string_view file) const 
               "copying the server's data: " + std::string(file) +
                   ": the copy is partial, incremental, compact, compressed or encrypted",
               "remove such options from the [" + spec_.tool.name + "] group of the server's option files");
+}
+
+void ToolCopy::require_set(const Position& position, std::string_view file) const {
+  if (!position.gtid || position.gtid->empty()) return;
+  try {
+    GtidSet::parse(dialect_for(spec_.server.version).gtid, *position.gtid);
+  } catch (const Error& e) {
+    throw Error(Code::data_loss, "reading the backup's " + std::string(file) + ": GTID set: " + e.what(), "take the copy again");
+  }
 }
 
 }  // namespace guestagent::mysql

@@ -46,6 +46,8 @@ class ToolCopy : public BackupCopy {
   fs::path info_dir() const { return spec_.work_dir / "info"; }  // for --extra-lsndir
   // Throws for what a full, plain copy is not.
   void require_plain(const ToolInfo& info, std::string_view file) const;
+  // Throws data_loss for GTIDs that are no set of this server's kind.
+  void require_set(const Position& position, std::string_view file) const;
 
   const MysqlSettings& settings_;
   const BackupSpec spec_;

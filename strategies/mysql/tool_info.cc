@@ -141,6 +141,8 @@ ToolInfo parse_tool_info(std::string_view text, std::string_view file_name) {
 Position parse_binlog_info(std::string_view text, std::string_view file_name) {
   const std::size_t tab = text.find('\t');
   if (tab == std::string_view::npos) throw malformed(file_name, "file", "missing");
+  // Else a number cut short would be a number too.
+  if (text.back() != '\n') throw malformed(file_name, "line", "it does not end");
   const std::string_view file = text.substr(0, tab);
   if (!is_binlog_name(file))
     throw malformed(file_name, "file", "\"" + std::string(file.substr(0, 80)) + "\" is no binary log");

@@ -26,7 +26,7 @@ struct ToolInfo {
 };
 ToolInfo parse_tool_info(std::string_view text, std::string_view file_name);
 
-// xtrabackup_binlog_info: FILE TAB POSITION [TAB GTIDSET, which MySQL may spread over several lines].
+// xtrabackup_binlog_info: FILE TAB POSITION [TAB GTIDSET, which MySQL may spread over several lines] NEWLINE.
 Position parse_binlog_info(std::string_view text, std::string_view file_name);
 
 // The same position out of the tool's standard error ("… MySQL binlog position: filename 'b.000003', position

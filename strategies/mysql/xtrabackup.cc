@@ -98,6 +98,7 @@ std::string Xtrabackup::required_file(std::string_view name) const {
 // The place is in the stream itself, so that source and target read the same; whatever else tells it must agree.
 Position Xtrabackup::checked_position(const ToolInfo& info) const {
   Position out = parse_binlog_info(required_file(kBinlogInfo), kBinlogInfo);
+  require_set(out, kBinlogInfo);
   const auto differs = [&](const std::optional<Position>& other) {
     // GTIDs are left out: some series cut them off where they say them.
     return other && (other->file != out.file || other->offset != out.offset);

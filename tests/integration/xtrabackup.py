@@ -108,6 +108,8 @@ def failed_prepare(site, agent, source, target, target_agent):
     wish = {"snapshot": snapshot, "slave_config": {"overwrite": True}}
     install(target.tools, fault="prepare", log=target.dir / "log/tool.log")
     refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "INTERNAL", "preparing the copy", "corruption")
+    install(target.tools, fault="keyring", log=target.dir / "log/tool.log")
+    refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "FAILED_PRECONDITION", "master key", "keyring, with the same keys")
     check_equal((target.checksums(), target.pid()), (before, pid), "the target after a failed prepare")
     install(target.tools, version="8.0.35-31", log=target.dir / "log/tool.log")
     refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "FAILED_PRECONDITION", "2.3 or 2.4")

@@ -268,6 +268,9 @@ def prepare(given, config):
     text = checkpoints.read_text()
     if "full-backuped" not in text:
         die("This target seems to be already prepared.")
+    if config["fault"] == "keyring":
+        print("[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.", file=sys.stderr)
+        die("InnoDB: innodb_init(): Error occured.")
     if config["fault"] == "prepare":
         die("InnoDB: Database page corruption on disk")
     log, size = (root / "xtrabackup_logfile").read_bytes(), int(options["innodb-log-file-size"])
