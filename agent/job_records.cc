@@ -161,7 +161,7 @@ std::vector<std::string> JobFiles::ids() const {
 }
 
 bool JobFiles::has_owner(const std::string& job_id) const {
-  return is_there(owner(job_id)) && !FileLock::try_take(owner(job_id)).has_value();
+  return FileLock::is_taken(owner(job_id));
 }
 
 bool JobFiles::has_journal(const std::string& job_id) const {

@@ -6,6 +6,8 @@
 #include <sys/statvfs.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -31,6 +33,19 @@ struct statvfs volume_of(fs::path path) {
       throw system_error("looking at the file system of " + path.string(), errno);
     }
     path = path.has_filename() ? path.parent_path() : path.parent_path().parent_path();
+  }
+}
+
+// Who only looks holds a shared lock for an instant: a lock counts as another's when it is still held some instants later.
+bool lock_now(int fd, int kind, const std::string& doing) {
+  constexpr int kLooks = 5;
+  constexpr std::chrono::milliseconds kPause{3};
+  for (int look = 1;;) {
+    if (::flock(fd, kind | LOCK_NB) == 0) return true;
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) throw system_error(doing, errno);
+    if (look++ == kLooks) return false;
+    std::this_thread::sleep_for(kPause);
   }
 }
 
@@ -126,14 +141,19 @@ std::uint64_t volume_bytes(const fs::path& path) {
   return static_cast<std::uint64_t>(info.f_blocks) * info.f_frsize;
 }
 
+bool FileLock::is_taken(const fs::path& path) {
+  const std::string doing = "looking at the lock " + path.string();
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd && errno == ENOENT) return false;
+  if (!fd) throw system_error(doing, errno);
+  return !lock_now(fd.get(), LOCK_SH, doing);
+}
+
 std::optional<FileLock> FileLock::try_take(const fs::path& path, std::string_view note) {
   const std::string doing = "locking " + path.string();
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd) throw system_error(doing, errno);
-  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return std::nullopt;
-    if (errno != EINTR) throw system_error(doing, errno);
-  }
+  if (!lock_now(fd.get(), LOCK_EX, doing)) return std::nullopt;
   if (::ftruncate(fd.get(), 0) != 0) throw system_error(doing, errno);
   write_all(fd.get(), note.empty() ? "pid " + std::to_string(::getpid()) : std::string(note), doing);
   return FileLock(std::move(fd));

@@ -45,6 +45,9 @@ class FileLock {
  public:
   // nullopt when somebody else has it. `note` (else "pid N") is the file's content, for whoever is refused.
   static std::optional<FileLock> try_take(const fs::path& path, std::string_view note = {});
+  // Whether somebody has it, this process included; false when there is no such file. Asking never makes others believe that it is
+  // taken: neither those who ask at the same time nor those who take it.
+  static bool is_taken(const fs::path& path);
 
  private:
   explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}

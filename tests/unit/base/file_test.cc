@@ -272,6 +272,29 @@ TEST_F(FileTest, LockOfAnotherProcessIsRespectedAndEndsWithIt) {
   EXPECT_TRUE(FileLock::try_take(path));
 }
 
+TEST_F(FileTest, LookingAtALockDisturbsNobody) {
+  const fs::path path = dir_ / "lock";
+  EXPECT_FALSE(FileLock::is_taken(path)) << "there is no such file";
+  EXPECT_FALSE(fs::exists(path));
+  { EXPECT_TRUE(FileLock::try_take(path)); }
+  std::vector<std::jthread> lookers;
+  for (int i = 0; i < 3; ++i) {
+    lookers.emplace_back([&](std::stop_token stop) {
+      for (; !stop.stop_requested(); std::this_thread::sleep_for(Millis(1))) FileLock::is_taken(path);
+    });
+  }
+  int refused = 0, seen = 0;
+  for (int i = 0; i < 5000; ++i) {
+    seen += FileLock::is_taken(path) ? 1 : 0;
+    refused += FileLock::try_take(path) ? 0 : 1;
+  }
+  EXPECT_EQ(seen, 0) << "nobody held it";
+  EXPECT_EQ(refused, 0) << "those who look do not hold it";
+  lookers.clear();
+  const auto lock = FileLock::try_take(path);
+  EXPECT_TRUE(FileLock::is_taken(path));
+}
+
 TEST_F(FileTest, LockIsNotInheritedByChildren) {
   const fs::path path = dir_ / "lock";
   auto lock = FileLock::try_take(path);
