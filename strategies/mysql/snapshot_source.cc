@@ -1,10 +1,12 @@
 #include "strategies/mysql/snapshot_source.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "strategies/mysql/backup_copy.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/snapshot_checks.h"
 #include "strategies/mysql/source_server.h"
+#include "strategies/mysql/switch_data.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -12,10 +14,32 @@ namespace {
 constexpr std::string_view kWorkStep = "source.work";
 constexpr std::size_t kPasswordLength = 32;
 
+// A directory of the tool's own, made once the journal has it: a crash in between leaves nothing that nobody knows of.
+class WorkDir {
+ public:
+  WorkDir(const fs::path& parent, Journal& journal) : path_(new_work_path(parent, "copy")) {
+    journal.record(kWorkStep, JsonWriter().begin_object().member("path", path_.string()).end_object().text());
+    make_dir(path_, 0700);
+  }
+  ~WorkDir() {
+    try {
+      remove_tree(path_);
+    } catch (const std::exception& e) {
+      log_warning("a temporary directory stays", {{"path", path_.string()}, {"error", e.what()}});
+    }
+  }
+  WorkDir(const WorkDir&) = delete;
+  WorkDir& operator=(const WorkDir&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  const fs::path path_;
+};
+
 class Stream : public SnapshotStream {
  public:
   // `undo` is called once when the stream dies before facts().
-  Stream(std::unique_ptr<TempDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy,
+  Stream(std::unique_ptr<WorkDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy,
          std::function<void()> undo)
       : work_(std::move(work)), facts_(std::move(facts)), undo_(std::move(undo)), copy_(std::move(copy)) {}
 
@@ -38,7 +62,7 @@ class Stream : public SnapshotStream {
   }
 
  private:
-  std::unique_ptr<TempDir> work_;
+  std::unique_ptr<WorkDir> work_;
   SourceFacts facts_;
   std::function<void()> undo_;
   std::unique_ptr<BackupCopy> copy_;
@@ -102,9 +126,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   job.phase("prepare source");
   const fs::path parent = state_dir_ / "work";
   make_dir(parent, 0700);
-  auto work = std::make_unique<TempDir>(parent, "copy-");
-  job.journal().record(kWorkStep,
-                       JsonWriter().begin_object().member("path", work->path().string()).end_object().text());
+  auto work = std::make_unique<WorkDir>(parent, job.journal());
 
   SourceFacts facts;
   facts.replication_password = random_password(kPasswordLength);

@@ -134,6 +134,9 @@ Error ToolCopy::failure(const std::string& what, const std::vector<std::string>&
             "a query on the source holds a lock longer than mysql.lock_wait; end it, raise the limit, or try "
             "at a quieter time"};
   }
+  if (has("gone away") || has("Lost connection")) {
+    return {Code::unavailable, message, "the source's server ended, or was restarted, while it was copied"};
+  }
   if (has("Was only able to copy log") || has("log block numbers mismatch") || has("wrapped around")) {
     return {Code::resource_exhausted, message,
             "the source wrote its redo log faster than the copy was taken away: a larger "

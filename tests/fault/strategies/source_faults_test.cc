@@ -126,6 +126,13 @@ TEST(ToolFaults, AnOverrunRedoLogIsExplained) {
   EXPECT_THAT(error.hint(), HasSubstr("innodb_log_file_size"));
 }
 
+TEST(ToolFaults, AServerThatEndedIsNotAnOverrunRedoLog) {
+  const Error error = error_with_tool(
+      "echo data\necho 'failed to execute query: Server has gone away' >&2\n"
+      "echo 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
+  EXPECT_EQ(error.code(), Code::unavailable);
+}
+
 TEST(ToolFaults, AKilledToolIsAFailure) {
   EXPECT_THAT(error_with_tool("echo data\nkill -9 $$\n").what(), HasSubstr("signal 9"));
 }
