@@ -43,6 +43,7 @@ class Jobs {
     std::string what;  // in words: "put the old data back"; empty when there was nothing to do
     std::string
         left;  // what could not be removed now, and why; empty: nothing. The journal is kept for a later try.
+    std::optional<std::string> result = {};  // of a job that was finished after all, as JSON text: it has succeeded
   };
   // Finishes (where the journal has kResultStep) or undoes a failed or dead job by its journal. Idempotent.
   using Recover = std::function<Recovery(const std::string& method, JobContext&)>;

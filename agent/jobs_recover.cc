@@ -73,6 +73,7 @@ void Jobs::State::recover_one(const std::string& id) {
     RecoveryContext context(*journal, record->warnings);
     result = journaled_result(*journal);
     recovery = recover(record->method, context);
+    if (was_running && recovery.result) result = recovery.result;
   }
   if (result) {
     record->state = "succeeded";

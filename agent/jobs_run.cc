@@ -181,7 +181,13 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
     if (cancelled && error->code() != Code::cancelled) {
       error = Error(Code::cancelled, std::string("cancelled on request: ") + error->what(), error->hint());
     }
-    close_journal = undo(job, *error).left.empty();
+    Recovery recovery = undo(job, *error);
+    close_journal = recovery.left.empty();
+    if (recovery.result) {
+      job.warn(std::string("finished all the same: ") + error->what());
+      result = std::move(recovery.result);
+      error.reset();
+    }
   }
   {
     const std::lock_guard lock(mutex);

@@ -85,9 +85,24 @@ void write_status(Text& out, const std::string& status_json) {
   }
   if (const auto lag = status.opt_number("lag_transactions")) {
     out.family("guestagent_replication_lag_transactions", "gauge",
-               "Transactions received and not yet applied.");
+               "Transactions of the source that are not applied here.");
     out.sample({}, *lag);
   }
+  for (const std::string thread : {"io_thread", "sql_thread"}) {
+    if (const auto state = status.opt_string(thread)) {
+      out.family("guestagent_replication_" + thread + "_running", "gauge", "1 when that thread of the replica runs.");
+      out.sample({}, *state == "running" ? 1 : 0);
+    }
+  }
+  if (const auto read_only = status.opt_boolean("read_only")) {
+    out.family("guestagent_replication_read_only", "gauge", "1 when the server is read only.");
+    out.sample({}, *read_only ? 1 : 0);
+  }
+  if (!status.opt_string("io_thread")) return;
+  out.family("guestagent_replication_errant", "gauge", "1 when there are transactions here that the source does not have.");
+  out.sample({}, status.opt_string("errant") ? 1 : 0);
+  out.family("guestagent_replication_relay_log_bytes", "gauge", "Room that the relay logs take.");
+  out.sample({}, status.opt_number("relay_log_bytes").value_or(0));
 }
 
 }  // namespace

@@ -60,6 +60,35 @@ std::string journal_result(JobContext& job, std::string result) {
   return result;
 }
 
+std::string attached(const AttachOutcome& outcome, const std::string& status) {
+  JsonWriter out;
+  out.begin_object()
+      .member("state", "replica")
+      .member("server_id", outcome.server_id)
+      .member("read_only", outcome.read_only);
+  out.key("status").raw(status).end_object();
+  return out.text();
+}
+
+std::string deleted(std::uint64_t objects) {
+  JsonWriter out;
+  out.begin_object().member("deleted", true).member("objects", objects).end_object();
+  return out.text();
+}
+
+std::string released(const std::string& replication_user) {
+  JsonWriter out;
+  out.begin_object().member("dropped", true).member("replication_user", replication_user).end_object();
+  return out.text();
+}
+
+std::string detached(const std::string& last_applied, const std::string& status) {
+  JsonWriter out;
+  out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
+  out.key("status").raw(status).end_object();
+  return out.text();
+}
+
 void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
   if (snapshot.datastore == settings.datastore) return;
   throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
@@ -101,26 +130,31 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   check_datastore(request.snapshot, settings_);
   job.phase("check");
   fs::path staging;
+  bool data_is_here = false;
   {
     SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
     check_same_snapshot(request.snapshot, reader.manifest());
-    require_passed(datastore_.plan_attach(request, read_server(reader.manifest().dataset_json)), job);
-    staging = upkeep_.make_staging(job);
-    job.phase("fetch");
-    datastore_.receive(reader, reader.manifest().format, staging, job);
+    const Plan plan = datastore_.plan_attach(request, read_server(reader.manifest().dataset_json));
+    require_passed(plan, job);
+    data_is_here = plan.data_is_here;
+    if (!data_is_here) {
+      staging = upkeep_.make_staging(job);
+      job.phase("fetch");
+      datastore_.receive(reader, reader.manifest().format, staging, job);
+    }
+  }
+  if (data_is_here) {
+    AttachRequest from_here = request;
+    from_here.data_is_here = true;
+    const AttachOutcome outcome = datastore_.start_replicating(from_here, job);
+    return journal_result(job, attached(outcome, upkeep_.status()));
   }
   job.phase("switch");
   const std::unique_ptr<Installation> installation = datastore_.install(request, staging, job);
   job.phase("catch up");
   const AttachOutcome outcome = datastore_.start_replicating(request, job);
 
-  JsonWriter out;
-  out.begin_object()
-      .member("state", "replica")
-      .member("server_id", outcome.server_id)
-      .member("read_only", outcome.read_only);
-  out.key("status").raw(upkeep_.status()).end_object();
-  const std::string result = journal_result(job, out.text());
+  const std::string result = journal_result(job, attached(outcome, upkeep_.status()));
   job.phase("tidy");
   installation->accept();
   return result;
@@ -129,11 +163,9 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
 std::string Operations::detach_replication_slave(const DetachRequest& request, JobContext& job) {
   job.phase("drain");
   const DetachOutcome outcome = datastore_.stop_replicating(request, job);
-  JsonWriter out;
-  out.begin_object().member("state", "standalone").key("last_applied");
-  write_position(out, outcome.last_applied);
-  out.key("status").raw(upkeep_.status()).end_object();
-  return journal_result(job, out.text());
+  JsonWriter last_applied;
+  write_position(last_applied, outcome.last_applied);
+  return journal_result(job, detached(last_applied.text(), upkeep_.status()));
 }
 
 std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
@@ -141,17 +173,13 @@ std::string Operations::delete_replication_snapshot(const std::string& href, Job
   job.phase("delete");
   journal_objects(job, id);
   const std::uint64_t objects = delete_snapshot(store_, id, job.stop_token());
-  JsonWriter out;
-  out.begin_object().member("deleted", true).member("objects", objects).end_object();
-  return journal_result(job, out.text());
+  return journal_result(job, deleted(objects));
 }
 
 std::string Operations::cleanup_replication_source(const std::string& replication_user, JobContext& job) {
   job.phase("clean up");
-  upkeep_.release_source(replication_user);
-  JsonWriter out;
-  out.begin_object().member("dropped", true).member("replication_user", replication_user).end_object();
-  return out.text();
+  upkeep_.release_source(replication_user, job);
+  return journal_result(job, released(replication_user));
 }
 
 std::string Operations::verify_replication_snapshot(const std::string& href, JobContext& job) {
@@ -228,11 +256,23 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   return out.text();
 }
 
+std::string Operations::finished_result(const std::string& method, const Journal& journal) {
+  const JsonDocument document = parse_json(journal.find(kFinishedStep)->data, "journal step finished");
+  const JsonReader in(document, "finished", Code::internal);
+  if (method == "detach_replication_slave") return detached(to_json(in.object("last_applied").value()), upkeep_.status());
+  return released(in.string("replication_user"));
+}
+
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
   recovery.what = upkeep_.recover(method, job);
+  if (job.journal().find(kResultStep)) return recovery;
+  if (job.journal().find(kFinishedStep)) {
+    recovery.result = finished_result(method, job.journal());
+    return recovery;
+  }
   const Journal::Step* objects = job.journal().find(kObjectsStep);
-  if (!objects || job.journal().find(kResultStep)) return recovery;
+  if (!objects) return recovery;
 
   const JsonDocument step = parse_json(objects->data, "journal step objects");
   const JsonReader in(step, "objects", Code::internal);
@@ -243,6 +283,7 @@ Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
     const std::uint64_t removed = delete_snapshot(store_, id, limit.token());
     if (!recovery.what.empty()) recovery.what += ", ";
     recovery.what += "removed the " + std::to_string(removed) + " stored objects of snapshot " + id;
+    if (method == "delete_replication_snapshot") recovery.result = deleted(removed);
   } catch (const Error& e) {
     recovery.left = "stored objects of snapshot " + id + " are left: " + e.what();
   }

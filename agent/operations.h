@@ -61,6 +61,8 @@ class Operations {
   void restore(std::string_view href, const fs::path& to, JobContext& job);
 
  private:
+  std::string finished_result(const std::string& method, const Journal& journal);
+
   const Settings& settings_;
   ObjectStore& store_;
   Datastore& datastore_;

@@ -44,6 +44,8 @@ struct Check {
 struct Plan {
   std::vector<Check> checks;
   std::vector<std::string> steps;  // what would be done, in order, in plain words
+  // plan_attach: the server has the snapshot's data and can follow its source from where it is: receive and install are left out.
+  bool data_is_here = false;
 };
 // Throws the first failed check's Error; the others' messages follow in its hint. Warnings go to `job`.
 void require_passed(const Plan& plan, JobContext& job);
@@ -84,6 +86,7 @@ struct AttachRequest {
   bool overwrite = false;
   std::optional<bool> keep_previous_data;   // else the setting
   std::optional<Millis> catch_up_timeout;   // else the setting
+  bool data_is_here = false;  // for start_replicating, as the Plan said: go on from where the server is
 };
 
 // New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it undoes.
@@ -139,12 +142,17 @@ class Datastore {
   // the agent's own account made again, event scheduler off), normal start. On any Error the old data is back and served.
   virtual std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) = 0;
 
-  // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed).
+  // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed). With
+  // data_is_here an Error, or a crash, leaves it to recover() to let the server follow as before.
   virtual AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) = 0;
 
   // Drains and ends replication (DESIGN invariant: no received transaction is lost); on Error the replica goes on following.
   virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
 };
+
+// Recorded by recover() when it has finished a job rather than undone it. Its data for detach_replication_slave:
+// {"last_applied": position}, for cleanup_replication_source: {"replication_user": name}.
+inline constexpr std::string_view kFinishedStep = "finished";
 
 // What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither grows.
 class DatastoreUpkeep {
@@ -164,11 +172,12 @@ class DatastoreUpkeep {
   // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new data whole
   // and no child, directory or account is left. Answers which in words ("put the old data back"), "" for nothing. Idempotent. A
   // journal with the step "result" (the agent's, recorded before Installation::accept) is of a job that has succeeded: what is left
-  // of it is finished, nothing is undone. Also called for a job that failed in this process, after its objects have gone.
+  // of it is finished, nothing is undone. A job that was past its point of no return is finished too, and has kFinishedStep in its
+  // journal then. Also called for a job that failed in this process, after its objects have gone.
   virtual std::string recover(std::string_view method, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
-  virtual void release_source(const std::string& replication_user) = 0;
+  virtual void release_source(const std::string& replication_user, JobContext& job) = 0;
 
   // Digests of tables at a position (waited for), without blocking writers. Empty `tables`: all user tables.
   virtual std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,

@@ -14,6 +14,7 @@
 #include "strategies/mysql/replica_record.h"
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/replica_stop.h"
+#include "strategies/mysql/repoint.h"
 #include "strategies/mysql/role_change.h"
 #include "strategies/mysql/server_identity.h"
 #include "strategies/mysql/status.h"
@@ -97,7 +98,7 @@ std::unique_ptr<SnapshotStream> MysqlDatastore::open_snapshot(const SnapshotRequ
 }
 
 Plan MysqlDatastore::plan_attach(const AttachRequest& request, const std::string& server_json) {
-  return plan_attach_checks(settings_, state_dir_, request, server_json);
+  return plan_attach_checks(settings_, state_dir_, request, server_json, clock_);
 }
 
 void MysqlDatastore::receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) {
@@ -110,6 +111,7 @@ std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& reque
 }
 
 AttachOutcome MysqlDatastore::start_replicating(const AttachRequest& request, JobContext& job) {
+  if (request.data_is_here) return repoint(settings_, state_dir_, request, job, clock_);
   return mysql::start_replicating(settings_, state_dir_, request, job, clock_);
 }
 
@@ -133,6 +135,8 @@ std::string MysqlDatastore::status() {
   tend();
   StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
   facts.restoring = guard_stands(settings_.managed_file);
+  const auto options = read_managed(settings_.managed_file);
+  facts.wants_read_only = options && options->role == ManagedOptions::Role::replica && options->read_only;
   return write_status(facts, judge(facts, settings_.lag_limit));
 }
 
@@ -159,7 +163,8 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
     return with_and(recover_turn_on_binlog(settings_, *control_, job), source_.recover(job));
   }
   if (method == "attach_replication_slave") {
-    return settle_installation({settings_, state_dir_, *control_, clock_}, succeeded, job);
+    const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job);
+    return with_and(followed, settle_installation({settings_, state_dir_, *control_, clock_}, succeeded, job));
   }
   if (method == "detach_replication_slave") {
     if (succeeded || !has_step_of(job.journal(), "detach.")) return "";
@@ -167,12 +172,17 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
     restore_scheduler(settings_);
     return done;
   }
+  if (method == "cleanup_replication_source") {
+    if (succeeded || !has_step_of(job.journal(), "source.")) return "";
+    ServerClient client(local_target(settings_));
+    return accounts_.finish_release(client, job);
+  }
   return "";
 }
 
-void MysqlDatastore::release_source(const std::string& replication_user) {
+void MysqlDatastore::release_source(const std::string& replication_user, JobContext& job) {
   ServerClient client(local_target(settings_));
-  accounts_.release(client, replication_user);
+  accounts_.release(client, replication_user, job);
 }
 
 std::vector<TableChecksum> MysqlDatastore::checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,

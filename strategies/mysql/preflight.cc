@@ -12,6 +12,7 @@
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
 #include "strategies/mysql/replica_start.h"
+#include "strategies/mysql/repoint.h"
 #include "strategies/mysql/server_client.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/server_identity.h"
@@ -57,6 +58,9 @@ class Checks {
   void append(std::vector<Check> checks) {
     for (Check& check : checks) list_.push_back(std::move(check));
   }
+  bool all_passed() const {
+    return std::none_of(list_.begin(), list_.end(), [](const Check& check) { return check.result == Check::Result::failed; });
+  }
   std::vector<Check> take() { return std::move(list_); }
 
  private:
@@ -93,18 +97,31 @@ std::string check_data_dir(const MysqlSettings& settings, const ServerIdentity& 
   return "the server's data is in " + settings.data_dir.string();
 }
 
-std::string check_overwrite(ServerClient& client, const AttachRequest& request) {
+// `why_not`: why it cannot be pointed at the snapshot's source as it is, where it is a replica.
+std::string check_overwrite(ServerClient& client, const AttachRequest& request, const std::string& why_not) {
   const std::vector<ReplicaStatus> channels = client.replica_status();
   const bool data = client.has_user_data();
   if (request.overwrite) return data ? "the data here is given up: overwrite" : "there is no user data here";
+  if (!channels.empty()) {
+    refuse("this server is a replica of " + channels.front().source_host + " already, and cannot follow the snapshot's source as it is: " + why_not,
+           "slave_config.overwrite: true gives its data up for the snapshot's (it is put back when the attach fails)");
+  }
   if (data) {
     refuse("this server has user data", "slave_config.overwrite: true gives it up (it is put back when the attach fails)");
   }
-  if (!channels.empty()) {
-    refuse("this server is a replica of " + channels.front().source_host + " already",
-           "detach it first, or slave_config.overwrite: true");
-  }
   return "there is no user data here";
+}
+
+void plan_repoint(const MysqlSettings& settings, const AttachRequest& request, ServerClient& client, const ServerIdentity& here, Checks& checks,
+                  Plan& plan) {
+  const std::string now = client.replica_status().front().source_host;
+  checks.add("data", [] { return "this replica has what the snapshot has: no copy is needed"; });
+  plan.checks = checks.take();
+  check_source_reachable(settings, request.snapshot, here.server_id, plan.checks);
+  plan.data_is_here = true;
+  plan.steps = {"stop following " + now,
+                "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) +
+                    " from where this replica is, and catch up; any failure lets it follow " + now + " again"};
 }
 
 std::string check_not_itself(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& here,
@@ -258,7 +275,7 @@ std::vector<std::string> steps_of(const MysqlSettings& settings, const AttachReq
 }  // namespace
 
 Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
-                        const std::string& server_json) {
+                        const std::string& server_json, Clock& clock) {
   Checks checks;
   Plan plan;
   std::optional<ServerIdentity> here;
@@ -279,8 +296,21 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
     return plan;
   }
   checks.add("itself", [&] { return check_not_itself(settings, *client, *here, request, source); });
-  checks.add("user data", [&] { return check_overwrite(*client, request); });
   checks.add("version", [&] { return check_version(*here, request); });
+  std::string why_not;
+  if (!request.overwrite && checks.all_passed() && !client->replica_status().empty()) {
+    try {
+      const auto why = why_not_repoint(settings, state_dir, request, *client, clock);
+      if (!why) {
+        plan_repoint(settings, request, *client, *here, checks, plan);
+        return plan;
+      }
+      why_not = *why;
+    } catch (const Error& e) {
+      why_not = e.what();
+    }
+  }
+  checks.add("user data", [&] { return check_overwrite(*client, request, why_not); });
   checks.add("tools", [&] { return check_tools(settings, *here, request); });
   checks.add("data directory", [&] { return check_data_dir(settings, *here); });
   checks.add("space", [&] { return check_space(settings, request, source); });

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "base/clock.h"
 #include "config/settings.h"
 #include "strategies/datastore.h"
 
@@ -10,6 +11,6 @@ namespace guestagent::mysql {
 
 // Datastore::plan_attach. Never throws for what is wrong with host, snapshot or source: that is a failed check.
 Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
-                        const std::string& server_json);
+                        const std::string& server_json, Clock& clock);
 
 }  // namespace guestagent::mysql

@@ -51,7 +51,7 @@ class Follower {
     client_.stop_replica();
     client_.reset_replica_all();
     const Position position = snapshot.binlog_position.restored ? restored_position(snapshot) : snapshot.binlog_position;
-    if (by_gtid_ && !snapshot.binlog_position.restored) client_.start_from(*position.gtid);
+    if (by_gtid_ && !snapshot.binlog_position.restored && !request_.data_is_here) client_.start_from(*position.gtid);
     NewSource source;
     source.host = snapshot.master_host;
     source.port = snapshot.master_port;

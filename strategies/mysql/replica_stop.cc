@@ -188,7 +188,11 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
     out.last_applied = only_channel(client).applied;
     // What can fail for want of space or rights comes before the point of no return.
     if (role.become_standalone) role.become_standalone(client);
-    job.journal().record(kEndStep);
+    JsonWriter end;
+    end.begin_object().key("last_applied");
+    write_position(end, out.last_applied);
+    end.end_object();
+    job.journal().record(kEndStep, end.text());
   } catch (...) {
     go_on_following(role, client, was_receiving, was_applying);
     throw;
@@ -199,10 +203,12 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
 
 std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
                                      const RoleChange& role, JobContext& job) {
-  if (job.journal().find(kEndStep) != nullptr) {
+  if (const Journal::Step* const end = job.journal().find(kEndStep)) {
+    const std::string outcome = end->data;
     ServerClient client(local_target(settings));
     if (role.become_standalone) role.become_standalone(client);
     end_replication(state_dir, client);
+    job.journal().record(kFinishedStep, outcome);
     return "finished ending replication";
   }
   const Journal::Step* const drain = job.journal().find(kDrainStep);

@@ -106,6 +106,7 @@ struct ReplicaStatus {
   std::optional<std::uint64_t> seconds_behind;  // as the server says; not to be trusted right after the start
   std::uint64_t delay = 0;
   std::optional<std::uint64_t> remaining_delay;
+  std::uint64_t relay_log_bytes = 0;
   unsigned io_errno = 0, sql_errno = 0;
   std::string io_error, sql_error;
   std::string io_error_at, sql_error_at;  // the server's spelling; empty where it does not tell

@@ -64,6 +64,7 @@ ReplicaStatus read_status(const Rows& rows, std::size_t i, const Dialect& dialec
     out.seconds_behind = rows.number(i, c.seconds_behind);
   out.delay = rows.number(i, c.delay);
   if (rows.get(i, c.remaining_delay)) out.remaining_delay = rows.number(i, c.remaining_delay);
+  out.relay_log_bytes = rows.number(i, "Relay_Log_Space");
   out.io_errno = static_cast<unsigned>(rows.number(i, c.io_errno));
   out.sql_errno = static_cast<unsigned>(rows.number(i, c.sql_errno));
   out.io_error = rows.text(i, c.io_error);

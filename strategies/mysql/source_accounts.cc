@@ -4,12 +4,14 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "strategies/datastore.h"
 #include "stream/digest.h"
 
 namespace guestagent::mysql {
 namespace {
 
 constexpr std::string_view kStep = "source.account";
+constexpr std::string_view kReleaseStep = "source.release";
 constexpr std::string_view kHeld = "0";  // a purge setting under the lease: never by itself
 constexpr std::size_t kMaxStateFile = 64 * 1024;
 
@@ -198,7 +200,7 @@ void SourceAccounts::drop(ServerClient& client, const SourceAccount& account) co
   end_lease_if_last(client);
 }
 
-void SourceAccounts::release(ServerClient& client, const std::string& user) {
+void SourceAccounts::release(ServerClient& client, const std::string& user, JobContext& job) {
   const FileLock held = lock();
   const auto account = load(file_of(user));
   if (!account) {
@@ -206,7 +208,22 @@ void SourceAccounts::release(ServerClient& client, const std::string& user) {
                 "releasing the source: this agent made no replication account \"" + user.substr(0, 80) + "\"",
                 "the name is replication_user.name of a snapshot's metadata; it may be released already");
   }
+  job.journal().record(kReleaseStep, JsonWriter().begin_object().member("user", user).end_object().text());
   drop(client, *account);
+}
+
+std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job) {
+  const Journal::Step* const step = job.journal().find(kReleaseStep);
+  if (step == nullptr) return "";
+  const JsonDocument document = parse_json(step->data, "journal");
+  const std::string user = JsonReader(document, "journal", Code::data_loss).string("user");
+  {
+    const FileLock held = lock();
+    if (const auto account = load(file_of(user))) drop(client, *account);
+    end_lease_if_last(client);
+  }
+  job.journal().record(kFinishedStep, JsonWriter().begin_object().member("replication_user", user).end_object().text());
+  return "finished dropping the replication account " + user;
 }
 
 std::string SourceAccounts::undo_journal(ServerClient& client, JobContext& job) {

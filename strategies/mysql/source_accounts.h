@@ -44,8 +44,11 @@ class SourceAccounts {
   SourceAccount make(ServerClient& client, const std::string& snapshot_id, const Secret& password,
                      bool require_tls, JobContext& job);
 
-  // Drops it and ends its lease. not_found for one that is not ours.
-  void release(ServerClient& client, const std::string& user);
+  // Drops it and ends its lease; journaled, so that finish_release() ends what a crash left half done. not_found for one that is
+  // not ours, and then nothing is journaled.
+  void release(ServerClient& client, const std::string& user, JobContext& job);
+  // After a crash in release(). Answers in words.
+  std::string finish_release(ServerClient& client, JobContext& job);
 
   // What a job that died or failed made, by its journal; nothing to undo is no error. Answers in words, ""
   // when there was nothing.

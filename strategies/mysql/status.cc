@@ -130,6 +130,9 @@ Verdict judge(const StatusFacts& facts, Millis lag_limit) {
       out.reasons.push_back(std::move(fault));
     }
   }
+  if (facts.wants_read_only && !facts.read_only) {
+    out.reasons.emplace_back("read_only is off, though it was attached to be read only");
+  }
   if (!facts.errant.empty()) {
     out.reasons.push_back("it has transactions of its own, which the source has not: " +
                           printable(facts.errant, 200));
@@ -165,6 +168,8 @@ std::string write_status(const StatusFacts& facts, const Verdict& verdict) {
     out.member("io_thread", word_of(channel.io)).member("sql_thread", word_of(channel.sql));
     if (verdict.lag_seconds) out.member("lag_seconds", *verdict.lag_seconds);
     if (facts.behind) out.member("lag_transactions", *facts.behind);
+    if (!facts.errant.empty()) out.member("errant", to_utf8(facts.errant));
+    out.member("relay_log_bytes", channel.relay_log_bytes);
     out.key("position").begin_object();
     out.key("received");
     write_position(out, channel.received);

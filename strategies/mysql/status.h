@@ -20,6 +20,7 @@ struct StatusFacts {
   bool restoring = false;  // the server's data is being exchanged
   std::uint32_t server_id = 0;
   bool read_only = false;
+  bool wants_read_only = false;  // it was attached so
   Position own;              // of its own binary log; empty when that is off
   std::size_t replicas = 0;  // connected to it
   std::size_t accounts = 0;  // replication accounts that the agent made here

@@ -89,10 +89,10 @@ TEST(Snapshot, TheAccountStaysWithTheFactsAndGoesWithItsRelease) {
   EXPECT_EQ(accounts_of(source), user + "\n");
   EXPECT_EQ(expiry_of(source), "0\n");
   ServerClient client(local_target(parts.settings));
-  parts.accounts.release(client, user);
+  parts.accounts.release(client, user, job);
   EXPECT_EQ(accounts_of(source), "");
   EXPECT_EQ(expiry_of(source), "86400\n");
-  EXPECT_EQ(code_of([&] { parts.accounts.release(client, user); }), "NOT_FOUND");
+  EXPECT_EQ(code_of([&] { parts.accounts.release(client, user, job); }), "NOT_FOUND");
 }
 
 TEST(Snapshot, OnlyAccountsOfTheAgentAreEverDropped) {
@@ -100,11 +100,12 @@ TEST(Snapshot, OnlyAccountsOfTheAgentAreEverDropped) {
   source.sql("CREATE USER repl_mine@'%'");
   SourceParts parts(source);
   ServerClient client(local_target(parts.settings));
-  for (const char* name : {"repl_mine", "root", "", "../x", "%"}) {
-    EXPECT_EQ(code_of([&] { parts.accounts.release(client, name); }), "NOT_FOUND") << name;
-  }
-  EXPECT_EQ(accounts_of(source), "repl_mine\n");
   FakeJob job(source.dir() / "journal");
+  for (const char* name : {"repl_mine", "root", "", "../x", "%"}) {
+    EXPECT_EQ(code_of([&] { parts.accounts.release(client, name, job); }), "NOT_FOUND") << name;
+  }
+  EXPECT_TRUE(job.journal().steps().empty()) << "there is nothing to finish";
+  EXPECT_EQ(accounts_of(source), "repl_mine\n");
   EXPECT_EQ(code_of([&] { parts.source.open({"mine"}, job); }), "ALREADY_EXISTS");
   EXPECT_EQ(accounts_of(source), "repl_mine\n");
 }
@@ -133,9 +134,10 @@ TEST(Snapshot, TheLeaseEndsWithTheLastOfSeveral) {
     stream->facts();
   }
   ServerClient client(local_target(parts.settings));
-  parts.accounts.release(client, "repl_one");
+  FakeJob job(source.dir() / "journal-release");
+  parts.accounts.release(client, "repl_one", job);
   EXPECT_EQ(expiry_of(source), "0\n");
-  parts.accounts.release(client, "repl_two");
+  parts.accounts.release(client, "repl_two", job);
   EXPECT_EQ(expiry_of(source), "86400\n");
 }
 

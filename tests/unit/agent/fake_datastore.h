@@ -28,7 +28,7 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(std::string, status, (), (override));
   MOCK_METHOD(fs::path, make_staging, (JobContext&), (override));
   MOCK_METHOD(std::string, recover, (std::string_view, JobContext&), (override));
-  MOCK_METHOD(void, release_source, (const std::string&), (override));
+  MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
               (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&,
                Position&, JobContext&),

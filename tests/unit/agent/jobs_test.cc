@@ -380,6 +380,33 @@ TEST_F(JobsTest, ADeadJobIsRecoveredAndSaysWhatWasDone) {
   EXPECT_FALSE(fs::exists(file("dead.owner")));
 }
 
+TEST_F(JobsTest, ADeadJobThatRecoveryFinishedHasSucceeded) {
+  leave_dead_job("dead", {{"past the point of no return", "{}"}});
+  recovery_.what = "finished it";
+  recovery_.result = R"({"n":1})";
+  const auto jobs = make();
+  jobs->recover();
+  const JobRecord record = jobs->get("dead");
+  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.result, R"({"n":1})");
+  EXPECT_FALSE(record.error);
+  EXPECT_TRUE(record.finished_at);
+}
+
+TEST_F(JobsTest, AFailureThatItsUndoFinishedIsASuccessThatTells) {
+  recovery_.result = R"({"n":1})";
+  const auto jobs = make();
+  const std::string id = jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext& job) -> std::string {
+    job.journal().record("past the point of no return");
+    throw Error(Code::unavailable, "the server is away");
+  });
+  const JobRecord record = jobs->wait(id, Millis::max());
+  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.result, R"({"n":1})");
+  EXPECT_FALSE(record.error);
+  EXPECT_THAT(record.warnings, testing::Contains(testing::HasSubstr("the server is away")));
+}
+
 TEST_F(JobsTest, StartRecoversFirst) {
   leave_dead_job("dead", {{"made", "{}"}});
   const auto jobs = make();
