@@ -1,0 +1,240 @@
+#!/usr/bin/python3
+"""A replica goes on by another source, or by a new account of the same one, without a new copy; replication over TLS."""
+
+import subprocess
+import unittest
+
+from safetysite import *  # noqa: F403
+
+
+class Repoint(unittest.TestCase):
+    """source -> relay -> replica, where the replica is pointed from one to the other."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.site = cls.enterClassContext(Site("repoint"))
+        cls.source = cls.site.server("source", 1, options=SMALL)
+        seed_small(cls.source)
+        cls.source.sql("SET sql_log_bin=0; CREATE TABLE lab.t02 SELECT * FROM lab.t01")
+        cls.relay, cls.replica = (cls.site.server(n, i, options=SMALL) for n, i in (("relay", 2), ("replica", 3)))
+        cls.source_agent, cls.relay_agent, cls.agent = (cls.site.agent(s) for s in (cls.source, cls.relay, cls.replica))
+        cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "one"})
+        for agent in (cls.relay_agent, cls.agent):
+            agent.call("attach_replication_slave", {"snapshot": cls.snapshot})
+        cls.writer = Writer(cls.source, 1, pause=0.02)
+        cls.writer.start()
+        cls.site.stack.callback(cls.writer.stop)
+
+    def attach(self, snapshot, **config):
+        return self.agent.call("attach_replication_slave", {"snapshot": snapshot, **({"slave_config": config} if config else {})})
+
+    def identity(self):
+        """Of the data directory: a new copy would be another."""
+        return self.replica.pid(), (self.replica.data / "ibdata1").stat().st_ino, self.replica.value("SELECT @@server_id")
+
+    def follows(self, server):
+        self.assertEqual(self.site.healthy(self.agent)["source"]["port"], server.port)
+        position, sums = at_one_position(self.source, [self.replica], lambda s: s.checksums())
+        assert_same(f"checksums at {position}", [self.source, self.replica], sums)
+        numbered(self.replica, 1)
+        self.assertEqual(self.site.leftovers(self.agent), [])
+
+    def test_1_a_new_snapshot_rotates_the_password(self):
+        before, password = self.identity(), self.snapshot["replication_user"]["password"]
+        new = self.source_agent.call("get_replication_snapshot", {"snapshot_id": "two"})
+        self.assertNotEqual(new["replication_user"]["password"], password)
+        plan = self.agent.call("attach_replication_slave", {"snapshot": new, "dry_run": True})
+        self.assertIn("from where this replica is", str(plan))
+        result = self.attach(new)
+        self.assertEqual((result["state"], result["read_only"]), ("replica", True))
+        self.assertEqual(self.replica.slave_status()["Master_User"], new["replication_user"]["name"])
+        self.assertEqual(self.identity(), before)
+        self.follows(self.source)
+        # The relay still uses the old account: only this one's user changed, so the old one can go once the relay has moved, too.
+        self.relay_agent.call("attach_replication_slave", {"snapshot": new})
+        self.source_agent.call("cleanup_replication_source", {"replication_user": self.snapshot["replication_user"]["name"]})
+        self.replica.sql("STOP SLAVE; START SLAVE")
+        self.follows(self.source)
+        type(self).snapshot = new
+
+    def test_2_the_old_source_may_be_gone(self):
+        before = self.identity()
+        through = self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "relay"})
+        self.replica.sql("STOP SLAVE IO_THREAD")
+        self.attach(through)
+        self.assertEqual(self.identity(), before)
+        self.follows(self.relay)
+        # And back, by the snapshot of the first source.
+        self.attach(self.snapshot)
+        self.follows(self.source)
+        self.assertEqual(self.identity(), before)
+
+    def test_3_a_source_that_refuses_leaves_it_as_it_was(self):
+        before, status = self.identity(), self.replica.slave_status()
+        through = self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "bad"})
+        through["replication_user"]["password"] = "wrong-" + "x" * 20
+        with self.assertRaises(RpcError) as refused:
+            self.attach(through)
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION", str(refused.exception))
+        self.assertNotIn("wrong-x", str(refused.exception))
+        after = self.replica.slave_status()
+        self.assertEqual([after[k] for k in ("Master_Port", "Master_User")], [status[k] for k in ("Master_Port", "Master_User")])
+        self.assertEqual(self.identity(), before)
+        self.follows(self.source)
+
+    def test_4_a_crash_in_the_middle_leaves_it_as_it_was(self):
+        through = self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "crash"})
+        for place in ("journal:repoint.begin", "journal:replica.start"):
+            with self.subTest(place=place):
+                before = self.identity()
+                self.agent.stop()
+                self.agent.start(env={"GUESTAGENT_FAILPOINT": place})
+                self.agent.call("attach_replication_slave", {"snapshot": through, "async": True, "job_id": place.replace(":", "-")})
+                self.agent.process.wait(60)
+                self.agent.process = None
+                self.agent.start()
+                record = wait_for("the job's end", lambda: (r := self.agent.call("get_job", {"job_id": place.replace(":", "-")}))["state"] != "running" and r, 60)
+                self.assertEqual(record["state"], "failed", record)
+                self.assertEqual(self.identity(), before)
+                self.follows(self.source)
+        # A source that goes away after it was chosen: the journal's other end, an error in place of a crash.
+        self.agent.stop()
+        self.agent.start(env={"GUESTAGENT_FAILPOINT": "journal:replica.start=error"})
+        with self.assertRaises(RpcError):
+            self.attach(through)
+        self.follows(self.source)
+        self.agent.stop()
+        self.agent.start()
+
+    def test_5_what_the_source_has_not_is_no_reason_to_lose_it(self):
+        through = self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "behind"})
+        self.relay.sql("STOP SLAVE SQL_THREAD")
+        try:
+            n = self.writer.done
+            wait_for("more transactions", lambda: self.writer.done > n + 5, 10)
+            with self.assertRaises(RpcError) as refused:
+                self.attach(through)
+            self.assertEqual(refused.exception.code, "FAILED_PRECONDITION")
+            self.assertIn("has not", str(refused.exception))
+        finally:
+            self.relay.sql("START SLAVE SQL_THREAD")
+        self.follows(self.source)
+
+    def test_6_transactions_of_its_own_are_no_reason_to_hide_them(self):
+        self.replica.sql("INSERT INTO lab.t01 VALUES (800000, 'own', 1)")
+        with self.assertRaises(RpcError) as refused:
+            self.attach(self.snapshot)
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION")
+        self.assertIn("of its own", str(refused.exception))
+        before = self.identity()
+        self.attach(self.snapshot, overwrite=True)
+        self.assertNotEqual(self.identity()[1], before[1], "overwrite is a new copy")
+        self.follows(self.source)
+
+
+class Tls(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.site = cls.enterClassContext(Site("tls"))
+        cls.dir = cls.site.scratch.dir / "tls"
+        cls.dir.mkdir()
+        for ca in ("ca", "other"):
+            cls.certificate(ca)
+        cls.certificate("server", "ca")
+        tls = [f"ssl-ca={cls.dir}/ca.pem", f"ssl-cert={cls.dir}/server.pem", f"ssl-key={cls.dir}/server.key"]
+        cls.source = cls.site.server("source", 1, options=(*SMALL, *tls))
+        cls.plain = cls.site.server("plain", 2, options=SMALL)
+        cls.replica = cls.site.server("replica", 3, options=SMALL)
+        for s in (cls.source, cls.plain):
+            seed_small(s)
+        cls.source_agent, cls.plain_agent, cls.agent = (cls.site.agent(s) for s in (cls.source, cls.plain, cls.replica))
+
+    @classmethod
+    def certificate(cls, name, ca=None):
+        def run(*argv):
+            subprocess.run(argv, check=True, cwd=cls.dir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if ca is None:
+            run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN=ga {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+            return
+        run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        (cls.dir / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+        run("openssl", "x509", "-req", "-days", "2", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
+            "-extfile", "san", "-out", f"{name}.pem")
+
+    def configured(self, agent, **mysql):
+        agent.stop()
+        agent.write_config({"mysql": {"require_tls": None, "replication_ca_file": None}})
+        agent.write_config({"mysql": mysql})
+        return agent.start()
+
+    def snapshot(self, agent, snapshot_id):
+        return agent.call("get_replication_snapshot", {"snapshot_id": snapshot_id})
+
+    def attach(self, snapshot):
+        return self.agent.call("attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}})
+
+    def requires(self, server, snapshot):
+        return "REQUIRE SSL" in server.value(f"SHOW CREATE USER {snapshot['replication_user']['name']}@'%'")
+
+    def over_tls(self):
+        status = self.replica.slave_status()
+        return status["Master_SSL_Allowed"] == "Yes", status["Master_SSL_Verify_Server_Cert"] == "Yes"
+
+    def test_auto_with_certificates_requires_and_uses_it(self):
+        self.configured(self.source_agent, require_tls="auto")
+        snapshot = self.snapshot(self.source_agent, "auto")
+        self.assertTrue(snapshot["replication_user"]["require_tls"])
+        self.assertTrue(self.requires(self.source, snapshot))
+        for ca, verified in ((None, False), ("ca.pem", True)):
+            with self.subTest(ca=ca):
+                self.configured(self.agent, **({"replication_ca_file": str(self.dir / ca)} if ca else {}))
+                self.attach(snapshot)
+                self.assertEqual(self.over_tls(), (True, verified))
+                self.site.healthy(self.agent)
+
+    def test_another_ca_is_refused_and_the_old_data_served(self):
+        self.configured(self.source_agent, require_tls="yes")
+        snapshot = self.snapshot(self.source_agent, "verified")
+        self.configured(self.agent, replication_ca_file=str(self.dir / "other.pem"))
+        if self.replica.slave_status():
+            self.agent.call("detach_replication_slave")
+        before = server_state(self.replica)
+        with self.assertRaises(RpcError) as refused:
+            self.attach(snapshot)
+        self.assertIn(refused.exception.code, ("FAILED_PRECONDITION", "UNAVAILABLE", "PERMISSION_DENIED"), str(refused.exception))
+        self.assertTrue(refused.exception.hint)
+        assert_unchanged(before, server_state(self.replica), str(refused.exception))
+
+    def test_auto_and_no_without_certificates(self):
+        for mode in ("auto", "no"):
+            with self.subTest(mode=mode):
+                self.configured(self.plain_agent, require_tls=mode)
+                self.configured(self.agent)
+                snapshot = self.snapshot(self.plain_agent, f"plain-{mode}")
+                self.assertFalse(snapshot["replication_user"]["require_tls"])
+                self.assertFalse(self.requires(self.plain, snapshot))
+                self.attach(snapshot)
+                self.assertEqual(self.over_tls()[0], False)
+                self.site.healthy(self.agent)
+
+    def test_yes_without_certificates_is_refused(self):
+        self.configured(self.plain_agent, require_tls="yes")
+        before = server_state(self.plain)
+        with self.assertRaises(RpcError) as refused:
+            self.snapshot(self.plain_agent, "impossible")
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION")
+        self.assertTrue(refused.exception.hint)
+        assert_unchanged(before, server_state(self.plain), "a refused snapshot")
+
+    def test_no_with_certificates_does_without(self):
+        self.configured(self.source_agent, require_tls="no")
+        self.configured(self.agent)
+        snapshot = self.snapshot(self.source_agent, "no")
+        self.assertFalse(self.requires(self.source, snapshot))
+        self.attach(snapshot)
+        self.assertEqual(self.over_tls()[0], False)
+        self.site.healthy(self.agent)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2, warnings="ignore")
