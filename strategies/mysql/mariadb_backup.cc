@@ -16,6 +16,8 @@ class MariadbBackup : public ToolCopy {
             "--extra-lsndir=" + info_dir().string(),
             "--parallel=" + std::to_string(std::max(1U, settings_.backup_parallel)),
             "--ftwrl-wait-timeout=" + std::to_string(lock_wait_s()),
+            // Its second between looks at the redo log is long enough for a busy source to write a small one over.
+            "--log-copy-interval=100",
             "--open-files-limit=1000000"};
   }
 

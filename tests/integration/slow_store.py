@@ -40,7 +40,7 @@ class SpillWatch(threading.Thread):
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("--mb", type=int, default=800)
+    options.add_argument("--mb", type=int, default=500)
     options.add_argument("--rate", type=int, default=5_000_000)
     o = options.parse_args()
     failed = 0
