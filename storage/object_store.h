@@ -60,6 +60,12 @@ class ObjectStore {
   // when it came short.
   virtual Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) = 0;
 
+  // As get(), without holding what came against the store's digest where that costs: for a caller who has a digest
+  // of its own, and asks get() once more when that does not fit.
+  virtual Buffer get_unverified(std::string_view name, std::uint64_t max_size, std::stop_token stop) {
+    return get(name, max_size, std::move(stop));
+  }
+
   // What is known of an object, or nullopt when there is none.
   virtual std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) = 0;
 

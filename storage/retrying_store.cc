@@ -31,6 +31,10 @@ class RetryingStore : public ObjectStore {
     return run("get", name, stop, [&] { return inner_->get(name, max_size, stop); });
   }
 
+  Buffer get_unverified(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
+    return run("get", name, stop, [&] { return inner_->get_unverified(name, max_size, stop); });
+  }
+
   std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) override {
     return run("stat", name, stop, [&] { return inner_->stat(name, stop); });
   }

@@ -27,7 +27,7 @@ SealedSegment seal_segment(const SegmentCoding& coding, std::uint64_t number, Bu
   return segment;
 }
 
-Buffer open_segment(const SegmentCoding& coding, std::uint64_t number, const SegmentEntry& entry, Buffer stored) {
+void check_stored(const SegmentEntry& entry, const Buffer& stored) {
   if (stored.size() != entry.stored_bytes) {
     throw Error(Code::data_loss, "it has " + std::to_string(stored.size()) + " bytes on the store, not the " +
                                      std::to_string(entry.stored_bytes) + " that were written");
@@ -35,12 +35,20 @@ Buffer open_segment(const SegmentCoding& coding, std::uint64_t number, const Seg
   if (sha256_hex(stored) != entry.sha256) {
     throw Error(Code::data_loss, "its bytes on the store are not those that were written (sha256)");
   }
+}
+
+Buffer open_stored(const SegmentCoding& coding, std::uint64_t number, const SegmentEntry& entry, Buffer stored) {
   if (coding.keys) stored = decrypt(coding.keys->segment, cipher_context(coding, number), std::move(stored));
   Buffer raw = decompress(coding.codec, std::move(stored), entry.raw_bytes);
   if (!coding.keys && xxh3_hex(raw) != entry.xxh3) {
     throw Error(Code::data_loss, "its decompressed bytes are not those of the source (xxh3)");
   }
   return raw;
+}
+
+Buffer open_segment(const SegmentCoding& coding, std::uint64_t number, const SegmentEntry& entry, Buffer stored) {
+  check_stored(entry, stored);
+  return open_stored(coding, number, entry, std::move(stored));
 }
 
 }  // namespace guestagent

@@ -26,7 +26,14 @@ struct SealedSegment {
 // Thread-safe, both of them. `raw` and `stored` are freed on the way.
 SealedSegment seal_segment(const SegmentCoding& coding, std::uint64_t number, Buffer raw);
 
-// Throws Error(data_loss), saying what is wrong, unless `stored` is exactly what `entry` and `number` say.
+// Throws Error(data_loss), saying what is wrong, unless `stored` has the size and the digest of `entry`. Thread-safe.
+void check_stored(const SegmentEntry& entry, const Buffer& stored);
+
+// The same for what is in it: exactly what `entry` and `number` say, or data_loss. Thread-safe.
+// REQUIRES: check_stored() passed.
+Buffer open_stored(const SegmentCoding& coding, std::uint64_t number, const SegmentEntry& entry, Buffer stored);
+
+// Both.
 Buffer open_segment(const SegmentCoding& coding, std::uint64_t number, const SegmentEntry& entry, Buffer stored);
 
 }  // namespace guestagent

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
 #include "storage/key_files.h"
 #include "storage/memory_plan.h"
 #include "storage/segment_coding.h"
@@ -19,9 +20,10 @@ namespace guestagent {
 namespace {
 
 // An object that the manifest promises. Its absence is a loss, and so is one that is larger than it says.
-Buffer get_promised(ObjectStore& store, const std::string& object, std::uint64_t size, std::stop_token stop) {
+template <typename F>
+Buffer promised(const std::string& object, std::uint64_t size, F&& get) {
   try {
-    return store.get(object, size, stop);
+    return get();
   } catch (const Error& error) {
     if (error.code() == Code::not_found) {
       throw Error(Code::data_loss, object + ": it is part of the snapshot, but not on the store",
@@ -33,6 +35,25 @@ Buffer get_promised(ObjectStore& store, const std::string& object, std::uint64_t
     }
     throw;
   }
+}
+
+Buffer get_promised(ObjectStore& store, const std::string& object, std::uint64_t size, std::stop_token stop) {
+  return promised(object, size, [&] { return store.get(object, size, stop); });
+}
+
+// A segment whose stored bytes are right. The manifest's digest says so, so that the store's own, which costs more, is only asked where
+// something came that is not right: it tells what the way spoiled, which another try mends, from what the store lost.
+Buffer get_segment(ObjectStore& store, const std::string& object, const SegmentEntry& entry, std::stop_token stop) {
+  Buffer stored = promised(object, entry.stored_bytes, [&] { return store.get_unverified(object, entry.stored_bytes, stop); });
+  try {
+    check_stored(entry, stored);
+    return stored;
+  } catch (const Error& error) {
+    log_warning("a segment came spoiled and is fetched once more", {{"object", object}, {"why", error.what()}});
+  }
+  stored = get_promised(store, object, entry.stored_bytes, stop);
+  with_context(object, [&] { check_stored(entry, stored); });
+  return stored;
 }
 
 std::uint64_t footprint(const SegmentEntry& entry) {
@@ -174,10 +195,10 @@ std::future<SnapshotReader::State::Opened> SnapshotReader::State::fetch(std::uin
   fetchers->run([this, promise, settle, number, entry = std::move(entry)] {
     settle([&] {
       throttle.download.take(entry.stored_bytes, stop.get_token());
-      Buffer stored = get_promised(store, object(entry.name), entry.stored_bytes, stop.get_token());
+      Buffer stored = get_segment(store, object(entry.name), entry, stop.get_token());
       workers->run([this, promise, settle, number, entry, stored = std::move(stored)]() mutable {
         settle([&] {
-          Buffer raw = with_context(object(entry.name), [&] { return open_segment(coding, number, entry, std::move(stored)); });
+          Buffer raw = with_context(object(entry.name), [&] { return open_stored(coding, number, entry, std::move(stored)); });
           promise->set_value({std::move(raw), std::nullopt});
         });
       });

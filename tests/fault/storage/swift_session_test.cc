@@ -285,6 +285,18 @@ TEST_F(SwiftTrouble, KeystonesGarbageIsAnErrorOfItsOwn) {
   }
 }
 
+TEST_F(SwiftTrouble, ACallerWithADigestOfItsOwnIsNotHeldUpByTheStores) {
+  open(swift_.settings());
+  swift_.put_object("a", "right");
+  swift_.peer().set_script([](const PeerRequest& request) {
+    PeerPlan plan;
+    if (request.method == "GET") plan.edit = [](PeerAnswer& answer) { answer.body = "wrong"; };
+    return plan;
+  });
+  EXPECT_EQ(store_->get_unverified("a", 100, {}).text(), "wrong");
+  EXPECT_EQ(error_of([&] { store_->get("a", 100, {}); }).code(), Code::data_loss);
+}
+
 TEST_F(SwiftTrouble, ADeleteWhoseAnswerIsLostHasDeleted) {
   open(swift_.settings());
   swift_.put_object("a", "x");

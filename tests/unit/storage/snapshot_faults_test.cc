@@ -345,6 +345,27 @@ TEST_F(SnapshotFaults, AGetThatFailsFailsTheStreamForGood) {
   }
 }
 
+TEST_F(SnapshotFaults, ASegmentThatTheWaySpoiledIsFetchedOnceMore) {
+  const std::string bytes = page_bytes(9 * kSegment, 18);
+  write(bytes);
+  for (const char* change : {"flipped", "cut"}) {
+    std::map<std::string, int> asked;
+    std::mutex mutex;
+    store.on_get = [&](const std::string& name, std::string& body) {
+      const std::lock_guard lock(mutex);
+      if (name.find("segment-") == std::string::npos || ++asked[name] > 1) return;
+      if (change == std::string_view("cut")) {
+        body.pop_back();
+      } else {
+        body[5] = static_cast<char>(body[5] ^ 1);
+      }
+    };
+    EXPECT_EQ(read(store), bytes);
+    EXPECT_EQ(asked.size(), 9U);
+    for (const auto& [name, times] : asked) EXPECT_EQ(times, 2) << name;
+  }
+}
+
 TEST_F(SnapshotFaults, ReadingIsCancelledWhileTheStoreHangs) {
   write(page_bytes(9 * kSegment, 17));
   Gate gate;
