@@ -132,7 +132,7 @@ def main():
                 (host.root.path / "etc/guestagent/guestagent.yaml").write_text(CONFIG)
                 host.start_agent()
         with step("the main job between the two"):
-            source.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; "
+            source.sql("CREATE DATABASE d; USE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; "
                        "INSERT INTO d.t SELECT seq, MD5(seq) FROM seq_1_to_50000")
             snapshot = source.call("get_replication_snapshot")
             attached = replica.call("attach_replication_slave", {"snapshot": snapshot})
