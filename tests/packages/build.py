@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 from scratch import Scratch  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parents[2]
-LIBRARIES = {"libarchive13", "libc6", "libcurl4", "libgcc-s1", "libmariadb3", "libsqlite3-0", "libssl3", "libstdc++6", "libsystemd0", "libxxhash0"}
+LIBRARIES = {"libarchive13", "libc6", "libcurl4", "libgcc-s1", "libmariadb3", "libsqlite3-0", "libssl3", "libstdc++6", "libsystemd0", "libxxhash0", "passwd"}
 FILES = {
     "guestagent": {"/etc/guestagent/guestagent.yaml", "/usr/bin/guestagent", "/usr/lib/systemd/system/guestagent.service",
                    "/usr/lib/systemd/system/guestagent.socket", "/usr/share/bash-completion/completions/guestagent",
