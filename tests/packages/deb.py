@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
@@ -120,8 +120,8 @@ def main():
             source, replica = Host(scratch, "source", o.suite, 1, store), Host(scratch, "replica", o.suite, 2, store)
         with step("install with only the declared dependencies"):
             before = source.root.files()
-            for host in (source, replica):
-                host.root.install(deb, controller)
+            with ThreadPoolExecutor(2) as both:
+                list(both.map(lambda host: host.root.install(deb, controller), (source, replica)))
             check_equal(source.root.run("stat", "-c", "%a %U", "/var/lib/guestagent").strip(), "700 root", "state directory")
             check("guestagent" in source.root.run("guestagent", "--version"), "--version")
             unset = source.root.run("guestagent", "check-config", "--syntax-only", ok=False)
