@@ -13,6 +13,8 @@ bool has_work_to_undo(const Journal& journal) {
                      [](const auto& step) { return step.name != kJobStep; });
 }
 
+constexpr int kOwnerTries = 40;
+
 std::optional<std::string> journaled_result(const Journal& journal) {
   const Journal::Step* step = journal.find(kResultStep);
   if (!step) return std::nullopt;
@@ -50,7 +52,12 @@ void Jobs::State::recover_dead() {
 }
 
 void Jobs::State::recover_one(const std::string& id) {
-  const std::optional<FileLock> owner = FileLock::try_take(files.owner(id));
+  // Whoever asks whether the job still runs has its lock for an instant.
+  std::optional<FileLock> owner;
+  for (int i = 0; !owner && i < kOwnerTries; ++i) {
+    if (i > 0) clock.sleep(Millis(5), {});
+    owner = FileLock::try_take(files.owner(id));
+  }
   if (!owner) return;
   const LogScope scope({id, "recover"});
   std::optional<JobRecord> record = files.load(id);
