@@ -78,8 +78,8 @@ Check check_place(const MysqlSettings& settings) {
 }  // namespace
 
 void check_clone(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server, std::vector<Check>& out) {
-  out.push_back(check_plugin(client));
   out.push_back(check_tables(client));
+  out.push_back(check_plugin(client));
   out.push_back(check_place(settings));
   out.push_back(check_room(settings, server));
 }

@@ -25,6 +25,7 @@ constexpr std::string_view kData = "data";  // the clone in its directory: the s
 constexpr Millis kPoll{100};
 constexpr Millis kNoLimit{Millis::rep{7} * 24 * 3600 * 1000};  // a clone of any size answers within that
 constexpr int kEndTries = 600;
+constexpr int kUnloadTries = 100;
 
 // What in the clone shows that it is whole enough for a server to start on it.
 void require_data(const fs::path& dir) {
@@ -45,6 +46,19 @@ void end_clones(ServerClient& client, const fs::path& dir) {
   }
   throw Error(Code::deadline_exceeded, "ending a clone: the server still writes to " + dir.string(),
               "end that session, then remove the directory");
+}
+
+// A session that was ended lets go of the plugin a little later than it is gone from the list.
+void unload_plugin(ServerClient& client) {
+  for (int i = 0;; ++i) {
+    try {
+      client.uninstall_clone_plugin();
+      return;
+    } catch (const Error& e) {
+      if (e.code() != Code::failed_precondition || i >= kUnloadTries) throw;
+    }
+    system_clock().sleep(kPoll, {});
+  }
 }
 
 // The directory and the one around it, where that is the agent's own and empty.
@@ -188,7 +202,7 @@ class CloneCopy : public BackupCopy {
     stop_worker();
     if (!around_.empty()) remove_clone(around_);
     around_.clear();
-    if (loaded_) client_.uninstall_clone_plugin();
+    if (loaded_) unload_plugin(client_);
     loaded_ = false;
   }
 
@@ -242,7 +256,10 @@ std::string recover_clone(const MysqlSettings& settings, JobContext& job) {
     remove_clone(around);
     done = "removed the clone";
   }
-  if (job.journal().find(kPluginStep) != nullptr) ServerClient(local_target(settings)).uninstall_clone_plugin();
+  if (job.journal().find(kPluginStep) != nullptr) {
+    ServerClient client(local_target(settings));
+    unload_plugin(client);
+  }
   return done;
 }
 

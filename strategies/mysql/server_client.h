@@ -214,7 +214,8 @@ class ServerClient {
   // --- cloning (MySQL's plugin) ---
   bool has_clone_plugin();  // there and active
   bool may_load_plugins();  // this account has the right
-  // Neither leaves a trace in the binary log; there already, and gone already, are no errors.
+  // Neither leaves a trace in the binary log; there already, and gone already, are no errors. A plugin that is in use cannot be
+  // unloaded: failed_precondition.
   void install_clone_plugin();
   void uninstall_clone_plugin();
   // The server copies its data into `dir`, which must not exist; its parent must be the server's to write. Returns when that is done,

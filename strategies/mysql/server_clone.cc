@@ -7,6 +7,7 @@ namespace {
 
 constexpr int kNoSuchPlugin = 1305;
 constexpr int kPluginThere = 1125;
+constexpr int kPluginInUse = 1883;
 
 std::string clone_statement(const fs::path& dir) { return "CLONE LOCAL DATA DIRECTORY=" + quote_text(dir.string()); }
 
@@ -19,7 +20,8 @@ bool ServerClient::has_clone_plugin() {
 }
 
 bool ServerClient::may_load_plugins() {
-  const std::string mine = " WHERE PRIVILEGE_TYPE='INSERT' AND GRANTEE=CONCAT('\'', REPLACE(CURRENT_USER(), '@', '\'@\''), '\'')";
+  const std::string mine =
+      " WHERE PRIVILEGE_TYPE='INSERT' AND GRANTEE=CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')";
   return !state_->connection
               .read("SELECT 1 FROM information_schema.USER_PRIVILEGES" + mine +
                     " UNION ALL SELECT 1 FROM information_schema.SCHEMA_PRIVILEGES" + mine + " AND TABLE_SCHEMA='mysql'" +
@@ -44,6 +46,7 @@ void ServerClient::uninstall_clone_plugin() {
     try {
       state_->connection.run("UNINSTALL PLUGIN clone");
     } catch (const SqlError& e) {
+      if (e.number() == kPluginInUse) throw Error(Code::failed_precondition, e.what(), e.hint());
       if (e.number() != kNoSuchPlugin) throw;
     }
   });

@@ -8,14 +8,15 @@ from scratch import free_port
 
 
 class MySQL(MariaDB):
-    """`tools`: a directory with mysqld and mysql. The lab's own account is root without a password, by the socket."""
+    """`tools`: a directory with mysqld and mysql; `clone`: the plugin is loaded; without `certificates` it speaks no TLS. The lab's own
+    account is root without a password, by the socket."""
 
     FAMILY = "mysql"
     TOOL, RIGHTS = "clone", "mysql"
     NOTES = {"aria_notes": ""}  # the engines of a MariaDB's tables of these names are not there
     LOG_UPDATES = "log_replica_updates"
 
-    def __init__(self, scratch, name, server_id, log_bin=True, options=(), tools=None):
+    def __init__(self, scratch, name, server_id, log_bin=True, options=(), tools=None, clone=True, gtid=True, certificates=True):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
         self.mysqld = str(tools / "mysqld")
         self._lay_out(scratch)
@@ -25,10 +26,15 @@ class MySQL(MariaDB):
             "bind-address=127.0.0.1", "skip-name-resolve", f"log-error={self.error_log}", f"tmpdir={self.dir / 'tmp'}",
             f"server-id={server_id}", f"user={ME}", f"general-log-file={self.general_log}", "mysqlx=OFF", "secure-file-priv=NULL",
             "innodb-buffer-pool-size=96M", "innodb-redo-log-capacity=96M", "innodb-flush-log-at-trx-commit=2", "sync-binlog=0",
-            "max-allowed-packet=256M", "event-scheduler=ON", "gtid-mode=ON", "enforce-gtid-consistency=ON",
+            "max-allowed-packet=256M", "event-scheduler=ON",
             "cte-max-recursion-depth=100000000", "information-schema-stats-expiry=0",
-            "plugin-load-add=mysql_clone.so",
         ]
+        if clone:
+            lines.append("plugin-load-add=mysql_clone.so")
+        switch = "ON" if gtid else "OFF"  # which is the default depends on the version
+        lines += [f"gtid-mode={switch}", f"enforce-gtid-consistency={switch}"]
+        if not certificates:
+            lines.append("auto-generate-certs=OFF")
         lines.append("log-bin=binlog" if log_bin else "skip-log-bin")
         lines += list(options)
         lines += ["", f"!includedir {self.conf_d}", ""]
