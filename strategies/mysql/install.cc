@@ -163,6 +163,20 @@ void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
   }
 }
 
+// A server that cannot start for want of room seldom says so in a line that others can see.
+template <typename F>
+void with_room(const fs::path& data_dir, F&& start) {
+  constexpr std::uint64_t kTooLittle = std::uint64_t{16} << 20;
+  try {
+    start();
+  } catch (const Error& e) {
+    const std::uint64_t free = free_bytes(data_dir);
+    if (e.code() == Code::cancelled || free >= kTooLittle) throw;
+    throw Error(Code::resource_exhausted, std::string(e.what()) + ": " + data_dir.string() + " has only " + std::to_string(free >> 10) + " KiB free",
+                "free space there");
+  }
+}
+
 class MysqlInstallation : public Installation {
  public:
   MysqlInstallation(const InstallParts& parts, JobContext& job) : parts_(parts), job_(job) {}
@@ -232,13 +246,15 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   set_record_aside(parts, journal);
 
   job.phase("first start");
-  first_start(settings, dialect, upgrade, parts.clock, job);
+  with_room(settings.data_dir, [&] { first_start(settings, dialect, upgrade, parts.clock, job); });
 
   job.phase("start");
   journal.record("install.start");
-  put_managed(settings.managed_file, managed_text);
-  parts.control.start(settings.server.start_timeout, job.stop_token());
-  client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
+  with_room(settings.data_dir, [&] {
+    put_managed(settings.managed_file, managed_text);
+    parts.control.start(settings.server.start_timeout, job.stop_token());
+    client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
+  });
   check_running(settings, options, client.identity());
   journal.record("install.done");
   return installation;
