@@ -214,6 +214,7 @@ constexpr Dialect mariadb_10_4() {
       .binlog_info_files = kOldBinlogInfo,
       .checkpoints_files = kOldCheckpoints,
       .replica_option = "skip_slave_start",
+      .private_option = "",
   };
 }
 constexpr Dialect mariadb_10_6() {
@@ -280,12 +281,14 @@ constexpr Dialect mysql_5_6() {
       .binlog_info_files = kOldBinlogInfo,
       .checkpoints_files = kOldCheckpoints,
       .replica_option = "skip_slave_start",
+      .private_option = "--gtid-mode=OFF",
   };
 }
 constexpr Dialect mysql_5_7() {
   Dialect d = mysql_5_6();
   d.from = v(Family::mysql, 5, 7, 8);
   d.before = v(Family::mysql, 8, 0);
+  d.private_option = "";
   d.super_read_only = true;
   d.user_name_max = 32;
   d.gtid_wait = "WAIT_FOR_EXECUTED_GTID_SET";

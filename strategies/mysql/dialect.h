@@ -101,6 +101,8 @@ struct Dialect {
 
   std::string_view
       replica_option;  // option-file name of "do not start replication": skip_slave_start, skip_replica_start
+  // Of the server's command line, without which it does not start privately, with its binary log off; "": none.
+  std::string_view private_option;
 };
 
 // The row for `version`; the newest row of the family for a server newer than the table. Throws

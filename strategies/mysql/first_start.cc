@@ -73,6 +73,7 @@ class PrivateServer {
         "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option), "--read-only=OFF",
         "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--general-log=OFF", "--slow-query-log=OFF",
         "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(), "--log-error=" + (dir_ / "error.log").string()};
+    if (!dialect.private_option.empty()) arguments.emplace_back(dialect.private_option);
     if (!with_accounts) arguments.emplace_back("--skip-grant-tables");
     ChildSpec out;
     out.argv = server_argv(settings_, arguments, options);

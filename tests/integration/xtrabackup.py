@@ -117,6 +117,30 @@ def failed_prepare(site, agent, source, target, target_agent):
     check_equal(site.leftovers(target_agent), [], "leftovers")
 
 
+def with_gtids():
+    """The same by GTIDs, which this series has where it is told to."""
+    options = ["gtid-mode=ON", "enforce-gtid-consistency=ON", "log-slave-updates=ON"]
+    with Site("gtids", engine="mysql-5.6") as site:
+        source, target = site.server("source", 1, options=options), site.server("target", 2, role="replica", options=options)
+        seed_small(source)
+        # Of two servers, so that the tool writes the set in two lines.
+        source.sql("SET gtid_next='3e11fa47-71ca-11e1-9e33-c80aa9429562:7'; INSERT INTO lab.t01 VALUES (1000001, 'x', 1); SET gtid_next='AUTOMATIC';"
+                   "INSERT INTO lab.t01 VALUES (1000002, 'y', 2)")
+        agent, target_agent = site.agent(source), site.agent(target)
+        snapshot = site.call(agent, "get_replication_snapshot")
+        one = lambda text: sorted("".join(text.split()).split(","))
+        check_equal(len(one(snapshot["binlog_position"]["gtid"])), 2, "histories in the position")
+        source.sql("INSERT INTO lab.t01 VALUES (1000003, 'z', 3)")
+        site.call(target_agent, "attach_replication_slave", {"snapshot": snapshot})
+        check_equal(target.slave_status()["Auto_Position"], "1", "followed by GTIDs")
+        site.healthy(target_agent)
+        _, sums = at_one_position(source, [target], lambda s: s.checksums())
+        assert_same("checksums by GTIDs", [source, target], sums)
+        executed = source.value("SELECT @@global.gtid_executed")
+        result = site.call(target_agent, "detach_replication_slave")
+        check_equal(one(result["last_applied"]["gtid"]), one(executed), "last applied")
+
+
 def main():
     def row(engine):
         with Site("xtra", engine=engine) as site:
@@ -134,6 +158,8 @@ def main():
                 site.call(agent, "delete_replication_snapshot", {"snapshot_href": f"file://{site.store_dir}/guestagent/snapshots/second/manifest.json"})
             with step("a long query"):
                 long_query(site, agent, source)
+        with step("with GTIDs"):
+            with_gtids()
         log("xtrabackup: good")
     return run_row("mysql-5.6", row)
 
