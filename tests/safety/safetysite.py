@@ -41,12 +41,15 @@ def mount_tmpfs(path, megabytes, options=""):
 
 
 def mount_ext4(image, path, megabytes):
-    """A loop-mounted ext4 of its own."""
+    """A loop-mounted ext4 of its own; where a host (as many a container) has no loop devices, a tmpfs of that size."""
     path.mkdir(exist_ok=True)
     with open(image, "wb") as out:
         out.truncate(megabytes << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(path)], stderr=subprocess.PIPE, text=True, check=False)
+    if mounted.returncode:
+        log(f"no loop mount here ({mounted.stderr.strip()}): a tmpfs instead")
+        mount_tmpfs(path, megabytes)
 
 
 def unmount(path):
