@@ -224,20 +224,33 @@ TEST_P(ObjectStoreContract, IsUsedFromManyThreads) {
   constexpr unsigned kThreads = 8;
   std::vector<std::jthread> threads;
   std::atomic<unsigned> wrong{0};
+  // Swift removes an object's older file when the newer is there, also under a reader that has just chosen it: for such a reader
+  // there is none, for a moment. Objects of a snapshot are never replaced.
+  const auto get_replaced = [&](const char* name) {
+    for (unsigned tries = 0;; ++tries) {
+      try {
+        return store().get(name, kAny, {});
+      } catch (const Error& e) {
+        if (e.code() != Code::not_found || tries == 4) throw;
+      }
+    }
+  };
   for (unsigned t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      for (unsigned round = 0; round < 4; ++round) {
+      for (unsigned round = 0; round < 4; ++round) try {
         const Buffer body = test_bytes(200000 + t, t);
         const std::string own = "own/" + std::to_string(t) + "/" + std::to_string(round);
         store().put(own, body, {});
         store().put("shared", body, {});
         if (sha256_hex(store().get(own, kAny, {})) != sha256_hex(body)) ++wrong;
-        const Buffer shared = store().get("shared", kAny, {});
+        const Buffer shared = get_replaced("shared");
         if (shared.size() < 200000 ||
             sha256_hex(shared) !=
                 sha256_hex(test_bytes(shared.size(), static_cast<unsigned>(shared.size() - 200000))))
           ++wrong;
         if (round % 2 == 1 && !store().remove(own, {})) ++wrong;
+      } catch (const Error& e) {
+        ADD_FAILURE() << e.what();
       }
     });
   }
