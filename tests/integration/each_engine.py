@@ -70,7 +70,13 @@ def run(site):
         if source.FAMILY == "mysql":
             check(source.value("SELECT @@server_uuid") != target.value("SELECT @@server_uuid"), "the source's server_uuid was copied")
         check(target.value("SELECT @@event_scheduler") != "ON", "the event scheduler is on")
-        refused(attach, "FAILED_PRECONDITION", "overwrite")
+        if snapshot["lease_position"].get("gtid"):
+            created = (target.data / "ibdata1").stat().st_ino
+            check_equal(attach()["state"], "replica", "attach of a replica that has the data: it only follows anew")
+            check_equal((target.data / "ibdata1").stat().st_ino, created, "the data, which needed no copy")
+            site.healthy(agent)
+        else:
+            refused(attach, "FAILED_PRECONDITION", "overwrite")
 
     with step("detach, status"):
         result = site.call(agent, "detach_replication_slave")

@@ -111,7 +111,8 @@ class MariaDB:
             os.kill(pid, sig)
             wait_for(f"the end of server {self.name}", lambda: not is_running(pid), timeout)
         for child in self.scratch.children:
-            child.poll()
+            # Its threads may still be ending. Until it is waited for its pid counts as alive, and MySQL would not start on its socket.
+            child.wait(timeout) if child.pid == pid else child.poll()
 
     def stop(self, timeout=120):
         self._end(signal.SIGTERM, timeout)
