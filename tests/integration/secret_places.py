@@ -63,8 +63,8 @@ def main():
         target_agent.oneshot("attach_replication_slave", {"snapshot": snapshot})
         log_lines = []
         try:
-            target_agent.call("attach_replication_slave", {"snapshot": snapshot})  # refused: it has data now
-            check(False, "a second attach over user data was accepted")
+            target_agent.call("attach_replication_slave", {"snapshot": snapshot, "slave_config": {"server_id": 1}})
+            check(False, "an attach with the source's own server_id was accepted")
         except RpcError as e:
             log_lines.append(str(e))
         source_agent.call("get_replication_status")
@@ -95,7 +95,7 @@ def main():
 def in_files(site, agents, forms):
     """Every file of the run. Allowed, if nobody else can read it: the files that hold the secrets by configuration, the agents' job
     records (a result holds the replication password), and what the server itself keeps to replicate by."""
-    allowed = {a.password_file for a in agents} | {site.scratch.dir / "swift.key"}
+    allowed = {a.password_file for a in agents} | {site.scratch.dir / "swift/user.key"}
     found, files = [], 0
     for path in site.scratch.dir.rglob("*"):
         try:
