@@ -359,9 +359,10 @@ class ErrantWatch(threading.Thread):
             self.servers[server.name] = server
 
     def drop(self, server):
+        """Looks once more. When this returns no look at it is under way, so it may have transactions of its own from here on."""
         with self.lock:
             self.servers.pop(server.name, None)
-        self._look(server)
+            self._look(server)
 
     def _look(self, server):
         try:
@@ -375,9 +376,8 @@ class ErrantWatch(threading.Thread):
     def run(self):
         while not self.halt.wait(0.3):
             with self.lock:
-                servers = list(self.servers.values())
-            for server in servers:
-                self._look(server)
+                for server in self.servers.values():
+                    self._look(server)
 
     def stop(self):
         self.halt.set()

@@ -4,6 +4,7 @@ Every process of the lab names the directory in its command line, environment or
 them, also those that the agent started itself. A small watchdog process does the same when the test dies without a word.
 """
 
+import faulthandler
 import os
 import random
 import shutil
@@ -102,6 +103,19 @@ def unmount_all_below(directory):
         subprocess.run(["umount", "-l", mount], check=False)
 
 
+def end_in_time():
+    """Fails a script shortly before ctest would end it without a word: every thread's place is printed, and clean-up prints the logs."""
+    seconds = int(os.environ.get("GUESTAGENT_TEST_SECONDS", "0"))
+    if not seconds:
+        return
+
+    def late(*_):
+        faulthandler.dump_traceback(all_threads=True)
+        raise TimeoutError(f"not done in {seconds} s")
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+
+
 class Scratch:
     """The directory. A context manager: on leaving, all its processes are ended and it is removed. With GUESTAGENT_KEEP=1 in the
     environment a failed test leaves the files (never the processes) and says where."""
@@ -111,6 +125,7 @@ class Scratch:
         self.dir = Path(tempfile.mkdtemp(prefix=f"{prefix}-{name}-", dir=parent))
         self.detached = False
         self.children = []
+        end_in_time()
         (self.dir / "tmp").mkdir()
         self.env = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
