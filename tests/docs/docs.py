@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """The documents hold to the program: every configuration in them is accepted, the table of errors is the code's, every metric is told of
-and exists, promtool takes the alert rules, links lead somewhere, and the manual pages and completions know every command."""
+and exists, the reference of the RPC has every method, param and code, promtool takes the alert rules, links lead somewhere, and the manual
+pages and completions know every command."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,6 +53,41 @@ class Documents(unittest.TestCase):
     def test_metrics_are_told_of_and_exist(self):
         told = set(re.findall(r"^\| `(guestagent_\w+)`", (ROOT / "docs/metrics.md").read_text(), re.M))
         self.assertEqual(told, metrics_of_the_code())
+
+    def test_the_rpc_reference_is_the_dispatchers(self):
+        code = (ROOT / "agent/dispatcher.cc").read_text()
+        rows = re.findall(r'\{"(\w+)",\s+How::(\w+),\s+\{([^}]*)\}', code)
+        self.assertEqual(len(rows), 14)
+        text = (ROOT / "docs/rpc.md").read_text()
+        told = {name: part for name, part in re.findall(r"(?ms)^### `(\w+)`\n(.*?)(?=^##|\Z)", text)}
+        self.assertEqual(sorted(told), sorted(name for name, _, _ in rows))
+        for name, how, params in rows:
+            with self.subTest(method=name):
+                self.assertEqual(re.findall(r"(?m)^\| `(\w+)` \| (?!required$)", re.split(r"\bResult\b", told[name])[0]), re.findall(r'"(\w+)"', params))
+                kind = {"changing": "Changing job.", "reading": "Reading job."}.get(how)
+                self.assertEqual([k for k in ("Changing job.", "Reading job.") if told[name].lstrip().startswith(k)], [kind] if kind else [])
+                sent = json.loads(re.search(r"```json\n(.*?)```", told[name], re.S).group(1))
+                self.assertEqual(sent["method"], name)
+                self.assertEqual(set(sent.get("params", {})) - set(re.findall(r'"(\w+)"', params)) - {"async", "dry_run", "job_id"}, set())
+
+    def test_examples_of_the_rpc_are_understood(self):
+        """Each request goes to the program as it stands. Here is no database, no snapshot and no job: whatever else is wrong is the example's."""
+        for block in re.findall(r"```json\n(.*?)```", (ROOT / "docs/rpc.md").read_text(), re.S):
+            message = json.loads(block)
+            if "method" not in message:
+                continue
+            with self.subTest(method=message["method"]), tempfile.TemporaryDirectory() as folder:
+                config = Path(folder) / "guestagent.yaml"
+                config.write_text(f"agent: {{socket: {folder}/agent.sock, state_dir: {folder}/state}}\nstorage: {{local: {{path: /srv/guestagent}}}}\n"
+                                  f"mysql: {{advertised_address: db1, socket: {folder}/no.sock, data_dir: {folder}/data}}\n")
+                params = {k: v for k, v in message.get("params", {}).items() if k != "async"}
+                done = run(PROGRAM, "--config", config, "--oneshot", message["method"], json.dumps(params))
+                self.assertIn(done.returncode, (0, 15, 24), done.stdout)
+
+    def test_codes_in_the_documents_exist(self):
+        codes = set(re.findall(r'\{Code::\w+, "(\w+)"', (ROOT / "base/error.cc").read_text()))
+        words = {w for doc in DOCS for w in re.findall(r"`([A-Z]+_[A-Z_]+|INTERNAL|BUSY|CANCELLED)`", doc.read_text())}
+        self.assertEqual({w for w in words - codes if not w.startswith("GUESTAGENT_")}, set())
 
     def test_alert_rules(self):
         rules = ROOT / "docs/alerts.yaml"

@@ -5,7 +5,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapi
   libxxhash-dev libsqlite3-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
 TEST_PACKAGES=(libgtest-dev libgmock-dev python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
-  curl zstd lz4 gzip iproute2 util-linux mount e2fsprogs openssl chromium
+  curl jq zstd lz4 gzip iproute2 util-linux mount e2fsprogs openssl chromium
   binutils dpkg-dev fakeroot lintian rpm rpmlint mmdebstrap systemd prometheus)
 command -v npm > /dev/null || TEST_PACKAGES+=(npm)  # MySQL 5.6 comes by it; a newer one than Debian's serves as well
 
