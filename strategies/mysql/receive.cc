@@ -10,11 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
-#include <sstream>
 
 #include "base/child.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/dialect.h"
@@ -244,22 +243,6 @@ void make_empty(const fs::path& dir) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(dir)) found.push_back(entry.path());
   for (const fs::path& path : found) remove_tree(path);
-}
-
-std::uint64_t available_memory() {
-  std::uint64_t available = 0;
-  std::ifstream in("/proc/meminfo");
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with("MemAvailable:")) continue;
-    std::istringstream(line.substr(13)) >> available;
-    available *= 1024;
-  }
-  // A container's or unit's own limit, by either version of cgroups.
-  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::uint64_t limit = 0;
-    if (std::ifstream(file) >> limit && limit > 0) available = std::min(available, limit);
-  }
-  return available;
 }
 
 }  // namespace
