@@ -175,6 +175,10 @@ std::uint64_t ServerClient::data_bytes() {
   return rows.number(0, "n");
 }
 
+std::uint64_t ServerClient::redo_written() {
+  return state_->connection.read("SHOW GLOBAL STATUS LIKE 'Innodb_os_log_written'").number(0, "Value");
+}
+
 std::vector<TableName> ServerClient::user_tables() {
   const Rows rows = state_->connection.read(
       "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e, "

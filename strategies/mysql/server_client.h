@@ -176,6 +176,7 @@ class ServerClient {
   // A database, table, view, routine or event that is not the server's own; an empty database counts.
   bool has_user_data();
   std::uint64_t data_bytes();            // data and indexes of all tables, as the server estimates
+  std::uint64_t redo_written();          // bytes of redo log since the server was started
   std::vector<TableName> user_tables();  // base tables, ordered by name
   // Tables with DATA DIRECTORY or INDEX DIRECTORY, that is outside of the data directory.
   std::vector<std::string> tables_elsewhere();

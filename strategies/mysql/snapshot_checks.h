@@ -1,6 +1,7 @@
 // What must be true of a server before it is copied and followed.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "config/settings.h"
@@ -8,6 +9,11 @@
 #include "strategies/mysql/server_client.h"
 
 namespace guestagent::mysql {
+
+// Whether the redo log outlasts a copy. `data` is what is copied, `written` what the server adds to its redo
+// log, bytes per second. A tool that follows the log loses it when the store holds up the copy for longer
+// than the server takes to write it over.
+Check check_redo(std::uint64_t redo_bytes, std::uint64_t data, std::uint64_t written);
 
 // Appends each check with its result; asks the server and looks at its files, changes nothing. A server that
 // does not answer is a failed check, after which there is no other.

@@ -52,6 +52,14 @@ TEST(ServerClient, IdentityIsTheServers) {
   EXPECT_EQ(identity.redo_bytes, 48U << 20);
 }
 
+TEST(ServerClient, WhatIsWrittenIsSeenInTheRedoLog) {
+  MariadbServer server;
+  ServerClient client(local_target(server.settings()));
+  const std::uint64_t before = client.redo_written();
+  server.sql("CREATE DATABASE d; CREATE TABLE d.t(a LONGTEXT); INSERT INTO d.t VALUES (REPEAT('x', 1000000))");
+  EXPECT_GE(client.redo_written() - before, 1000000U);
+}
+
 TEST(ServerClient, UserDataIsWhatTheServerDidNotMakeItself) {
   const MariadbServer server;
   ServerClient client(local_target(server.settings()));
