@@ -14,6 +14,10 @@ constexpr Millis kPoll{200};
 // How often in a row an applying thread without GTIDs must be idle at the same place before it is believed.
 constexpr int kIdleProofs = 3;
 
+// What an applying thread, or the coordinator of several, says of itself when nothing is left in the relay
+// log.
+constexpr std::string_view kReadAll = "has read all relay log";
+
 constexpr std::string_view kDrainStep = "detach.drain";
 constexpr std::string_view kEndStep = "detach.end";
 
@@ -103,7 +107,7 @@ class Drain {
   // the thread has read all of its relay log and that no worker is busy.
   bool idle_at_end() {
     const ReplicaStatus now = only_channel(client_);
-    const bool read_all = now.sql_state.find("has read all relay log") != std::string::npos;
+    const bool read_all = now.sql_state.find(kReadAll) != std::string::npos;
     const bool same = now.applied == last_applied_;
     last_applied_ = now.applied;
     idle_ = read_all && same && !workers_busy() ? idle_ + 1 : 0;
@@ -112,10 +116,16 @@ class Drain {
     return false;
   }
 
+  // MySQL names its applying threads by their user alone; one that rests waits for the coordinator, which has
+  // read everything.
   bool workers_busy() {
     for (const Session& session : client_.sessions()) {
-      if (session.command == "Slave_worker" && session.state.find("Waiting for work") == std::string::npos)
-        return true;
+      const bool worker = session.command == "Slave_worker" ||
+                          (client_.dialect().family != Family::mariadb && session.user == "system user");
+      const bool rests = session.state.find("Waiting for work") != std::string::npos ||
+                         session.state.find("Waiting for an event from Coordinator") != std::string::npos ||
+                         session.state.find(kReadAll) != std::string::npos;
+      if (worker && !rests) return true;
     }
     return false;
   }

@@ -78,9 +78,38 @@ def run(site):
         else:
             refused(attach, "FAILED_PRECONDITION", "overwrite")
 
+    def still_to_apply(first, count):
+        """That many transactions, received and not applied. By turns in two databases: some engines apply by database."""
+        source.sql(";".join(f"INSERT INTO {'more' if n % 2 else 'lab'}.t01 VALUES ({n}, 'late', {n})" for n in range(first, first + count)))
+        wait_for("the transactions to be received", lambda: target.slave_status()["Gtid_IO_Pos"] == source.position(), 30)
+
+    def late():
+        return target.sql("SELECT id FROM lab.t01 WHERE body='late' UNION ALL SELECT id FROM more.t01 WHERE body='late' ORDER BY 1")
+
+    with step("detach with several applying threads, one of which waits"):
+        source.sql("CREATE DATABASE more; CREATE TABLE more.t01 LIKE lab.t01")
+        check(target.reached(source.position(), 30), "the new table did not reach the replica")
+        target.apply_by(threads=3)
+        with target.session() as lock:
+            target.hold_rows(lock, "lab.t01")
+            still_to_apply(2000001, 10)
+            # Longer than an applying thread must be idle to be believed.
+            refused(lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 4}), "DEADLINE_EXCEEDED", "drain_timeout_s")
+            target.release_rows(lock)
+        site.healthy(agent)
+        check_equal(len(late()), 10, "transactions applied after the refusal")
+
+    with step("detach of a delayed replica"):
+        target.apply_by(threads=3, delay=8)
+        still_to_apply(2000011, 10)
+        refused(lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 1}), "DEADLINE_EXCEEDED", "delayed by 8 s on purpose")
+        check_equal(site.call(agent, "get_replication_status")["role"], "replica", "role after the refusal")
+        check_equal(len(late()), 10, "transactions applied before their time")
+
     with step("detach, status"):
         result = site.call(agent, "detach_replication_slave")
         check_equal((result["state"], result["status"]["verdict"]), ("standalone", "standalone"), "detach's result")
+        check_equal([int(row[0]) for row in late()], list(range(2000001, 2000021)), "transactions that the detach waited for")
         target.sql("INSERT INTO lab.t01 VALUES (1000001, 'own', 1)")
         refused(lambda: site.call(agent, "detach_replication_slave"), "FAILED_PRECONDITION", "not a replica")
         check_equal(site.leftovers(agent), [], "left by the detach")

@@ -186,6 +186,10 @@ class MariaDB:
         """Waits until `position` is applied; False when that did not happen in time."""
         return self.value(f"SELECT MASTER_GTID_WAIT('{position}', {timeout})") == "0"
 
+    def apply_by(self, threads, delay=0):
+        """Goes on applying with so many threads, so many seconds after the source."""
+        self.sql(f"STOP SLAVE; SET GLOBAL slave_parallel_threads={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE")
+
     @staticmethod
     def hold_rows(session, table):
         """Lets nobody change a table's rows until release_rows()."""

@@ -95,6 +95,10 @@ class MySQL(MariaDB):
         executed, own = rows[0]
         return ",".join(part for part in one_line(executed).split(",") if part.startswith(own))
 
+    def apply_by(self, threads, delay=0):
+        """Goes on applying with so many threads, so many seconds after the source."""
+        self.sql(f"STOP REPLICA SQL_THREAD; SET GLOBAL replica_parallel_workers={threads}; CHANGE REPLICATION SOURCE TO SOURCE_DELAY={delay}; START REPLICA SQL_THREAD")
+
     @staticmethod
     def hold_rows(session, table):
         # super_read_only refuses the locking of rows.

@@ -136,10 +136,13 @@ class MySQL56(MySQL):
 
     # data
 
+    def apply_by(self, threads, delay=0):
+        self.sql(f"STOP SLAVE; SET GLOBAL slave_parallel_workers={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE")
+
     @staticmethod
     def hold_rows(session, table):
         session.run("BEGIN")
-        session.run(f"SELECT n FROM {table} FOR UPDATE")
+        session.run(f"SELECT COUNT(*) FROM {table} FOR UPDATE")
 
     @staticmethod
     def release_rows(session):
