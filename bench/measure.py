@@ -14,8 +14,9 @@ PIPELINE = os.environ.get("BENCH_PIPELINE") or str(Path(__file__).resolve().pare
 
 
 class Measured(dict):
-    """wall_s and cpu_s (user and system, with all children) of a shell command, memory (bytes: the most that its children had resident
-    together, each with its own peak; looked at ten times a second), and the members of the JSON object that it printed."""
+    """wall_s and cpu_s (user and system, with all children) of a shell command, busy_cores (of the machine meanwhile, whoever kept
+    them busy), memory (bytes: the most that its children had resident together, each with its own peak; looked at ten times a second),
+    and the members of the JSON object that it printed."""
 
 
 def children_of(pid):
@@ -56,8 +57,15 @@ class MemoryWatch(threading.Thread):
         return self.peak
 
 
+def busy_seconds():
+    """Of all cores since the machine was started, whoever used them."""
+    user, nice, system, _, _, irq, softirq = (int(ticks) for ticks in Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(command, cwd):
     os.sync()
+    busy = busy_seconds()
     begun = time.monotonic()
     child = subprocess.Popen(["/bin/bash", "-euc", f"set -o pipefail; {command}\n:"], cwd=cwd, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, start_new_session=True)
@@ -66,12 +74,13 @@ def measure(command, cwd):
     child.stdout.close()
     _, status, used = os.wait4(child.pid, 0)
     wall = time.monotonic() - begun
+    busy = (busy_seconds() - busy) / wall
     memory = watch.stop()
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"exit status {child.returncode}: {command}")
     result = Measured(json.loads(out) if out.strip() else {})
-    result.update(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, memory=memory)
+    result.update(wall_s=wall, cpu_s=used.ru_utime + used.ru_stime, memory=memory, busy_cores=busy)
     return result
 
 
