@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,14 @@ def run_row(engine, test):
         return SKIPPED
 
 
+def doing(server):
+    """A server's sessions, for whoever reads why a test waited in vain."""
+    try:
+        return "\n".join("  ".join(row) for row in server.sql("SHOW FULL PROCESSLIST", timeout=10))
+    except (SqlError, subprocess.TimeoutExpired) as e:
+        return str(e)[:500]
+
+
 class Site:
     """A context manager. `store`: "local" or "swift" (with the lab's options for it); `by`: "daemon" or "oneshot", how call()
     reaches the agents; `engine`: a row of ENGINES. When the test fails, the ends of all logs are printed."""
@@ -98,6 +107,7 @@ class Site:
                 log(f"--- end of the log of the agent of {agent.server.name}:\n{agent.log_tail(60)}")
             for server in self.servers:
                 log(f"--- end of the error log of {server.name}:\n{server.log_tail(25)}")
+                log(f"--- what {server.name} does:\n{doing(server)}")
         self.stack.__exit__(kind, error, trace)
 
     def server(self, name, server_id, role="source", **how):
