@@ -94,7 +94,7 @@ void Jobs::State::publish(Live& job, bool save) {
 
 // Beside the job's own thread: sees cancel files, and keeps the cost of telling the world off the data path.
 void Jobs::State::keep(Live& job, std::stop_token ended) {
-  const LogScope scope({job.record.job_id, ""});
+  const LogScope scope({job.record.job_id, "record"});
   std::mutex nothing;
   std::condition_variable_any wake;
   bool unsaved = false;
@@ -116,7 +116,7 @@ void Jobs::State::keep(Live& job, std::stop_token ended) {
 }
 
 void Jobs::State::run(Live& job, const Work& work) {
-  const LogScope scope({job.record.job_id, ""});
+  const LogScope scope({job.record.job_id, "begin"});
   log_info("job started", {{"method", job.record.method}});
   std::jthread keeper([&](std::stop_token ended) { keep(job, ended); });
   std::optional<std::string> result;

@@ -17,6 +17,7 @@
 
 #include "base/child_spawn.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 
@@ -179,7 +180,10 @@ Child::Child(ChildSpec spec) : state_(std::make_unique<State>()) {
   state_->pid_fd.reset(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
   state_->on_line = std::move(spec.on_line);
   try {
-    state_->drainer = std::thread([state = state_.get()] { state->drain(); });
+    state_->drainer = std::thread([state = state_.get(), tags = LogScope::current()] {
+      const LogScope scope(tags);
+      state->drain();
+    });
   } catch (const std::system_error& e) {
     state_->kill(SIGKILL);
     state_->wait_leader({}, std::nullopt);

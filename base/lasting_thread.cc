@@ -6,6 +6,8 @@
 #include <mutex>
 #include <thread>
 
+#include "base/log.h"
+
 namespace guestagent {
 
 struct LastingThread::State {
@@ -30,7 +32,10 @@ LastingThread::LastingThread() : state_(new State) {
 }
 
 void LastingThread::run(const std::function<void()>& f) {
-  std::packaged_task<void()> task(f);
+  std::packaged_task<void()> task([&f, tags = LogScope::current()] {
+    const LogScope scope(tags);
+    f();
+  });
   std::future<void> done = task.get_future();
   {
     std::lock_guard lock(state_->mutex);
