@@ -172,6 +172,21 @@ class Daemon(unittest.TestCase):
         self.assertEqual(self.call("get_job", {"job_id": "mine"})["result"]["state"], "failed", "records outlive the process")
         self.stop(process)
 
+    def test_a_run_whose_log_shows_a_secret_fails(self):
+        """The look that every script's clean-up takes at its logs and its processes: it finds one that is there."""
+        def run(*, in_log="", argv=("sleep", "60"), record=None):
+            with Scratch("leak") as scratch:
+                scratch.secrets["the password of x"] = "pw-0123456789"
+                (scratch.dir / "jobs").mkdir()
+                (scratch.dir / "jobs/a.json").write_text(json.dumps({"result": {"replication_user": {"password": record or "unused-one"}}}))
+                (scratch.dir / "agent.log").write_text(f"connecting {in_log}\n")
+                scratch.spawn(argv)
+        run(in_log="***")
+        for leak in ({"in_log": "pw-0123456789"}, {"in_log": "repl-98765", "record": "repl-98765"},
+                     {"argv": ("bash", "-c", "sleep 60; :", "pw-0123456789")}):
+            with self.subTest(**leak), self.assertRaisesRegex(AssertionError, "password.* in .*(agent.log|command line)"):
+                run(**leak)
+
     # TLS
 
     def certificate(self, name, ca=None):

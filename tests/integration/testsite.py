@@ -96,6 +96,7 @@ class Site:
             from swift import Swift
             self.swift = self.stack.enter_context(Swift(self.scratch.dir / "swift", **self.swift_options))
             self.store = self.swift.storage("replicas", "lab")
+            self.scratch.secrets["the Swift key"] = self.swift.key
         else:
             self.store_dir = self.scratch.dir / "store"
             self.store = {"store": "local", "local": {"path": str(self.store_dir)}}

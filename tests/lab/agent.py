@@ -105,6 +105,7 @@ class Agent:
             mysql["tools_dir"] = str(server.tools)
         if account:
             self.user, self.password = "guestagent", "pw-" + secrets.token_hex(12)
+            scratch.secrets[f"the password of {self.dir.name}"] = self.password
             self.password_file.touch(mode=0o600)
             self.password_file.write_text(self.password + "\n")
             mysql["user"], mysql["password_file"] = self.user, str(self.password_file)

@@ -7,6 +7,7 @@ them, also those that the agent started itself. A small watchdog process does th
 import faulthandler
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -125,6 +126,7 @@ class Scratch:
         self.dir = Path(tempfile.mkdtemp(prefix=f"{prefix}-{name}-", dir=parent))
         self.detached = False
         self.children = []
+        self.secrets = {}  # what -> text that must be in no log and no command line; looked for on leaving
         end_in_time()
         (self.dir / "tmp").mkdir()
         self.env = {
@@ -145,7 +147,9 @@ class Scratch:
         return self
 
     def __exit__(self, kind, error, trace):
-        self.close(failed=kind is not None)
+        found = self.close(failed=kind is not None)
+        if found and kind is None:
+            raise AssertionError("secrets that can be seen: " + "; ".join(found))
 
     def spawn(self, argv, **kwargs):
         """A child in a session of its own, with the lab's small environment."""
@@ -172,18 +176,49 @@ class Scratch:
         self.watchdog.wait()
 
     def close(self, failed=False):
+        """Answers where secrets were seen."""
         if self.detached:
-            return
+            return []
+        commands = self.processes()
         end(self.dir, spare=(self.watchdog.pid,), remove=False)
+        found = self.secrets_seen(commands)
         for child in self.children:
             child.wait()
         if failed and os.environ.get("GUESTAGENT_KEEP"):
             log(f"kept: {self.dir}")
             self.detach()
-            return
+            return found
         shutil.rmtree(self.dir, ignore_errors=True)
         self.watchdog.stdin.close()
         self.watchdog.wait()
+        return found
+
+    def secrets_seen(self, commands):
+        """Where one of the secrets is, and of the replication passwords that job records hold, in the run's logs and in `commands` (pid ->
+        command line). A server's general log has what the lab itself typed, so that one is looked at by the tests that turn it on."""
+        secrets = {text.encode(): what for what, text in self.secrets.items()}
+        logs = []
+        for folder, dirs, names in os.walk(self.dir):
+            if os.path.basename(folder) == "jobs":
+                for name in names:
+                    secrets.update((s, "a replication password") for s in re.findall(rb'"password":\s*"([^"*]{8,})"', _content(folder, name)))
+            logs += [(folder, n) for n in names if n.endswith((".log", ".out", ".err")) and n != "general.log" and "slow" not in n]
+        seen = [f"{what} in the command line of {pid}" for pid, line in commands.items() for s, what in secrets.items() if s in line.encode()]
+        for folder, name in logs:
+            text = _content(folder, name)
+            seen += [f"{what} in {os.path.join(folder, name)}" for s, what in secrets.items() if s in text]
+        return sorted(set(seen))
+
+
+def _content(folder, name):
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):  # to open a pipe would wait for whoever writes to it
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def end(directory, spare=(), remove=True):
