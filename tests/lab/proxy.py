@@ -8,10 +8,10 @@ from scratch import free_port
 
 
 class Proxy:
-    def __init__(self, target_port, port=None):
+    def __init__(self, target_port, port=None, host="127.0.0.1"):
         self.target_port, self.port = target_port, port or free_port()
         self.rate, self.passed, self.pairs, self.lock = None, 0, [], threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.listener = socket.create_server((host, self.port))
         self.closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
