@@ -6,7 +6,8 @@ import json
 import sys
 
 from control import log, wait_for
-from hosts import Hosts, seed, source_accounts
+from hosts import Hosts, source_accounts
+from load import seed
 from mariadb import assert_same, at_one_position
 
 EXPIRY = "SELECT @@binlog_expire_logs_seconds"

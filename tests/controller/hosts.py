@@ -7,7 +7,6 @@ import time
 
 from agent import Agent
 from control import Controller, log
-from load import seed, seed_small
 from mariadb import MariaDB
 from network import Network
 from proxy import Proxy
@@ -88,12 +87,14 @@ class Hosts:
         return out
 
     def add(self, name, server_id, kind=MariaDB, prepare=None, config=None, **how):
-        """A host with an empty server and an agent. `prepare`: called with the server before it is initialised."""
+        """A host with an empty server and an agent. `prepare`: called with the directory of its
+        data before there is anything in it."""
         address, inside = self.network.host(self.scratch)
+        if prepare:
+            (self.scratch.dir / name).mkdir()
+            prepare(self.scratch.dir / name)
         server = kind(inside, name, server_id, options=["bind-address=0.0.0.0", f"port={SERVER_PORT}"], **how)
         server.port = SERVER_PORT
-        if prepare:
-            prepare(server)
         server.initialise().start()
         listen = {"address": f"{address}:{AGENT_PORT}", "client_ca": self.certificates.ca, "allow_names": ["controller"],
                   **self.certificates.make(name, address)}
@@ -120,6 +121,3 @@ class Hosts:
 def source_accounts(server):
     """The replication accounts that agents made."""
     return [row[0] for row in server.sql("SELECT user FROM mysql.user WHERE user LIKE 'repl\\_%'")]
-
-
-__all__ = ["Hosts", "MariaDB", "Certificates", "seed", "seed_small", "source_accounts"]
