@@ -34,11 +34,11 @@ constexpr CommandRow kCommands[] = {
      "configuration\n"
      "(/etc/guestagent/controller.yaml; without it the defaults hold). Unfinished tasks go on where they "
      "were.\n"},
-    {"replicate", "MASTER COUNT", 2, 2,
-     "Makes COUNT read replicas of MASTER (an id or a name) from one snapshot, and waits with a line for "
+    {"replicate", "SOURCE COUNT", 2, 2,
+     "Makes COUNT read replicas of SOURCE (an id or a name) from one snapshot, and waits with a line for "
      "each.\n"
      "The hosts come from the pool of registered ones, or from the provisioner's command.\n"},
-    {"detach-replication", "SLAVE", 1, 1,
+    {"detach-replication", "REPLICA", 1, 1,
      "Makes a replica a site of its own, after everything that it has received is applied.\n"},
     {"topology", "[ID]", 0, 1,
      "Shows who follows whom, with state and lag; with ID only that instance's topology.\n"},
@@ -356,7 +356,7 @@ std::string commands_help() {
     std::string line = std::string("  guestagent ") + row.name + " " + row.form;
     line.resize(std::max<std::size_t>(line.size() + 1, 45), ' ');
     const std::string help = row.help;
-    out += line + help.substr(0, help.find_first_of(".;,\n")) + "\n";
+    out += line + help.substr(0, help.find_first_of(".;,:\n")) + "\n";
   }
   return out;
 }
