@@ -26,6 +26,18 @@ function bytes(n) {
   return (n < 10 && unit > 0 ? n.toFixed(1) : Math.round(n)) + " " + units[unit];
 }
 
+// How long ago, in words, or since when where there is no clock to trust.
+function ago(text) {
+  const past = (Date.now() - new Date(text).getTime()) / 1000;
+  return past < 1 ? "just now" : Math.round(past) < 120 ? Math.round(past) + " s ago" : seconds(past) + " ago";
+}
+
+// What an instance that does not answer was last known to be is old; this says how old.
+function lastSeen(instance) {
+  if (instance.status.verdict !== "unreachable") return "";
+  return instance.status.seen_at ? "last answer " + ago(instance.status.seen_at) : "has never answered";
+}
+
 // The word for an instance, which is also its colour.
 function wordOf(instance) {
   if (instance.state === "active") return instance.status.verdict;
@@ -193,7 +205,11 @@ class Graph {
     if (isReplica) parts.push(lagLine(instance.lag_history || []));
     const why = instance.state === "lost" || instance.state === "failed" ? instance.last_error
       : PROBLEMS.includes(word) ? instance.status.reasons.join("; ") : "";
-    if (why) parts.push(element("div", "why", why));
+    if (lastSeen(instance)) parts.push(element("div", "seen", lastSeen(instance)));
+    if (why) {
+      parts.push(element("div", "why", why));
+      parts[parts.length - 1].title = why;
+    }
     const busy = instance.task && instance.task.state !== "succeeded";
     if (busy && instance.job) parts.push(element("div", "why", instance.job.phase || instance.task.state));
     const acts = element("div", "acts");
@@ -230,6 +246,12 @@ class Graph {
     if (line) fillLagLine(line, instance.lag_history);
   }
 
+  // The age of what is known of those that do not answer.
+  grow(instance) {
+    const seen = this.nodes.has(instance.id) && this.nodes.get(instance.id).querySelector(".seen");
+    if (seen) seen.textContent = lastSeen(instance);
+  }
+
   spares(list) {
     const card = element("section", "card spares");
     card.setAttribute("aria-label", "Free hosts");
@@ -237,6 +259,7 @@ class Graph {
     const all = element("ul");
     for (const instance of list) {
       const item = element("li");
+      item.dataset.id = instance.id;
       const dot = element("span", "dot");
       dot.setAttribute("aria-hidden", "true");
       item.className = instance.status.verdict === "unreachable" ? "unreachable" : instance.last_error ? "lagging" : "plain";
@@ -245,10 +268,9 @@ class Graph {
       if (instance.flavorRef) facts.push("flavor " + instance.flavorRef);
       if (instance.availability_zone) facts.push(instance.availability_zone);
       if (instance.volume) facts.push(instance.volume.size + " GiB");
-      if (instance.status.verdict === "unreachable") facts.push("unreachable");
-      if (instance.last_error) facts.push("failed last time");
+      if (instance.status.verdict === "unreachable") facts.push("unreachable, " + lastSeen(instance));
+      if (instance.last_error) facts.push("failed last time: " + instance.last_error);
       item.append(element("span", "of", facts.length ? "  " + facts.join(", ") : ""));
-      if (instance.last_error) item.title = instance.last_error;
       all.append(item);
     }
     card.append(all);
@@ -271,7 +293,14 @@ class Graph {
       // A source stays as long as something below it is to be seen.
       node.dataset.match = shown ? "yes" : "no";
     }
-    this.sparesPlace.classList.toggle("hidden", this.filter.only);
+    const spares = [...this.sparesPlace.querySelectorAll("li")];
+    for (const item of spares) {
+      const instance = this.instances.get(item.dataset.id);
+      const text = `${instance.name} free ${instance.availability_zone || ""} ${instance.id}`.toLowerCase();
+      const wanted = !this.filter.only || instance.last_error || instance.status.verdict === "unreachable";
+      item.classList.toggle("hidden", !text.includes(this.filter.text) || !wanted);
+    }
+    this.sparesPlace.classList.toggle("hidden", spares.length > 0 && spares.every((item) => item.classList.contains("hidden")));
     for (const item of this.place.querySelectorAll("li, section.graph")) {
       item.classList.toggle("hidden", item.querySelector('.node[data-match="yes"]') === null);
     }

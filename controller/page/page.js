@@ -3,6 +3,7 @@
 
 const EVENTS_SHOWN = 60;
 const TASKS_SHOWN = 12;
+const STREAM_SILENCE = 60000;  // ms without a word from the controller, which says every 15 s that it is there
 const instances = new Map();
 const tasks = new Map();
 let events = [];
@@ -213,12 +214,25 @@ function taskCard(task) {
     for (const replica of task.replicas) {
       list.append(line(replica.name, replica.error ? "failed" : replica.job ? jobWords(replica.job) : replica.state, replica.job, replica.name));
       if (replica.error) list.lastChild.append(element("p", "error", replica.error.message));
+      if (replica.error && replica.error.hint) list.lastChild.append(element("p", "note", replica.error.hint));
     }
     card.append(list);
     if (!task.cancel_requested) act("Cancel", "cancel", {cancel: {}});
   } else {
     if (task.error) card.append(element("p", "error", task.error.message));
     if (task.error && task.error.hint) card.append(element("p", "note", task.error.hint));
+    // The task's own error tells of the first; each has its own.
+    const wrong = task.replicas.filter((replica) => replica.state === "failed" && replica.error);
+    if (wrong.length > 1) {
+      const list = element("ul");
+      for (const replica of wrong) {
+        const item = line(replica.name, "failed");
+        item.append(element("p", "error", replica.error.message));
+        if (replica.error.hint) item.append(element("p", "note", replica.error.hint));
+        list.append(item);
+      }
+      card.append(list);
+    }
     if (task.warning) card.append(element("p", "note", task.warning));
     if (task.state !== "succeeded") act("Try again", "retry", {retry: {}});
   }
@@ -330,6 +344,8 @@ const on = {
   },
   topology() { reloadSoon(); },
   event(fresh) {
+    // All of them may have been asked for since it was sent.
+    if (events.some((known) => known.seq === fresh.seq)) return;
     events.unshift(fresh);
     events.length = Math.min(events.length, EVENTS_SHOWN);
     showEvents();
@@ -337,25 +353,38 @@ const on = {
   },
 };
 
-function link(up, word) {
+let heard = null;  // when the controller last said anything
+
+function link(up) {
+  document.body.classList.toggle("stale", !up);
   $("link").dataset.up = up ? "yes" : "no";
-  $("link-word").textContent = word;
+  $("link-word").textContent = up ? "live" : "no connection, trying again" +
+    (heard ? "; what is shown is of " + heard.toLocaleTimeString([], {hour12: false}) : "");
 }
 
 async function listen() {
   for (let pause = 500; ; pause = Math.min(pause * 2, 10000)) {
+    const silence = new AbortController();
+    let watch = null;
+    const hear = () => {
+      heard = new Date();
+      clearTimeout(watch);
+      watch = setTimeout(() => silence.abort(new Error("the controller has fallen silent")), STREAM_SILENCE);
+    };
     try {
       // By fetch and not by EventSource, which could not send a token.
-      const answer = await fetch("/events", {headers: headers({Accept: "text/event-stream"})});
+      const answer = await fetch("/events", {headers: headers({Accept: "text/event-stream"}), signal: silence.signal});
       if (answer.status === 401) { await askToken(); continue; }
       if (!answer.ok) throw new Error("HTTP " + answer.status);
+      hear();
       await loadAll();
-      link(true, "live");
+      link(true);
       pause = 500;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = "";;) {
         const {value, done} = await reader.read();
         if (done) break;
+        hear();
         rest += value;
         const frames = rest.split("\n\n");
         rest = frames.pop();
@@ -367,13 +396,15 @@ async function listen() {
     } catch (error) {
       console.info("the event stream ended: " + error.message);
     }
-    link(false, "no connection, trying again");
+    clearTimeout(watch);
+    link(false);
     await new Promise((done) => setTimeout(done, pause));
   }
 }
 
 function sample() {
   for (const instance of instances.values()) {
+    graph.grow(instance);
     if (!sourceOf(instance)) continue;
     instance.lag_history = instance.lag_history || [];
     const lag = instance.status.lag_seconds;

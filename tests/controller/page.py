@@ -65,6 +65,8 @@ class Page(unittest.TestCase):
         browser.wait("document.querySelectorAll('section.graph').length === 2")
         browser.wait("document.querySelectorAll('.wires path').length === 1")
         self.picture(browser, "6-detached")
+        told = browser.run("[...document.querySelectorAll('#events .text')].map(e => e.textContent)")
+        self.assertEqual([told.count(words) for words in ("the snapshot is complete", "slave1 follows", "making 2 replicas of master")], [1, 1, 1], told)
         self.assertIsNone(site.hosts[0].following)
         self.assertEqual([line for line in browser.console if "409 (Conflict)" not in line], [])
 
@@ -113,7 +115,7 @@ class Page(unittest.TestCase):
         self.assertEqual(browser.console, [])
 
     def test_what_breaks_is_seen_without_a_reload(self):
-        site = self.enterContext(Site("live")).start()
+        site = self.enterContext(Site("live", spares=4)).start()
         c = site.controller
         browser = self.open(site)
         self.live(browser)
@@ -126,9 +128,30 @@ class Page(unittest.TestCase):
         site.hosts[1].lag = 77.0
         browser.wait("document.querySelector('[data-id=s2] .lag').textContent === 'lag 77 s'")
         browser.wait("document.querySelector('[data-id=s2] svg.line polyline') !== null")
+        # Its agent dies: what is known of it is old, and that is said.
+        site.hosts[0].down()
+        browser.wait("document.querySelector('[data-id=s1]').classList.contains('unreachable')")
+        browser.wait("/^last answer .* ago$/.test(document.querySelector('[data-id=s1] .seen').textContent)")
+        browser.wait("document.querySelector('[data-id=s1] .lag') === null")
+        self.picture(browser, "11-unreachable")
+        site.hosts[0].up()
+        browser.wait("document.querySelector('[data-id=s1] .seen') === null")
+        # Each replica that fails says why.
+        for host in site.hosts[2:]:
+            host.fail["attach_replication_slave"] = ("RESOURCE_EXHAUSTED", f"no space left on {host.name}")
+        c.wait_task(c.replicate("m", 2)["task"]["id"])
+        browser.wait("document.querySelector('.task.failed .error') !== null")
+        text = browser.run("document.querySelector('.task.failed').textContent")
+        for words in ("no space left on slave3", "no space left on slave4", "mend it"):
+            self.assertIn(words, text)
+        browser.wait("document.querySelector('#spares').textContent.includes('failed last time')")
+        self.picture(browser, "12-failed")
         # The controller goes and comes back.
         c.stop()
         browser.wait("document.querySelector('#link').dataset.up === 'no'")
+        self.assertRegex(browser.run("document.querySelector('#link-word').textContent"), r"no connection.*what is shown is of \d\d:\d\d:\d\d")
+        self.assertTrue(browser.run("document.body.classList.contains('stale')"))
+        self.picture(browser, "13-no-connection")
         site.hosts[1].verdict = None
         c.start()
         self.live(browser)
