@@ -155,6 +155,67 @@ def cancelled(site, failpoint):
     site.nothing_left(accounts=1)
 
 
+def detach_fails(site, failpoint):
+    site.start()
+    site.controller.wait_task(site.controller.replicate("m", 1)["task"]["id"])
+    site.controller.stop()
+    site.hosts[0].fail["detach_replication_slave"] = ("FAILED_PRECONDITION", "a transaction was received in part", 1)
+    site.killed = 0
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    task = finish(site, submit(site, "/instances/s1/topology/action", {"detach": {}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "failed" and "received in part" in task["error"]["message"], task
+    assert len(site.controller.topology("m")["topology"]["members"]) == 2
+    assert site.source.accounts
+    assert site.controller.wait_task(site.controller.detach("s1")["task"]["id"])["state"] == "succeeded"
+    once(site, site.hosts[0], "detach_replication_slave", 1)
+    site.nothing_left(accounts=0)
+
+
+def store_is_away(site, failpoint):
+    site.source.fail["delete_replication_snapshot"] = ("UNAVAILABLE", "the store is away", 2)
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task = finish(site, submit(site, "/instances/m/action", {"replicate": {"count": 1}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    site.nothing_left(accounts=1)
+    once(site, site.source, "delete_replication_snapshot", 1)
+
+
+def until(site, what, condition):
+    """As wait_for, and the controller is started anew where it died."""
+    def look():
+        try:
+            return condition()
+        except OSError:
+            revive(site, died=True)
+            return False
+    wait_for(what, look, 60)
+
+
+def comes_back(site, failpoint):
+    """The agent that was given up answers again: what its job came to is learnt."""
+    host = site.hosts[0]
+    host.hold.clear()
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task_id = submit(site, "/instances/m/action", {"replicate": {"count": 1}}, "k")["task"]["id"]
+    wait_for("the attach", lambda: any(name == "attach_replication_slave" for name, _ in host.calls))
+    host.down()
+    assert finish(site, task_id)["state"] == "failed"
+    assert site.controller.instance("s1")["state"] == "lost"
+    host.hold.set()
+    host.up()
+    until(site, "the host to be free", lambda: site.controller.instance("s1")["state"] == "spare")
+    time.sleep(0.05)
+    revive(site)
+    must_be_killed(site)
+    site.nothing_left(accounts=0)
+
+
 MAKE = """#!/usr/bin/python3
 import json, sys, time, pathlib
 action, instance = sys.argv[1], json.loads(sys.argv[2])
@@ -203,6 +264,9 @@ CASES = ([(replicate, f) for f in both(STEPS)] + [(detach, f) for f in both(DETA
          [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])] +
          [(snapshot_fails, f) for f in both(["state:snapshot_failed"])] +
          [(cancelled, f) for f in both(["state:request_cancel", "state:replica_failed"])] +
+         [(detach_fails, f) for f in both(["state:detach_failed"])] +
+         [(store_is_away, f) for f in both(["state:cleanup_failed"])] +
+         [(comes_back, f) for f in both(["state:lost_attach_resolved"])] +
          [(provisioned, f) for f in both(["state:replica_provisioning", "state:host_made", "rpc:attach_replication_slave"])])
 
 
