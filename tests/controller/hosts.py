@@ -86,10 +86,10 @@ class Hosts:
         out["swift"] |= {"auth_url": f"{base}/auth/v1.0", "storage_url": f"{base}/v1/AUTH_{self.swift.account}"}
         return out
 
-    def add(self, name, server_id, kind=MariaDB, prepare=None, config=None, **how):
+    def add(self, name, server_id, kind=MariaDB, prepare=None, config=None, link=None, **how):
         """A host with an empty server and an agent. `prepare`: called with the directory of its
-        data before there is anything in it."""
-        address, inside = self.network.host(self.scratch)
+        data before there is anything in it. `link`: Mbit/s of its network, both ways."""
+        address, inside = self.network.host(self.scratch, link)
         if prepare:
             (self.scratch.dir / name).mkdir()
             prepare(self.scratch.dir / name)

@@ -53,8 +53,8 @@ class Network:
             subprocess.run(["ip", "netns", "del", namespace], check=False)
         subprocess.run(["ip", "link", "del", self.bridge], check=False)
 
-    def host(self, scratch):
-        """(address, the scratch directory as seen from it) of a new host."""
+    def host(self, scratch, link=None):
+        """(address, the scratch directory as seen from it) of a new host. `link`: Mbit/s, both ways."""
         number = len(self.namespaces) + 2
         namespace, near = f"ga-{self.tag}-{number}", f"gav{self.tag}{number}"
         address = f"{self.prefix}.{number}"
@@ -65,4 +65,8 @@ class Network:
         sh("ip", "link", "set", near, "master", self.bridge, "up")
         for words in (("addr", "add", f"{address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
             sh(*inside.enter, "ip", *words)
+        if link:
+            shape = ("root", "tbf", "rate", f"{link}mbit", "burst", max(32, link // 2) * 1024, "latency", "50ms")
+            sh("tc", "qdisc", "replace", "dev", near, *shape)
+            sh(*inside.enter, "tc", "qdisc", "replace", "dev", "eth0", *shape)
         return address, inside
