@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/controller"))
 
-from control import wait_for  # noqa: E402
+from control import log, wait_for  # noqa: E402
 from hosts import Hosts, source_accounts  # noqa: E402
 from load import seed  # noqa: E402
 from measure import RUNS, row  # noqa: E402
@@ -64,6 +64,7 @@ def run():
                 for count in COUNTS:
                     number += 1
                     runs[count].append(measure(lab, source, count, link, number))
+                    log(f"{count} replicas, link {link}: {runs[count][-1][0]:.1f} s")
         where = f"links of {link} Mbit/s" if link else "one machine"
         seconds = {count: [wall for wall, _ in runs[count]] for count in COUNTS}
         read = {count: [mib for _, mib in runs[count]] for count in COUNTS}
