@@ -20,8 +20,8 @@ namespace {
 std::string call_and_follow(Client& client, const CommandLine& line, JsonDocument params) {
   auto& allocator = params.GetAllocator();
   std::string job_id;
-  if (const auto given = params.FindMember("job_id");
-      given != params.MemberEnd() && given->value.IsString()) {
+  const JsonValue& asked = params;
+  if (const auto given = asked.FindMember("job_id"); given != asked.MemberEnd() && given->value.IsString()) {
     job_id = given->value.GetString();
   } else {
     job_id = new_snapshot_id(system_clock());

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The .deb on fresh roots of a Debian release: install with only what it declares, run the main job between two of them, upgrade in
-mid-life, remove, purge."""
+"""The .deb on fresh roots of a Debian release: install with only what it declares, run the main job between two of them, upgrade while
+jobs run, remove, purge. With --to the second root is of another release: the main job goes from the one to the other."""
 
 import argparse
 import json
@@ -49,6 +49,13 @@ mysql:
     command: [mariadbd, --defaults-file=/etc/mysql/test.cnf]
 """
 
+# So that a job is still at work when the package has been unpacked.
+SLOW = """snapshot:
+  throttle:
+    read: 1MiB
+    download: 32KiB
+"""
+
 
 class Host:
     def __init__(self, scratch, name, suite, server_id, store):
@@ -82,7 +89,28 @@ class Host:
 
     def stop_agent(self):
         self.agent.terminate()
-        check_equal(self.agent.wait(60), 0, "exit status of the daemon on SIGTERM")
+        check_equal(self.agent.wait(120), 0, "exit status of the daemon on SIGTERM")
+
+    def kill_agent(self):
+        """What systemd does with an agent that does not stop in time."""
+        self.agent.kill()
+        self.agent.wait()
+
+    def configure(self, changes=""):
+        (self.root.path / "etc/guestagent/guestagent.yaml").write_text(CONFIG + changes)
+
+    def upgrade_in_mid_job(self, deb, method, params, phase, end):
+        """As apt and systemd do it: the new files come while the old program works, then the daemon is ended by `end` and started. The
+        record of the job that ran."""
+        self.call(method, {**params, "async": True, "job_id": "early"})
+        look = lambda: self.call("get_job", {"job_id": "early"})  # noqa: E731
+        wait_for(f"phase {phase}", lambda: look()["phase"] == phase, 60, 0.02)
+        self.root.install(deb)
+        check_equal(look()["state"], "running", "the job while the package is unpacked")
+        check_equal((self.root.path / "etc/guestagent/guestagent.yaml").read_text().startswith(CONFIG), True, "the configuration was kept")
+        end()
+        self.start_agent()
+        return wait_for("the job's end", lambda: look() if look()["state"] != "running" else None, 60)
 
     def call(self, method, params=None):
         arguments = [method] if params is None else [method, "-"]
@@ -104,20 +132,21 @@ def next_version(deb, scratch):
     version = next(line.split()[1] for line in text.splitlines() if line.startswith("Version:"))
     control.write_text(text.replace(f"Version: {version}", f"Version: {version}+next1"))
     out = scratch.dir / "guestagent_next.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(out)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(tree), str(out)], check=True, stdout=subprocess.DEVNULL)
     return out, f"{version}+next1"
 
 
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--suite", default="bookworm")
+    options.add_argument("--to", help="the replica's release")
     o = options.parse_args()
     deb, controller = one("guestagent_*_amd64.deb"), one("guestagent-controller_*.deb")
     with Scratch(f"deb-{o.suite}") as scratch:
         store = scratch.dir / "store"
         store.mkdir()
         with step("two fresh roots"):
-            source, replica = Host(scratch, "source", o.suite, 1, store), Host(scratch, "replica", o.suite, 2, store)
+            source, replica = Host(scratch, "source", o.suite, 1, store), Host(scratch, "replica", o.to or o.suite, 2, store)
         with step("install with only the declared dependencies"):
             before = source.root.files()
             with ThreadPoolExecutor(2) as both:
@@ -129,27 +158,42 @@ def main():
         with step("configure, servers and daemons up"):
             for host in (source, replica):
                 host.make_server()
-                (host.root.path / "etc/guestagent/guestagent.yaml").write_text(CONFIG)
+                host.configure(SLOW)
                 host.start_agent()
-        with step("the main job between the two"):
+        newer, version = next_version(deb, scratch)
+        with step("upgrade while jobs run"):
             source.sql("CREATE DATABASE d; USE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; "
                        "INSERT INTO d.t SELECT seq, MD5(seq) FROM seq_1_to_50000")
+            record = source.upgrade_in_mid_job(newer, "get_replication_snapshot", {"snapshot_id": "half"}, "copy", source.kill_agent)
+            check_equal(record["state"], "failed", "a snapshot whose agent was killed")
+            check("recovered" in record["error"]["message"], f"the record does not say what became of it: {record}")
+            check_equal([str(p) for p in store.rglob("*half*")], [], "what the snapshot left in the store")
+            check_equal(source.sql("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl%'"), "0", "replication accounts")
+            source.stop_agent()
+            source.configure()
+            source.start_agent()
             snapshot = source.call("get_replication_snapshot")
+            replica.sql("CREATE DATABASE own")
+            over = {"snapshot": snapshot, "slave_config": {"overwrite": True}}
+            record = replica.upgrade_in_mid_job(newer, "attach_replication_slave", over, "fetch", replica.stop_agent)
+            check_equal(record["state"], "cancelled", "an attach whose agent was stopped")
+            check_equal(replica.sql("SHOW DATABASES LIKE 'own'"), "own", "the replica's own data")
+            check_equal([p.name for p in (replica.root.path / "var/lib").glob("mysql?*")], [], "what the attach left")
+            replica.sql("DROP DATABASE own")
+            for host in (source, replica):
+                check_equal(host.root.run("dpkg-query", "-W", "-f", "${Version}", "guestagent"), version, "installed version")
+            jobs = replica.call("list_jobs")
+            replica.stop_agent()
+            replica.configure()
+            replica.start_agent()
+            check_equal(replica.call("list_jobs"), jobs, "the record of jobs")
+        with step("the main job between the two"):
             attached = replica.call("attach_replication_slave", {"snapshot": snapshot})
             check_equal(attached["status"]["verdict"], "healthy", "verdict")
             source.sql("INSERT INTO d.t VALUES (0, 'after')")
             wait_for("the row on the replica", lambda: replica.sql("SELECT COUNT(*) FROM d.t") == "50001", 30)
             check_equal(replica.sql("CHECKSUM TABLE d.t"), source.sql("CHECKSUM TABLE d.t"), "checksum")
-        with step("upgrade in mid-life"):
-            newer, version = next_version(deb, scratch)
-            jobs = replica.call("list_jobs")
-            replica.stop_agent()
-            replica.root.install(newer)
-            check_equal(replica.root.run("dpkg-query", "-W", "-f", "${Version}", "guestagent"), version, "installed version")
-            check_equal((replica.root.path / "etc/guestagent/guestagent.yaml").read_text(), CONFIG, "the configuration")
-            replica.start_agent()
-            check_equal(replica.call("list_jobs"), jobs, "the record of jobs")
-            check_equal(replica.call("get_replication_status")["verdict"], "healthy", "verdict after the upgrade")
+        with step("detach"):
             detached = replica.call("detach_replication_slave")
             check_equal(detached["state"], "standalone", "detach")
         with step("remove keeps state, purge leaves nothing"):
@@ -163,7 +207,7 @@ def main():
             left = sorted(f for f in source.root.files() - before if "guestagent" in f and not f.startswith(("etc/mysql", "var/lib/mysql")))
             check_equal(left, [], "left after purge")
             check(source.root.run("getent", "group", "guestagent", ok=False).returncode != 0, "the group stayed")
-    log(f"{o.suite}: good")
+    log(f"{o.suite} to {o.to or o.suite}: good")
 
 
 if __name__ == "__main__":
