@@ -44,6 +44,8 @@ std::string format_utc(WallTime time) {
 
 WallTime parse_utc(std::string_view text) {
   constexpr std::string_view kShape = "dddd-dd-ddTdd:dd:ddZ";
+  // Whole years that a WallTime, which counts nanoseconds in 64 bits, can hold.
+  constexpr std::chrono::year kFirst(1678), kLast(2261);
   bool good = text.size() == kShape.size();
   for (std::size_t i = 0; good && i < kShape.size(); ++i) {
     good = kShape[i] == 'd' ? text[i] >= '0' && text[i] <= '9' : text[i] == kShape[i];
@@ -58,7 +60,8 @@ WallTime parse_utc(std::string_view text) {
                                            std::chrono::month(static_cast<unsigned>(number(5, 2))),
                                            std::chrono::day(static_cast<unsigned>(number(8, 2)))};
     const int hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
-    if (date.ok() && hour < 24 && minute < 60 && second < 60) {
+    if (date.ok() && date.year() >= kFirst && date.year() <= kLast && hour < 24 && minute < 60 &&
+        second < 60) {
       return std::chrono::sys_days(date) + std::chrono::hours(hour) + std::chrono::minutes(minute) +
              std::chrono::seconds(second);
     }

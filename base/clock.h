@@ -25,7 +25,7 @@ class Clock {
 // The machine's clock; lives for the whole process.
 Clock& system_clock();
 
-// "2026-01-31T23:59:59Z", and back; parse throws Error(invalid_argument).
+// "2026-01-31T23:59:59Z", and back; parse throws Error(invalid_argument), also for a year before 1678 or after 2261.
 std::string format_utc(WallTime time);
 WallTime parse_utc(std::string_view text);
 

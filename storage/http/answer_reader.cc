@@ -107,7 +107,10 @@ std::optional<WallTime> parse_http_date(std::string_view text) {
     const char* end = ::strptime(copy.c_str(), form, &parts);
     if (end == nullptr || *end != '\0') continue;
     const std::time_t time = ::timegm(&parts);
-    if (time >= 0) return std::chrono::system_clock::from_time_t(time);
+    // A WallTime counts nanoseconds and ends in 2262.
+    if (time >= 0 &&
+        time <= std::chrono::floor<std::chrono::seconds>(WallTime::max()).time_since_epoch().count())
+      return std::chrono::system_clock::from_time_t(time);
   }
   return std::nullopt;
 }
