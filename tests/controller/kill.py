@@ -216,6 +216,52 @@ def comes_back(site, failpoint):
     site.nothing_left(accounts=0)
 
 
+def detached_now(site):
+    return site.controller.wait_task(site.controller.detach("s1")["task"]["id"])["state"] == "succeeded"
+
+
+def detach_lost(site, failpoint):
+    """The replica's agent dies in the detach and comes back, which undoes it: the replica still follows, and can be detached again."""
+    site.start()
+    site.controller.wait_task(site.controller.replicate("m", 1)["task"]["id"])
+    site.controller.stop()
+    host = site.hosts[0]
+    host.hold.clear()
+    site.killed = 0
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    task_id = submit(site, "/instances/s1/topology/action", {"detach": {}}, "k")["task"]["id"]
+    wait_for("the detach", lambda: any(name == "detach_replication_slave" for name, _ in host.calls))
+    host.down()
+    assert finish(site, task_id)["state"] == "failed"
+    host.hold.set()
+    host.up()
+    wait_for("the kill", lambda: site.controller.process.poll() is not None, 60)
+    revive(site)
+    must_be_killed(site)
+    wait_for("the second detach", lambda: detached_now(site), 60, 1)
+    assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}]
+    site.nothing_left(accounts=0)
+
+
+def snapshot_lost(site, failpoint):
+    """The source's agent dies in the snapshot and comes back, which undoes it: nothing is left on it, and the next try serves."""
+    site.source.hold.clear()
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    site.killed = 0
+    site.register()
+    task_id = submit(site, "/instances/m/action", {"replicate": {"count": 1}}, "k")["task"]["id"]
+    wait_for("the snapshot", lambda: any(name == "get_replication_snapshot" for name, _ in site.source.calls))
+    site.source.down()
+    assert finish(site, task_id)["state"] == "failed"
+    site.source.hold.set()
+    site.source.up()
+    wait_for("the kill", lambda: site.controller.process.poll() is not None, 60)
+    revive(site)
+    must_be_killed(site)
+    site.nothing_left(accounts=0)
+    assert site.controller.wait_task(site.controller.replicate("m", 1)["task"]["id"])["state"] == "succeeded"
+
+
 MAKE = """#!/usr/bin/python3
 import json, sys, time, pathlib
 action, instance = sys.argv[1], json.loads(sys.argv[2])
@@ -267,6 +313,8 @@ CASES = ([(replicate, f) for f in both(STEPS)] + [(detach, f) for f in both(DETA
          [(detach_fails, f) for f in both(["state:detach_failed"])] +
          [(store_is_away, f) for f in both(["state:cleanup_failed"])] +
          [(comes_back, f) for f in both(["state:lost_attach_resolved"])] +
+         [(detach_lost, f) for f in both(["state:lost_detach_resolved"])] +
+         [(snapshot_lost, f) for f in both(["state:lost_snapshot_resolved"])] +
          [(provisioned, f) for f in both(["state:replica_provisioning", "state:host_made", "rpc:attach_replication_slave"])])
 
 
