@@ -117,11 +117,12 @@ class Drain {
   }
 
   // MySQL names its applying threads by their user alone; one that rests waits for the coordinator, which has
-  // read everything.
+  // read everything; its daemons are no applying threads.
   bool workers_busy() {
     for (const Session& session : client_.sessions()) {
-      const bool worker = session.command == "Slave_worker" ||
-                          (client_.dialect().family != Family::mariadb && session.user == "system user");
+      const bool worker =
+          session.command == "Slave_worker" || (client_.dialect().family != Family::mariadb &&
+                                                session.user == "system user" && session.command != "Daemon");
       const bool rests = session.state.find("Waiting for work") != std::string::npos ||
                          session.state.find("Waiting for an event from Coordinator") != std::string::npos ||
                          session.state.find(kReadAll) != std::string::npos;
