@@ -22,8 +22,9 @@ bool same_name(std::string_view a, std::string_view b) {
   return true;
 }
 
+// 2026 is TLS's word for a connection that was reset.
 bool connection_lost(int number) {
-  return number == 2006 || number == 2013 || number == 2055;
+  return number == 2006 || number == 2013 || number == 2026 || number == 2055;
 }
 
 SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {

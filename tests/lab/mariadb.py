@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -287,7 +288,9 @@ class Session:
                 break
             if line.startswith("ERROR "):
                 error = error or line
-                if "ERROR 2006" in line or "ERROR 2013" in line or "ERROR 2002" in line:
+                # The client's own errors are of its connection (with TLS "reset by peer" is 2026), and on a lost one it never
+                # says the mark.
+                if re.match(r"ERROR 2\d\d\d ", line):
                     break
             else:
                 rows.append(line.split("\t"))
