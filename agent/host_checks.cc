@@ -12,13 +12,13 @@
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "base/secret.h"
+#include "config/units.h"
 #include "storage/key_files.h"
 #include "stream/buffer.h"
 
 namespace guestagent {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kLeastForState = 64 * kMiB;
 // Objects are dated in whole seconds.
 constexpr double kSkewToSay = 5, kSkewToFail = 300;

@@ -11,8 +11,8 @@
 namespace guestagent {
 namespace {
 
-constexpr Millis kLook{200};   // how often a cancel file is looked for and observers are told
-constexpr Millis kSave{1000};  // how often mere progress reaches the record's file
+constexpr Millis kGlance{200};  // how often a cancel file is looked for and observers are told
+constexpr Millis kSave{1000};   // how often mere progress reaches the record's file
 constexpr Seconds kRateWindow{10};
 
 void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples,
@@ -101,7 +101,7 @@ void Jobs::State::keep(Live& job, std::stop_token ended) {
   auto saved = std::chrono::steady_clock::now();
   std::unique_lock lock(nothing);
   while (!ended.stop_requested()) {
-    wake.wait_for(lock, ended, kLook, [] { return false; });
+    wake.wait_for(lock, ended, kGlance, [] { return false; });
     if (::access(files.cancel(job.record.job_id).c_str(), F_OK) == 0) job.stop.request_stop();
     {
       const std::lock_guard guard(mutex);

@@ -10,6 +10,8 @@
 
 namespace guestagent {
 
+inline constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
 // "4096", "512KiB", "32MiB", "4GiB", "1TiB"; K, M, G, T mean the same; KB, MB, GB, TB are powers of 1000.
 // nullopt for anything else, and for what 64 bits cannot hold.
 std::optional<std::uint64_t> parse_size(std::string_view text);

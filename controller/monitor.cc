@@ -15,8 +15,8 @@ namespace guestagent::controller {
 namespace {
 
 constexpr unsigned kThreads = 8;
-constexpr int kMisses = 2;           // in a row, before an agent counts as unreachable
-constexpr int kLongestBackoff = 12;  // intervals, for one that does not answer
+constexpr int kMisses = 2;        // in a row, before an agent counts as unreachable
+constexpr int kLongestAway = 12;  // intervals, for one that does not answer
 
 int badness(const std::string& verdict) {
   if (verdict == "broken" || verdict == "diverged" || verdict == "unreachable") return 2;
@@ -127,8 +127,8 @@ void Monitor::Shared::plan(std::stop_token stop) {
             instance.reported_server_id != 0 ? instance.reported_server_id : instance.server_id;
         if (!is_followed_up(instance) || busy.count(instance.id) != 0) continue;
         const int misses = seen[instance.id].misses;
-        const auto every = static_cast<std::uint64_t>(
-            misses <= kMisses ? 1 : std::min(misses - kMisses + 1, kLongestBackoff));
+        const auto every =
+            static_cast<std::uint64_t>(misses <= kMisses ? 1 : std::min(misses - kMisses + 1, kLongestAway));
         if (round % every != 0) continue;
         due.push_back(instance);
         busy.insert(instance.id);

@@ -7,7 +7,7 @@
 namespace guestagent::controller {
 namespace {
 
-constexpr int kEventsShown = 200;
+constexpr int kMostEvents = 200;
 
 void write_job(JsonWriter& out, const JobView& job) {
   out.begin_object().member("job_id", job.job_id).member("phase", job.phase).key("progress").begin_object();
@@ -286,7 +286,7 @@ std::string Views::task_event(const std::string& id) const {
 std::string Views::events(int limit) const {
   JsonWriter out;
   out.begin_object().key("events").begin_array();
-  for (const Event& event : state_.last_events(std::min(limit, kEventsShown))) out.raw(write_event(event));
+  for (const Event& event : state_.last_events(std::min(limit, kMostEvents))) out.raw(write_event(event));
   return out.end_array().end_object().text();
 }
 

@@ -4,12 +4,12 @@
 #include <array>
 #include <thread>
 
+#include "config/units.h"
 #include "stream/buffer.h"
 
 namespace guestagent {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 // Program, libraries, heap, connections, thread stacks: 20 MiB measured, and some air.
 constexpr std::uint64_t kProcess = 28 * kMiB;
 constexpr std::uint64_t kSmallestWanted = 8 * kMiB;

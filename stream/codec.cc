@@ -61,13 +61,13 @@ struct Output {
   }
 };
 
-struct Input {
+struct StoredInput {
   Buffer rest;
   Buffer current;  // stays valid until the next call, as libarchive wants it
   std::exception_ptr error;
 
   static la_ssize_t read(archive*, void* self, const void** data) {
-    auto* const input = static_cast<Input*>(self);
+    auto* const input = static_cast<StoredInput*>(self);
     try {
       input->current = input->rest.pop_front();
       if (input->current.empty()) return 0;
@@ -139,7 +139,7 @@ Buffer decompress(Codec codec, Buffer stored, std::uint64_t raw_size) {
   }
   if (codec == Codec::zstd) check_zstd_frame(stored, raw_size);
   const CodecRow& r = row(codec);
-  Input input{std::move(stored), {}, {}};
+  StoredInput input{std::move(stored), {}, {}};
   const std::unique_ptr<archive, int (*)(archive*)> a(archive_read_new(), archive_read_free);
   if (a == nullptr) throw std::bad_alloc();
   const auto check = [&](la_ssize_t result) {
@@ -151,7 +151,7 @@ Buffer decompress(Codec codec, Buffer stored, std::uint64_t raw_size) {
   check(archive_read_support_format_empty(a.get()));
   // A warning here would mean that libarchive runs the stock tool as a child instead.
   if (r.add_reader(a.get()) != ARCHIVE_OK) throw Error(Code::internal, "libarchive was built without " + std::string(r.name));
-  check(archive_read_open(a.get(), &input, nullptr, Input::read, nullptr));
+  check(archive_read_open(a.get(), &input, nullptr, StoredInput::read, nullptr));
   archive_entry* entry = nullptr;
   const bool has_data = check(archive_read_next_header(a.get(), &entry)) == ARCHIVE_OK;
   if (archive_filter_count(a.get()) != 2 || archive_filter_code(a.get(), 0) != r.filter) {

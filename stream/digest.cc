@@ -15,9 +15,9 @@
 namespace guestagent {
 namespace {
 
-[[noreturn]] void failed(const char* what) { throw Error(Code::internal, std::string("computing a digest: OpenSSL: ") + what); }
+[[noreturn]] void digest_failed(const char* what) { throw Error(Code::internal, std::string("computing a digest: OpenSSL: ") + what); }
 
-const unsigned char* octets(Bytes data) { return reinterpret_cast<const unsigned char*>(data.data()); }
+const unsigned char* octets_of(Bytes data) { return reinterpret_cast<const unsigned char*>(data.data()); }
 
 std::string hash_all(Hash kind, const Buffer& data) {
   Hasher hasher(kind);
@@ -45,21 +45,21 @@ struct Hasher::State {
 
 Hasher::Hasher(Hash kind) : state_(std::make_unique<State>()) {
   const EVP_MD* const algorithm = kind == Hash::sha256 ? EVP_sha256() : EVP_md5();
-  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, algorithm, nullptr) != 1) failed("digest init");
+  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, algorithm, nullptr) != 1) digest_failed("digest init");
 }
 
 Hasher::Hasher(Hasher&&) noexcept = default;
 Hasher::~Hasher() = default;
 
 void Hasher::update(Bytes data) {
-  if (EVP_DigestUpdate(state_->context, data.data(), data.size()) != 1) failed("digest update");
+  if (EVP_DigestUpdate(state_->context, data.data(), data.size()) != 1) digest_failed("digest update");
 }
 
 std::string Hasher::hex() {
   std::array<std::byte, EVP_MAX_MD_SIZE> digest;
   unsigned length = 0;
   if (EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(digest.data()), &length) != 1) {
-    failed("digest final");
+    digest_failed("digest final");
   }
   return to_hex(Bytes(digest.data(), length));
 }
@@ -86,9 +86,9 @@ std::string xxh3_hex(const Buffer& data) {
 std::string hmac_sha256_hex(const Key& key, Bytes data) {
   std::array<std::byte, EVP_MAX_MD_SIZE> mac;
   unsigned length = 0;
-  if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), octets(data), data.size(),
+  if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), octets_of(data), data.size(),
            reinterpret_cast<unsigned char*>(mac.data()), &length) == nullptr) {
-    failed("HMAC");
+    digest_failed("HMAC");
   }
   return to_hex(Bytes(mac.data(), length));
 }
@@ -100,11 +100,11 @@ Key hkdf_sha256(const Key& key, std::string_view info) {
   std::size_t length = derived.size();
   if (context == nullptr || EVP_PKEY_derive_init(context.get()) != 1 ||
       EVP_PKEY_CTX_set_hkdf_md(context.get(), EVP_sha256()) != 1 ||
-      EVP_PKEY_CTX_set1_hkdf_key(context.get(), octets(key), static_cast<int>(key.size())) != 1 ||
-      EVP_PKEY_CTX_add1_hkdf_info(context.get(), octets(as_bytes(info)), static_cast<int>(info.size())) != 1 ||
+      EVP_PKEY_CTX_set1_hkdf_key(context.get(), octets_of(key), static_cast<int>(key.size())) != 1 ||
+      EVP_PKEY_CTX_add1_hkdf_info(context.get(), octets_of(as_bytes(info)), static_cast<int>(info.size())) != 1 ||
       EVP_PKEY_derive(context.get(), reinterpret_cast<unsigned char*>(derived.data()), &length) != 1 ||
       length != derived.size()) {
-    failed("HKDF");
+    digest_failed("HKDF");
   }
   return derived;
 }

@@ -24,7 +24,7 @@ constexpr std::size_t kEndMark = 2 * kRecord;  // zeros that end an archive
 
 using ArchivePtr = std::unique_ptr<archive, int (*)(archive*)>;
 
-std::string reason(archive* a) {
+std::string archive_reason(archive* a) {
   const char* text = archive_error_string(a);
   return text == nullptr ? "unknown error" : text;
 }
@@ -72,7 +72,7 @@ class TarSource : public ByteSource {
 
   void check(int result) const {
     if (error_) std::rethrow_exception(error_);
-    if (result < ARCHIVE_OK) throw Error(Code::internal, "archiving " + dir_.string() + ": " + reason(archive_.get()));
+    if (result < ARCHIVE_OK) throw Error(Code::internal, "archiving " + dir_.string() + ": " + archive_reason(archive_.get()));
   }
 
   void step() {
@@ -238,7 +238,7 @@ class Unpacker {
  private:
   int check(int result) const {
     input_.rethrow();
-    if (result < ARCHIVE_OK && result != ARCHIVE_WARN) throw damaged(reason(archive_.get()));
+    if (result < ARCHIVE_OK && result != ARCHIVE_WARN) throw damaged(archive_reason(archive_.get()));
     return result;
   }
 

@@ -11,7 +11,7 @@ constexpr std::size_t kMaxHeaderBytes = 64 << 10;
 constexpr std::size_t kMaxHeaders = 256;
 constexpr std::uint64_t kMaxErrorBody = 64 << 10;
 
-std::string lower(std::string_view text) {
+std::string lower_name(std::string_view text) {
   std::string out(text);
   for (char& c : out) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
@@ -78,7 +78,7 @@ bool AnswerReader::header_line(std::string_view line) {
     garbage_ = "a header without a name";
     return false;
   }
-  response_.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
+  response_.headers.emplace_back(lower_name(line.substr(0, colon)), trim(line.substr(colon + 1)));
   return true;
 }
 

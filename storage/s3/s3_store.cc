@@ -15,8 +15,8 @@
 namespace guestagent {
 namespace {
 
-constexpr std::uint64_t kMaxPage = 16 << 20;
-constexpr const char* kPage = "1000";
+constexpr std::uint64_t kMaxListing = 16 << 20;
+constexpr const char* kListed = "1000";
 
 int hex_digit(char c) {
   return c <= '9' ? c - '0' : c - 'a' + 10;
@@ -137,10 +137,10 @@ class S3Store : public ObjectStore {
     std::string after;
     for (bool more = true; more;) {
       std::vector<std::pair<std::string, std::string>> query = {
-          {"list-type", "2"}, {"max-keys", kPage}, {"prefix", below_ + std::string(prefix)}};
+          {"list-type", "2"}, {"max-keys", kListed}, {"prefix", below_ + std::string(prefix)}};
       if (!after.empty()) query.emplace_back("start-after", after);
       const Exchange exchange =
-          send("list " + std::string(prefix), "GET", bucket_path_, query, stop, kMaxPage);
+          send("list " + std::string(prefix), "GET", bucket_path_, query, stop, kMaxListing);
       if (exchange.response.status == 404) return;
       if (exchange.response.status != 200) throw error(exchange);
       std::vector<ObjectInfo> page;

@@ -5,7 +5,7 @@
 namespace guestagent {
 namespace {
 
-constexpr std::uint64_t kMaxAnswer = 4 << 20;  // a catalog of a large cloud
+constexpr std::uint64_t kMaxCatalog = 4 << 20;  // a catalog of a large cloud
 
 // "…/v3/auth/tokens", whether auth_url names the version or not.
 std::string tokens_url(std::string url) {
@@ -28,7 +28,7 @@ class AuthV3 : public SwiftAuth {
         .what = "log in to Keystone", .method = "POST", .url = tokens_url(settings_.auth_url)};
     request.headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}};
     request.body = &body;
-    request.max_answer = kMaxAnswer;
+    request.max_answer = kMaxCatalog;
     const HttpResponse response = http.send(request, stop);
     if (!response.ok()) throw status_error(request, response, clock_, false);
     const auto token = response.header("x-subject-token");

@@ -6,7 +6,7 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr Millis kSlice{1000};
+constexpr Millis kPositionSlice{1000};
 
 std::vector<TableName> choose(ServerClient& client, const std::vector<std::string>& wanted) {
   std::vector<TableName> all = client.user_tables();
@@ -32,9 +32,9 @@ bool reached(ServerClient& client, const Position& at, bool replica) {
   if (at.gtid) {
     const GtidKind kind = client.dialect().gtid;
     if (GtidSet::parse(kind, client.gtid_executed()).contains(GtidSet::parse(kind, *at.gtid))) return true;
-    return replica && client.wait_applied(*at.gtid, kSlice);
+    return replica && client.wait_applied(*at.gtid, kPositionSlice);
   }
-  if (replica) return client.wait_applied(at.file.value_or(""), at.offset.value_or(0), kSlice);
+  if (replica) return client.wait_applied(at.file.value_or(""), at.offset.value_or(0), kPositionSlice);
   const Position here = client.binlog_status().position;
   return std::pair(here.file.value_or(""), here.offset.value_or(0)) >=
          std::pair(at.file.value_or(""), at.offset.value_or(0));

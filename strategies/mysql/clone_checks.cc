@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "config/units.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/snapshot_source.h"
@@ -10,8 +11,7 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::size_t kNamed = 20;  // how many tables are named in a message
+constexpr std::size_t kTablesNamed = 20;  // how many tables are named in a message
 constexpr std::string_view kLibrary = "mysql_clone.so";
 
 using Result = Check::Result;
@@ -22,10 +22,10 @@ Check check_tables(ServerClient& client) {
   std::size_t count = 0;
   for (const TableName& table : client.user_tables()) {
     if (table.engine == "InnoDB") continue;
-    if (++count <= kNamed) named += (named.empty() ? "" : ", ") + table.schema + "." + table.name + " (" + table.engine + ")";
+    if (++count <= kTablesNamed) named += (named.empty() ? "" : ", ") + table.schema + "." + table.name + " (" + table.engine + ")";
   }
   if (count == 0) return {"tables for clone", Result::ok, "all are InnoDB", "", Code::failed_precondition};
-  if (count > kNamed) named += " and " + std::to_string(count - kNamed) + " more";
+  if (count > kTablesNamed) named += " and " + std::to_string(count - kTablesNamed) + " more";
   return {"tables for clone", Result::failed, "the clone plugin copies only InnoDB tables with their rows; these are not: " + named,
           "ALTER TABLE … ENGINE=InnoDB, or take the snapshot by xtrabackup (mysql.backup_tool)", Code::failed_precondition};
 }

@@ -22,7 +22,7 @@ constexpr std::string_view kDirStep = "source.clone";
 constexpr std::string_view kPluginStep = "source.clone_plugin";
 constexpr std::string_view kPrefix = "clone";
 constexpr std::string_view kData = "data";  // the clone in its directory: the server makes it
-constexpr Millis kPoll{100};
+constexpr Millis kClonePoll{100};
 constexpr Millis kNoLimit{Millis::rep{7} * 24 * 3600 * 1000};  // a clone of any size answers within that
 constexpr int kEndTries = 600;
 constexpr int kUnloadTries = 100;
@@ -42,7 +42,7 @@ void end_clones(ServerClient& client, const fs::path& dir) {
     const auto ids = client.clones_into(dir);
     if (ids.empty()) return;
     for (const std::uint64_t id : ids) client.kill_session(id);
-    system_clock().sleep(kPoll, {});
+    system_clock().sleep(kClonePoll, {});
   }
   throw Error(Code::deadline_exceeded, "ending a clone: the server still writes to " + dir.string(),
               "end that session, then remove the directory");
@@ -57,7 +57,7 @@ void unload_plugin(ServerClient& client) {
     } catch (const Error& e) {
       if (e.code() != Code::failed_precondition || i >= kUnloadTries) throw;
     }
-    system_clock().sleep(kPoll, {});
+    system_clock().sleep(kClonePoll, {});
   }
 }
 
@@ -156,7 +156,7 @@ class CloneCopy : public BackupCopy {
     std::unique_lock lock(mutex_);
     while (!done_) {
       if (spec_.stop.stop_requested()) throw Error(Code::cancelled, "cloning the server: cancelled on request");
-      changed_.wait_for(lock, kPoll);
+      changed_.wait_for(lock, kClonePoll);
       lock.unlock();
       show_progress();
       lock.lock();
@@ -185,7 +185,7 @@ class CloneCopy : public BackupCopy {
     for (;;) {
       {
         std::unique_lock lock(mutex_);
-        if (done_ || changed_.wait_for(lock, kPoll, [&] { return done_; })) break;
+        if (done_ || changed_.wait_for(lock, kClonePoll, [&] { return done_; })) break;
       }
       try {
         for (const std::uint64_t id : client_.clones_into(data_)) client_.kill_session(id);

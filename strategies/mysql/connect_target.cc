@@ -12,7 +12,7 @@ constexpr std::size_t kMaxOptionFile = std::size_t{1} << 20;
 // The groups that the server's own clients read, in the order in which a later one wins.
 constexpr std::array kGroups = {"client", "client-server", "client-mariadb", "mariadb-client", "mysql"};
 
-std::string_view trim(std::string_view text) {
+std::string_view trim_blank(std::string_view text) {
   const auto space = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
   while (!text.empty() && space(text.front())) text.remove_prefix(1);
   while (!text.empty() && space(text.back())) text.remove_suffix(1);
@@ -37,7 +37,7 @@ std::string option_value(std::string_view raw) {
       break;
     }
   }
-  kept = trim(kept);
+  kept = trim_blank(kept);
   if (kept.size() >= 2 && (kept.front() == '\'' || kept.front() == '"') && kept.back() == kept.front()) {
     kept = kept.substr(1, kept.size() - 2);
   }
@@ -98,12 +98,12 @@ ClientCredentials read_client_file(const fs::path& file) {
   std::string_view rest = text;
   while (!rest.empty()) {
     const std::size_t end = rest.find('\n');
-    const std::string_view line = trim(rest.substr(0, end));
+    const std::string_view line = trim_blank(rest.substr(0, end));
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
     if (line.empty() || line.front() == '#' || line.front() == ';' || line.front() == '!') continue;
     if (line.front() == '[') {
       const std::string_view name =
-          trim(line.substr(1, line.find(']') == std::string_view::npos ? 0 : line.find(']') - 1));
+          trim_blank(line.substr(1, line.find(']') == std::string_view::npos ? 0 : line.find(']') - 1));
       group = nullptr;
       for (std::size_t i = 0; i < kGroups.size(); ++i) {
         if (name == kGroups[i]) group = &found[i];
@@ -112,8 +112,8 @@ ClientCredentials read_client_file(const fs::path& file) {
     }
     const std::size_t equals = line.find('=');
     if (group == nullptr || equals == std::string_view::npos) continue;
-    const std::string_view key = trim(line.substr(0, equals));
-    const std::string_view raw = trim(line.substr(equals + 1));
+    const std::string_view key = trim_blank(line.substr(0, equals));
+    const std::string_view raw = trim_blank(line.substr(equals + 1));
     if (key == "user") group->user = option_value(raw);
     if (key == "password") group->password = Secret(option_value(raw));
   }

@@ -22,7 +22,7 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::size_t kLongestSocket = 100;  // the kernel's limit is 107
-constexpr Millis kPoll{50};
+constexpr Millis kReadyPoll{50};
 
 // Beside the data where the path is short enough for a socket.
 fs::path choose_dir(const MysqlSettings& settings) {
@@ -41,7 +41,7 @@ class PrivateServer {
       job_.check_cancelled();
       if (const auto exit = child_.try_wait()) throw failure("it ended: " + exit->describe());
       if (clock_.steady() >= end) throw failure("it did not answer within mysql.server.start_timeout");
-      clock_.sleep(kPoll, job_.stop_token());
+      clock_.sleep(kReadyPoll, job_.stop_token());
     }
   }
 
@@ -58,7 +58,7 @@ class PrivateServer {
       }
       job_.check_cancelled();
       if (clock_.steady() >= end) throw failure("it did not end within mysql.server.stop_timeout");
-      clock_.sleep(kPoll, job_.stop_token());
+      clock_.sleep(kReadyPoll, job_.stop_token());
     }
   }
 

@@ -14,7 +14,7 @@ Error malformed(std::string_view member, std::string_view why) {
                "reading a GTID set: \"" + printable(member, 80) + "\": " + std::string(why));
 }
 
-std::string_view trim(std::string_view text) {
+std::string_view trim_gtid(std::string_view text) {
   const auto space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
   while (!text.empty() && space(text.front())) text.remove_prefix(1);
   while (!text.empty() && space(text.back())) text.remove_suffix(1);
@@ -81,7 +81,7 @@ GtidSet GtidSet::parse(GtidKind kind, std::string_view text) {
   GtidSet out;
   if (kind == GtidKind::mariadb) out = parse_mariadb(text);
   if (kind == GtidKind::mysql) out = parse_mysql(text);
-  if (kind == GtidKind::none && !trim(text).empty()) throw malformed(text, "this server has no GTIDs");
+  if (kind == GtidKind::none && !trim_gtid(text).empty()) throw malformed(text, "this server has no GTIDs");
   out.kind_ = kind;
   for (auto& [key, intervals] : out.intervals_) normalise(intervals);
   return out;
@@ -89,10 +89,10 @@ GtidSet GtidSet::parse(GtidKind kind, std::string_view text) {
 
 GtidSet GtidSet::parse_mariadb(std::string_view text) {
   GtidSet out;
-  std::string_view rest = trim(text);
+  std::string_view rest = trim_gtid(text);
   const bool something = !rest.empty();
   while (!rest.empty()) {
-    std::string_view member = trim(take(rest, ','));
+    std::string_view member = trim_gtid(take(rest, ','));
     const std::string_view whole = member;
     std::uint32_t domain = 0, server = 0;
     std::uint64_t number = 0;
@@ -105,36 +105,36 @@ GtidSet GtidSet::parse_mariadb(std::string_view text) {
     std::uint64_t& last = out.servers_[std::to_string(domain)][server];
     last = std::max(last, number);
   }
-  if (something && trim(text).back() == ',') throw malformed(text, "it ends in a comma");
+  if (something && trim_gtid(text).back() == ',') throw malformed(text, "it ends in a comma");
   return out;
 }
 
 GtidSet GtidSet::parse_mysql(std::string_view text) {
   GtidSet out;
-  std::string_view rest = trim(text);
+  std::string_view rest = trim_gtid(text);
   while (!rest.empty()) {
-    std::string_view member = trim(take(rest, ','));
+    std::string_view member = trim_gtid(take(rest, ','));
     const std::string_view whole = member;
     // Servers write an empty member at a line's end in places.
     if (member.empty()) continue;
-    const std::string uuid = lower(trim(take(member, ':')));
+    const std::string uuid = lower(trim_gtid(take(member, ':')));
     if (!is_uuid(uuid)) throw malformed(whole, "no UUID");
     if (member.empty()) throw malformed(whole, "no interval");
     std::string key = uuid;
     bool expects_interval = true;
     while (!member.empty()) {
-      const std::string token = lower(trim(take(member, ':')));
+      const std::string token = lower(trim_gtid(take(member, ':')));
       if (is_tag(token)) {
         key = uuid + ":" + token;
         expects_interval = true;
         continue;
       }
       std::string_view bounds = token;
-      const std::string_view first = trim(take(bounds, '-'));
+      const std::string_view first = trim_gtid(take(bounds, '-'));
       std::uint64_t from = 0, last = 0;
       if (!read_number(first, from)) throw malformed(whole, "not an interval");
       last = from;
-      if (token.find('-') != std::string::npos && !read_number(trim(bounds), last))
+      if (token.find('-') != std::string::npos && !read_number(trim_gtid(bounds), last))
         throw malformed(whole, "not an interval");
       if (from == 0 || last < from || last > kMaxNumber) throw malformed(whole, "an interval out of range");
       out.intervals_[key].emplace_back(from, last + 1);

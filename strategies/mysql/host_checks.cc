@@ -16,7 +16,7 @@
 namespace guestagent::mysql {
 namespace {
 
-[[noreturn]] void refuse(const std::string& message, const std::string& hint) {
+[[noreturn]] void refuse_host(const std::string& message, const std::string& hint) {
   throw Error(Code::failed_precondition, message, hint);
 }
 
@@ -42,13 +42,13 @@ std::string data_directory(const MysqlSettings& settings) {
     const Error why = system_error("mysql.data_dir: " + dir.string(), errno);
     throw Error(why.code(), why.what(), "set it to the server's datadir, and initialise the server if it never ran");
   }
-  if (!S_ISDIR(info.st_mode)) refuse("mysql.data_dir: " + dir.string() + ": not a directory", "set it to the server's datadir");
+  if (!S_ISDIR(info.st_mode)) refuse_host("mysql.data_dir: " + dir.string() + ": not a directory", "set it to the server's datadir");
   if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0) {
     throw Error(Code::permission_denied, "mysql.data_dir: " + dir.string() + ": the agent may not read and write there",
                 "run the agent as root");
   }
   if (const passwd* user = ::getpwnam(settings.os_user.c_str()); user != nullptr && user->pw_uid != info.st_uid) {
-    refuse("mysql.data_dir: " + dir.string() + ": belongs to uid " + std::to_string(info.st_uid) + ", not to " + settings.os_user,
+    refuse_host("mysql.data_dir: " + dir.string() + ": belongs to uid " + std::to_string(info.st_uid) + ", not to " + settings.os_user,
            "set mysql.os_user to the user that the server runs as, or chown the directory");
   }
   return dir.string() + " is the server's";
@@ -64,9 +64,9 @@ std::string control(const MysqlSettings& settings) {
   try {
     state = run_and_read(std::move(ask), Millis{10000});
   } catch (const Error& e) {
-    refuse("mysql.server.unit: " + settings.server.unit + ": systemd does not tell of it: " + e.what(), hint);
+    refuse_host("mysql.server.unit: " + settings.server.unit + ": systemd does not tell of it: " + e.what(), hint);
   }
-  if (!state.starts_with("loaded")) refuse("mysql.server.unit: " + settings.server.unit + ": there is no such unit", hint);
+  if (!state.starts_with("loaded")) refuse_host("mysql.server.unit: " + settings.server.unit + ": there is no such unit", hint);
   return how;
 }
 
@@ -105,7 +105,7 @@ std::string check_control(const MysqlSettings& settings) {
   const std::string& kind = server.control;
   const std::string program = kind == "systemd" ? "systemctl" : kind == "commands" ? server.start.at(0) : server.command.at(0);
   for (const std::string& name : {program, server.command.at(0)}) {
-    if (!find_program(name)) refuse("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
+    if (!find_program(name)) refuse_host("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
   }
   return "by " + (kind == "systemd" ? server.unit : kind == "process" ? "the agent itself (" + program + ")" : program);
 }

@@ -13,14 +13,14 @@ namespace {
 constexpr unsigned kMaxDepth = 10;  // the servers' own limit of nested includes
 constexpr std::size_t kMaxBytes = 4 << 20;
 
-std::string_view trim(std::string_view text) {
+std::string_view trim_space(std::string_view text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0) text.remove_prefix(1);
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) text.remove_suffix(1);
   return text;
 }
 
 std::string normal_name(std::string_view name) {
-  std::string out(trim(name));
+  std::string out(trim_space(name));
   std::replace(out.begin(), out.end(), '-', '_');
   if (out.starts_with("loose_")) out.erase(0, 6);
   return out;
@@ -45,7 +45,7 @@ std::string clean_value(std::string_view text) {
       break;
     }
   }
-  std::string_view value = trim(text.substr(0, end));
+  std::string_view value = trim_space(text.substr(0, end));
   if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.front() == value.back()) {
     value = value.substr(1, value.size() - 2);
   }
@@ -70,11 +70,11 @@ class Walker {
     unsigned number = 0;
     for (std::string raw; std::getline(in, raw);) {
       ++number;
-      const std::string_view line = trim(raw);
+      const std::string_view line = trim_space(raw);
       if (line.starts_with("!includedir")) {
-        include_dir(std::string(trim(line.substr(11))), depth);
+        include_dir(std::string(trim_space(line.substr(11))), depth);
       } else if (line.starts_with("!include")) {
-        walk(std::string(trim(line.substr(8))), depth + 1);
+        walk(std::string(trim_space(line.substr(8))), depth + 1);
       } else {
         on_line(file, number, raw, line);
         continue;
@@ -121,7 +121,7 @@ class LineReader : public Walker {
     if (line.empty() || line.front() == '#' || line.front() == ';') return;
     std::string& group = groups_.back().second;
     if (line.front() == '[') {
-      group = std::string(trim(line.substr(1, line.find(']') - 1)));
+      group = std::string(trim_space(line.substr(1, line.find(']') - 1)));
       return;
     }
     const std::size_t equals = line.find('=');

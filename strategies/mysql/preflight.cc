@@ -6,6 +6,7 @@
 
 #include "base/child.h"
 #include "base/error.h"
+#include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/host_checks.h"
@@ -22,8 +23,6 @@
 
 namespace guestagent::mysql {
 namespace {
-
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 [[noreturn]] void refuse(const std::string& message, const std::string& hint) {
   throw Error(Code::failed_precondition, message, hint);

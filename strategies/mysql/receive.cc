@@ -14,6 +14,7 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/dialect.h"
@@ -24,7 +25,6 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::size_t kBlock = std::size_t{1} << 20;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 // A tool that ends early must be an error with its own words, not a signal that ends the agent.
 class NoBrokenPipeSignal {

@@ -9,8 +9,8 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr Millis kSlice{1000};
-constexpr Millis kPoll{200};
+constexpr Millis kDrainSlice{1000};
+constexpr Millis kDrainPoll{200};
 // How often in a row an applying thread without GTIDs must be idle at the same place before it is believed.
 constexpr int kIdleProofs = 3;
 
@@ -101,7 +101,7 @@ class Drain {
               describe(now.received) + ": " + why.what());
   }
 
-  bool done() { return by_gtid_ ? client_.wait_applied(target_, kSlice) : idle_at_end(); }
+  bool done() { return by_gtid_ ? client_.wait_applied(target_, kDrainSlice) : idle_at_end(); }
 
   // Without GTIDs a half-received transaction leaves the file positions apart for good: what counts is that
   // the thread has read all of its relay log and that no worker is busy.
@@ -112,7 +112,7 @@ class Drain {
     last_applied_ = now.applied;
     idle_ = read_all && same && !workers_busy() ? idle_ + 1 : 0;
     if (idle_ >= kIdleProofs) return true;
-    clock_.sleep(kPoll, job_.stop_token());
+    clock_.sleep(kDrainPoll, job_.stop_token());
     return false;
   }
 

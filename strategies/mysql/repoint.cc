@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::string_view kBeginStep = "repoint.begin";
 constexpr std::string_view kUndoneStep = "repoint.undone";
-constexpr Millis kSourceTimeout{5000};
-constexpr Millis kPoll{200};
+constexpr Millis kNewSourceTimeout{5000};
+constexpr Millis kSourcePoll{200};
 constexpr Seconds kPlanPatience{10};
 constexpr Seconds kPatience{60};
 
@@ -36,13 +36,13 @@ GtidSet own_transactions(ServerClient& client) {
 // What is here and not on the source, which may itself be on its way to there.
 GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& applied, GtidKind kind,
                       Millis patience, Clock& clock, const std::stop_token& stop) {
-  ServerClient source(source_target(record_of(snapshot), settings.replication_ca_file, kSourceTimeout));
+  ServerClient source(source_target(record_of(snapshot), settings.replication_ca_file, kNewSourceTimeout));
   const SteadyTime deadline = clock.steady() + patience;
   for (;;) {
     const GtidSet there = GtidSet::parse(kind, source.binlog_status().position.gtid.value_or(""));
     GtidSet beyond = applied.minus(there);
     if (beyond.empty() || clock.steady() >= deadline || stop.stop_requested()) return beyond;
-    clock.sleep(kPoll, stop);
+    clock.sleep(kSourcePoll, stop);
   }
 }
 

@@ -12,7 +12,7 @@ constexpr std::string_view kDetachOptions = "detach.options";
 constexpr std::string_view kBinlogStep = "source.binlog";
 constexpr std::string_view kBinlogDone = "source.binlog.done";
 
-std::optional<std::string> content_of(const fs::path& file) {
+std::optional<std::string> managed_content(const fs::path& file) {
   try {
     return read_file(file);
   } catch (const Error& e) {
@@ -23,7 +23,7 @@ std::optional<std::string> content_of(const fs::path& file) {
 
 void record_options(const MysqlSettings& settings, std::string_view step, Journal& journal) {
   JsonWriter out;
-  out.begin_object().member_or_null("managed_before", content_of(settings.managed_file)).end_object();
+  out.begin_object().member_or_null("managed_before", managed_content(settings.managed_file)).end_object();
   journal.record(step, out.text());
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/snapshot_source.h"
@@ -12,7 +13,6 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kSmallRedo = 64 * kMiB;
 constexpr std::uint64_t kMuchData = 1024 * kMiB;
 // What a copy makes of a plain disk and a near store; bench/README.md has 250 MiB/s with both in memory.
@@ -33,9 +33,9 @@ bool is_loopback(const std::string& address) {
   return address == "localhost" || address == "::1" || address.starts_with("127.");
 }
 
-class Checks {
+class SourceChecks {
  public:
-  Checks(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server,
+  SourceChecks(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server,
          std::vector<Check>& out)
       : settings_(settings), client_(client), server_(server), out_(out) {}
 
@@ -212,7 +212,7 @@ void check_source(const MysqlSettings& settings, ServerClient& client, std::vect
     return;
   }
   out.push_back({"server", Result::ok, server.version.text(), "", Code::failed_precondition});
-  Checks(settings, client, server, out).all();
+  SourceChecks(settings, client, server, out).all();
 }
 
 bool account_requires_tls(const MysqlSettings& settings, const ServerIdentity& server) {

@@ -8,7 +8,7 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr Millis kSourceTimeout{2000};
+constexpr Millis kLookTimeout{2000};
 constexpr Millis kSoon{500};  // how long a place of the source's may take to be reached here
 
 // The number at the end of a binary log's name, by which files are ordered.
@@ -61,7 +61,7 @@ class Collector {
     facts_.errant = errant(server, *record);
     if (channel.io != ThreadState::running) return;
     try {
-      ServerClient source(source_target(*record, settings_.replication_ca_file, kSourceTimeout));
+      ServerClient source(source_target(*record, settings_.replication_ca_file, kLookTimeout));
       facts_.source_now = source.binlog_status().position;
     } catch (const Error& e) {
       facts_.not_asked_because = e.what();

@@ -6,18 +6,19 @@
 namespace guestagent {
 namespace {
 
-StoreUnderTest plain() {
+StoreUnderTest plain_memory() {
   return {nullptr, std::make_unique<test::MemoryStore>()};
 }
 
-StoreUnderTest with_retries() {
+StoreUnderTest retrying_memory() {
   auto clock = std::make_shared<FakeClock>();
   auto store = make_retrying_store(std::make_unique<test::MemoryStore>(), {}, *clock);
   return {clock, std::move(store)};
 }
 
 INSTANTIATE_TEST_SUITE_P(Memory, ObjectStoreContract,
-                         testing::Values(StoreKind{"plain", plain}, StoreKind{"retrying", with_retries}),
+                         testing::Values(StoreKind{"plain", plain_memory},
+                                         StoreKind{"retrying", retrying_memory}),
                          kind_name);
 
 }  // namespace

@@ -13,19 +13,19 @@ namespace {
 
 using testing::HasSubstr;
 
-StoreUnderTest store_of(const LabSettings& lab) {
+StoreUnderTest swift_of(const LabSettings& lab) {
   return {lab.files, make_store(lab.storage, system_clock())};
 }
 
 StoreUnderTest by_login() {
-  return store_of(lab_swift());
+  return swift_of(lab_swift());
 }
 
 StoreUnderTest without_prefix() {
   LabSettings lab = lab_swift();
   lab.storage.prefix = "";
   lab.storage.swift.storage_policy = guestagent::lab("SWIFT_POLICY");
-  return store_of(lab);
+  return swift_of(lab);
 }
 
 INSTANTIATE_TEST_SUITE_P(Swift, ObjectStoreContract,

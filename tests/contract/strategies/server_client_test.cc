@@ -15,7 +15,7 @@ using test::error_of;
 using test::MariadbOptions;
 using test::MariadbServer;
 
-MariadbOptions with(std::vector<std::string> lines) {
+MariadbOptions with_lines(std::vector<std::string> lines) {
   MariadbOptions out;
   out.server_id = 7;
   out.lines = std::move(lines);
@@ -33,7 +33,7 @@ ConnectTarget over_network(const MariadbServer& server, const std::string& user,
 }
 
 TEST(ServerClient, IdentityIsTheServers) {
-  const MariadbServer server(with({"event_scheduler=ON", "read_only=ON", "innodb_log_file_size=48M"}));
+  const MariadbServer server(with_lines({"event_scheduler=ON", "read_only=ON", "innodb_log_file_size=48M"}));
   ServerClient client(local_target(server.settings()));
   const ServerIdentity identity = client.identity();
   EXPECT_EQ(identity.version.family, Family::mariadb);
@@ -88,7 +88,7 @@ TEST(ServerClient, HostileNamesComeBackAsTheyAre) {
 }
 
 TEST(ServerClient, TheReplicationAccountHasTheLeastRightsAndNoPasswordInAnyLog) {
-  const MariadbServer server(with({"general_log=1", "general_log_file=general.log"}));
+  const MariadbServer server(with_lines({"general_log=1", "general_log_file=general.log"}));
   ServerClient client(local_target(server.settings()));
   const std::string password = "Se'cr\\et";
   client.create_replication_account("repl_x", "%", Secret(password), false, true);
@@ -145,7 +145,7 @@ TEST(ServerClient, TheAgentsAccountIsMadeAgainWhateverWasThere) {
 }
 
 TEST(ServerClient, TheAgentsAccountIsMadeOnAServerWithoutGrantTables) {
-  MariadbServer server(with({"skip_grant_tables"}));
+  MariadbServer server(with_lines({"skip_grant_tables"}));
   ServerClient client(local_target(server.settings()));
   client.make_agent_account("agent", "localhost", Secret("pw"));
   ConnectTarget agent = local_target(server.settings());

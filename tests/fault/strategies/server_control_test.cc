@@ -24,17 +24,17 @@ void start_and_die(const std::vector<std::string>& words) {
   ::kill(::getpid(), SIGKILL);
 }
 
-std::unique_ptr<test::Zygote> zygote;
-class BeforeAnyThread : public ::testing::Environment {
-  void SetUp() override { zygote = std::make_unique<test::Zygote>(start_and_die); }
-  void TearDown() override { zygote.reset(); }
+std::unique_ptr<test::Zygote> starter;
+class BeforeItsThreads : public ::testing::Environment {
+  void SetUp() override { starter = std::make_unique<test::Zygote>(start_and_die); }
+  void TearDown() override { starter.reset(); }
 };
-const auto* const kBefore = ::testing::AddGlobalTestEnvironment(new BeforeAnyThread);
+const auto* const kBeforeItsThreads = ::testing::AddGlobalTestEnvironment(new BeforeItsThreads);
 
 class Control : public ::testing::Test {
  protected:
   Control() : server(MariadbOptions{.lines = {}, .start = false}), state(fs::temp_directory_path(), "control-"), settings(server.settings()) {
-    EXPECT_NE(kBefore, nullptr);
+    EXPECT_NE(kBeforeItsThreads, nullptr);
   }
   ~Control() override {
     const auto last = make_server_control(settings_at_end.value_or(settings), state.path(), system_clock());
@@ -75,7 +75,7 @@ TEST_F(Control, ProcessStartsStopsAndFindsItAgain) {
 }
 
 TEST_F(Control, ProcessOutlivesTheAgent) {
-  EXPECT_EQ(zygote->run("none", {server.dir(), state.path()}), SIGKILL);
+  EXPECT_EQ(starter->run("none", {server.dir(), state.path()}), SIGKILL);
   EXPECT_EQ(server.sql("SELECT 1"), "1\n");
   EXPECT_TRUE(control()->running());
   control()->stop(Seconds(60));

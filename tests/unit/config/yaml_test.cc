@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-std::string refused(std::string_view text) {
+std::string refused_text(std::string_view text) {
   try {
     parse_yaml(text, "f.yaml");
   } catch (const Error& e) {
@@ -42,37 +42,37 @@ TEST(ParseYaml, BuildsATreeWithLines) {
 }
 
 TEST(ParseYaml, RefusesWhatTheFileHasNoUseFor) {
-  EXPECT_THAT(refused("a: 1\nb: 2\na: 3\n"), HasSubstr("(line 3): the key \"a\" stands there twice"));
-  EXPECT_THAT(refused("x:\n  a: {k: 1, k: 2}\n"), HasSubstr("twice"));
-  EXPECT_THAT(refused("a: &x 1\nb: *x\n"), HasSubstr("(line 1): anchors"));
-  EXPECT_THAT(refused("a: *x\n"), HasSubstr("(line 1)"));
-  EXPECT_THAT(refused("a: !!python/object 1\n"), HasSubstr("tags"));
-  EXPECT_THAT(refused("a: !x [1]\n"), HasSubstr("tags"));
-  EXPECT_THAT(refused("a: 1\n---\nb: 2\n"), HasSubstr("a second document"));
-  EXPECT_THAT(refused("[a, b]: 1\n"), HasSubstr("a key must be a word"));
-  EXPECT_THAT(refused("? {a: b}\n: 1\n"), HasSubstr("a key must be a word"));
-  EXPECT_THAT(refused("? \n: 1\n"), HasSubstr("a key must be a word"));
-  EXPECT_THAT(refused("~: 1\n"), HasSubstr("a key without a name"));
-  EXPECT_THAT(refused("- a\n"), HasSubstr("must be a map of sections"));
-  EXPECT_THAT(refused("text\n"), HasSubstr("must be a map of sections"));
-  EXPECT_THAT(refused("a: [1\nb: 2\n"), HasSubstr("not YAML"));
-  EXPECT_THAT(refused("a: b: c\n"), HasSubstr("(line 1): not YAML"));
-  EXPECT_THAT(refused("b: c\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
-  EXPECT_THAT(refused("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"),
+  EXPECT_THAT(refused_text("a: 1\nb: 2\na: 3\n"), HasSubstr("(line 3): the key \"a\" stands there twice"));
+  EXPECT_THAT(refused_text("x:\n  a: {k: 1, k: 2}\n"), HasSubstr("twice"));
+  EXPECT_THAT(refused_text("a: &x 1\nb: *x\n"), HasSubstr("(line 1): anchors"));
+  EXPECT_THAT(refused_text("a: *x\n"), HasSubstr("(line 1)"));
+  EXPECT_THAT(refused_text("a: !!python/object 1\n"), HasSubstr("tags"));
+  EXPECT_THAT(refused_text("a: !x [1]\n"), HasSubstr("tags"));
+  EXPECT_THAT(refused_text("a: 1\n---\nb: 2\n"), HasSubstr("a second document"));
+  EXPECT_THAT(refused_text("[a, b]: 1\n"), HasSubstr("a key must be a word"));
+  EXPECT_THAT(refused_text("? {a: b}\n: 1\n"), HasSubstr("a key must be a word"));
+  EXPECT_THAT(refused_text("? \n: 1\n"), HasSubstr("a key must be a word"));
+  EXPECT_THAT(refused_text("~: 1\n"), HasSubstr("a key without a name"));
+  EXPECT_THAT(refused_text("- a\n"), HasSubstr("must be a map of sections"));
+  EXPECT_THAT(refused_text("text\n"), HasSubstr("must be a map of sections"));
+  EXPECT_THAT(refused_text("a: [1\nb: 2\n"), HasSubstr("not YAML"));
+  EXPECT_THAT(refused_text("a: b: c\n"), HasSubstr("(line 1): not YAML"));
+  EXPECT_THAT(refused_text("b: c\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
+  EXPECT_THAT(refused_text("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"),
               HasSubstr("(line 2): the quote is not closed"));
-  EXPECT_THAT(refused("a: 'it''s open\n"), HasSubstr("the quote is not closed"));
-  EXPECT_THAT(refused("a: \"\\\"\n"), HasSubstr("the quote is not closed"));
-  EXPECT_EQ(refused("\xEF\xBB\xBF\xC3\xA9: \"\\\"\"\nb: 'it''s'\n\"c\": |\n  text\n"), "accepted");
-  EXPECT_THAT(refused("\ta: 1\n"), HasSubstr("not YAML"));
-  EXPECT_THAT(refused("a: }\n"), HasSubstr("not YAML"));
+  EXPECT_THAT(refused_text("a: 'it''s open\n"), HasSubstr("the quote is not closed"));
+  EXPECT_THAT(refused_text("a: \"\\\"\n"), HasSubstr("the quote is not closed"));
+  EXPECT_EQ(refused_text("\xEF\xBB\xBF\xC3\xA9: \"\\\"\"\nb: 'it''s'\n\"c\": |\n  text\n"), "accepted");
+  EXPECT_THAT(refused_text("\ta: 1\n"), HasSubstr("not YAML"));
+  EXPECT_THAT(refused_text("a: }\n"), HasSubstr("not YAML"));
 }
 
 TEST(ParseYaml, RefusesWhatIsNoText) {
   using namespace std::string_view_literals;
-  EXPECT_THAT(refused("a: \xFF\n"), HasSubstr("UTF-8"));
-  EXPECT_THAT(refused("a: b\0c\n"sv), HasSubstr("UTF-8"));
-  EXPECT_THAT(refused("\xFE\xFF\0a"sv), HasSubstr("UTF-8"));
-  EXPECT_THAT(refused(std::string(kMaxYamlBytes + 1, ' ')), HasSubstr("larger than 1 MiB"));
+  EXPECT_THAT(refused_text("a: \xFF\n"), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_text("a: b\0c\n"sv), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_text("\xFE\xFF\0a"sv), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_text(std::string(kMaxYamlBytes + 1, ' ')), HasSubstr("larger than 1 MiB"));
 }
 
 TEST(ParseYaml, BombsOfAliasesAreRefused) {
@@ -81,7 +81,7 @@ TEST(ParseYaml, BombsOfAliasesAreRefused) {
     const std::string before = "*a" + std::to_string(i - 1);
     bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [" + before + ", " + before + "]\n";
   }
-  EXPECT_THAT(refused(bomb), HasSubstr("not supported"));
+  EXPECT_THAT(refused_text(bomb), HasSubstr("not supported"));
 }
 
 TEST(ParseYaml, DeepNestingOfEveryKindIsRefused) {
@@ -90,34 +90,34 @@ TEST(ParseYaml, DeepNestingOfEveryKindIsRefused) {
         repeated("[[", 300) + repeated("]]", 300), "a: " + repeated("[", 17) + repeated("]", 17),
         repeated("- ", 100000), repeated("? ", 100000), repeated("- ? ", 100000), repeated("[#\n", 100000),
         "a: " + repeated("\"\"[", 100000), repeated("a:\n ", 1000)}) {
-    EXPECT_NE(refused(deep), "accepted") << deep.substr(0, 20);
+    EXPECT_NE(refused_text(deep), "accepted") << deep.substr(0, 20);
   }
   std::string steps;
   for (std::size_t i = 0; i < 1000; ++i) steps += std::string(i, ' ') + "a:\n";
-  EXPECT_THAT(refused(steps), HasSubstr("nested deeper than 16 levels"));
-  EXPECT_EQ(refused("a: " + repeated("[", 15) + repeated("]", 15)), "accepted");
+  EXPECT_THAT(refused_text(steps), HasSubstr("nested deeper than 16 levels"));
+  EXPECT_EQ(refused_text("a: " + repeated("[", 15) + repeated("]", 15)), "accepted");
 }
 
 TEST(ParseYaml, LargeFlatFilesAreFine) {
   std::string flat;
   for (int i = 0; flat.size() < kMaxYamlBytes - 100; ++i) flat += "key" + std::to_string(i) + ": value\n";
-  EXPECT_EQ(refused(flat), "accepted");
-  EXPECT_EQ(refused("a: \"" + std::string(kMaxYamlBytes - 100, 'x') + "\"\n"), "accepted");
-  EXPECT_EQ(refused("a: " + std::string(kMaxYamlBytes - 100, 'x') + "\n"), "accepted");
-  EXPECT_EQ(refused(repeated("#", kMaxYamlBytes)), "accepted");
-  EXPECT_EQ(refused(repeated("\n", kMaxYamlBytes)), "accepted");
+  EXPECT_EQ(refused_text(flat), "accepted");
+  EXPECT_EQ(refused_text("a: \"" + std::string(kMaxYamlBytes - 100, 'x') + "\"\n"), "accepted");
+  EXPECT_EQ(refused_text("a: " + std::string(kMaxYamlBytes - 100, 'x') + "\n"), "accepted");
+  EXPECT_EQ(refused_text(repeated("#", kMaxYamlBytes)), "accepted");
+  EXPECT_EQ(refused_text(repeated("\n", kMaxYamlBytes)), "accepted");
 }
 
 TEST(ParseYaml, SurvivesEveryCut) {
   const std::string good =
       "a: {b: [1, 'two', \"th\\u00e9\"]}\nc: |\n  text\n  more\nd: >-\n  folded\ne:\n- f: g\n  h: ~\n";
-  ASSERT_EQ(refused(good), "accepted");
-  for (std::size_t i = 0; i < good.size(); ++i) refused(good.substr(0, i));
+  ASSERT_EQ(refused_text(good), "accepted");
+  for (std::size_t i = 0; i < good.size(); ++i) refused_text(good.substr(0, i));
   for (std::size_t i = 0; i < good.size(); ++i) {
     for (const char c : {'[', '{', '&', '*', '!', '%', '\t', '"', '\n', ':', '-', '?'}) {
       std::string bad = good;
       bad[i] = c;
-      refused(bad);
+      refused_text(bad);
     }
   }
 }

@@ -2,12 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include "config/units.h"
 #include "stream/buffer.h"
 
 namespace guestagent {
 namespace {
-
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 SnapshotSettings with(std::uint64_t limit_mib, unsigned workers, std::uint64_t segment_mib = 32) {
   SnapshotSettings settings;

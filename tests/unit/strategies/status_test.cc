@@ -7,7 +7,7 @@
 namespace guestagent::mysql {
 namespace {
 
-StatusFacts replica() {
+StatusFacts a_replica() {
   StatusFacts facts;
   facts.reachable = true;
   facts.server_id = 2;
@@ -50,7 +50,7 @@ TEST(Verdict, OfServersThatFollowNobody) {
 }
 
 TEST(Verdict, AReplicaThatReachesItsSourcesPlaceSoonIsHealthy) {
-  const Verdict out = judge(replica(), Seconds(60));
+  const Verdict out = judge(a_replica(), Seconds(60));
   EXPECT_EQ(out.verdict, "healthy");
   EXPECT_EQ(out.role, "replica");
   EXPECT_TRUE(out.reasons.empty());
@@ -59,7 +59,7 @@ TEST(Verdict, AReplicaThatReachesItsSourcesPlaceSoonIsHealthy) {
 
 TEST(Verdict, AStoppedThreadIsBroken) {
   for (const bool io : {true, false}) {
-    StatusFacts facts = replica();
+    StatusFacts facts = a_replica();
     (io ? facts.channels[0].io : facts.channels[0].sql) = ThreadState::stopped;
     EXPECT_EQ(verdict(facts), "broken");
     EXPECT_FALSE(judge(facts, Seconds(60)).lag_seconds.has_value());
@@ -68,7 +68,7 @@ TEST(Verdict, AStoppedThreadIsBroken) {
 }
 
 TEST(Verdict, AThreadThatCannotConnectIsBrokenOneThatConnectsNowIsNot) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.source_now.reset();
   facts.reached_after_s.reset();
   facts.channels[0].io = ThreadState::connecting;
@@ -79,7 +79,7 @@ TEST(Verdict, AThreadThatCannotConnectIsBrokenOneThatConnectsNowIsNot) {
 }
 
 TEST(Verdict, ASecondChannelThatIsBrokenBreaksTheWhole) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.channels.push_back(facts.channels[0]);
   facts.channels[1].channel = "other";
   facts.channels[1].sql = ThreadState::stopped;
@@ -87,10 +87,10 @@ TEST(Verdict, ASecondChannelThatIsBrokenBreaksTheWhole) {
 }
 
 TEST(Verdict, TransactionsOfItsOwnOrARowConflictMeanDiverged) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.errant = "0-2-10";
   EXPECT_EQ(verdict(facts), "diverged");
-  facts = replica();
+  facts = a_replica();
   facts.channels[0].sql = ThreadState::stopped;
   facts.channels[0].sql_errno = 1062;
   facts.channels[0].sql_error = "Duplicate entry";
@@ -99,7 +99,7 @@ TEST(Verdict, TransactionsOfItsOwnOrARowConflictMeanDiverged) {
 
 // The server says 0 seconds while hours of transactions have not even been received.
 TEST(Verdict, AZeroOfTheServerIsNotBelievedWhileItStillReceives) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.reached_after_s.reset();
   facts.received_all = false;
   facts.waited_s = 0.5;
@@ -110,7 +110,7 @@ TEST(Verdict, AZeroOfTheServerIsNotBelievedWhileItStillReceives) {
 }
 
 TEST(Verdict, WhenAllIsReceivedTheServersFigureCounts) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.reached_after_s.reset();
   facts.waited_s = 0.5;
   facts.behind = 12;
@@ -125,7 +125,7 @@ TEST(Verdict, WhenAllIsReceivedTheServersFigureCounts) {
 }
 
 TEST(Verdict, WithoutTheSourcesPlaceAFreshReplicaIsNotCalledHealthy) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.source_now.reset();
   facts.reached_after_s.reset();
   facts.behind.reset();
@@ -137,7 +137,7 @@ TEST(Verdict, WithoutTheSourcesPlaceAFreshReplicaIsNotCalledHealthy) {
 }
 
 TEST(Verdict, ADelayOnPurposeIsAllowedFor) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.channels[0].delay = 3600;
   facts.channels[0].seconds_behind = 3630;
   facts.reached_after_s.reset();
@@ -147,7 +147,7 @@ TEST(Verdict, ADelayOnPurposeIsAllowedFor) {
 }
 
 TEST(Status, TheTextHasTheContractsKeys) {
-  StatusFacts facts = replica();
+  StatusFacts facts = a_replica();
   facts.channels[0].io_errno = 1236;
   facts.channels[0].io_error = "gone \xff";
   const JsonDocument document = parse_json(write_status(facts, judge(facts, Seconds(60))), "status");

@@ -36,7 +36,7 @@ std::string without(std::string text, const std::string& name) {
   return text.erase(at, text.find('\n', at) + 1 - at);
 }
 
-std::string with(std::string text, const std::string& from, const std::string& to) {
+std::string changed_to(std::string text, const std::string& from, const std::string& to) {
   return text.replace(text.find(from), from.size(), to);
 }
 
@@ -57,8 +57,8 @@ TEST(ToolInfo, AllFieldsAreRead) {
 
 TEST(ToolInfo, MysqlsSetsOverSeveralLinesAreReadWhole) {
   const ToolInfo info = parse_tool_info(
-      with(kInfo, "'0-1-2'",
-           "'3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1'"),
+      changed_to(kInfo, "'0-1-2'",
+                 "'3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1'"),
       "xtrabackup_info");
   const auto position = position_in_line(info.binlog_pos);
   ASSERT_TRUE(position);
@@ -74,9 +74,9 @@ TEST(ToolInfo, AMissingFieldIsNamedNeverGuessed) {
     EXPECT_NE(std::string(error.what()).find("xtrabackup_info: " + std::string(name)), std::string::npos)
         << error.what();
   }
-  EXPECT_EQ(code_of([] { parse_tool_info(with(kInfo, "partial = N", "partial = perhaps"), "f"); }),
+  EXPECT_EQ(code_of([] { parse_tool_info(changed_to(kInfo, "partial = N", "partial = perhaps"), "f"); }),
             "DATA_LOSS");
-  EXPECT_EQ(code_of([] { parse_tool_info(with(kInfo, "= 44404", "= 44404x"), "f"); }), "DATA_LOSS");
+  EXPECT_EQ(code_of([] { parse_tool_info(changed_to(kInfo, "= 44404", "= 44404x"), "f"); }), "DATA_LOSS");
   EXPECT_EQ(code_of([] { parse_tool_info("", "f"); }), "DATA_LOSS");
 }
 
@@ -121,7 +121,7 @@ TEST(Checkpoints, ReadAndRefused) {
   for (const char* name : {"backup_type", "from_lsn", "to_lsn", "last_lsn"}) {
     EXPECT_EQ(code_of([&] { parse_checkpoints(without(text, name), "f"); }), "DATA_LOSS") << name;
   }
-  EXPECT_EQ(code_of([&] { parse_checkpoints(with(text, "= 46643", "= 4"), "f"); }), "DATA_LOSS");
+  EXPECT_EQ(code_of([&] { parse_checkpoints(changed_to(text, "= 46643", "= 4"), "f"); }), "DATA_LOSS");
 }
 
 TEST(ToolWords, CompletedIsTheEndOfTheLine) {
