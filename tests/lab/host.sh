@@ -4,7 +4,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapi
   libcurl4-openssl-dev libyaml-cpp-dev libboost-program-options-dev libboost-dev libspdlog-dev libfmt-dev libsystemd-dev libssl-dev
   libxxhash-dev libsqlite3-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
-TEST_PACKAGES=(libgtest-dev libgmock-dev python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
+TEST_PACKAGES=(libgtest-dev libgmock-dev clang-16 libclang-rt-16-dev llvm-16 python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
   curl jq zstd lz4 gzip iproute2 util-linux mount e2fsprogs openssl chromium
   binutils dpkg-dev fakeroot lintian rpm rpmlint mmdebstrap systemd prometheus)
 command -v npm > /dev/null || TEST_PACKAGES+=(npm)  # MySQL 5.6 comes by it; a newer one than Debian's serves as well
