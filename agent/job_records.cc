@@ -142,7 +142,7 @@ std::optional<JobRecord> JobFiles::load(const std::string& job_id) const {
     return parse_record(read_file(record(job_id), kMaxRecordBytes), job_id);
   } catch (const Error& e) {
     if (e.code() == Code::permission_denied) throw;
-    if (!is_there(record(job_id))) return std::nullopt;
+    if (e.code() == Code::not_found) return std::nullopt;  // also when it has appeared since
     log_error("job record cannot be read", {{"job", job_id}, {"error", e.what()}});
     return unreadable(job_id, modified(job_id), e.what());
   }

@@ -220,7 +220,8 @@ JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
     const auto job = state_->find(job_id);
     if (!job) {
       JobRecord record = get(job_id);
-      if (record.ended() || !state_->files.has_owner(job_id)) return record;
+      if (record.ended()) return record;
+      if (!state_->files.has_owner(job_id)) return get(job_id);  // it ended since, or its process died
     }
     std::unique_lock lock(state_->mutex);
     if (job) {
