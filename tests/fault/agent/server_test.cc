@@ -364,6 +364,7 @@ TEST_F(ServerTest, AnEventStreamWhoseReaderLeftFreesItsPlace) {
   for (int i = 0; i < 2000 && !answer.starts_with("HTTP/1.1 200 "); ++i) answer = get("/healthz");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
   go_on.open();
+  jobs.wait("mine", Millis::max());
 }
 
 TEST_F(ServerTest, StopsWhileClientsHoldOnAndGivesTheAnswerThatWasBegun) {

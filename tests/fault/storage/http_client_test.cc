@@ -133,7 +133,8 @@ TEST_F(HttpClientTest, AnErrorsBodyIsCutNotRefused) {
   });
   HttpRequest r = request("GET");
   r.max_answer = 10;
-  const HttpResponse response = client_.send(r, {});
+  HttpClient patient({.connect = Millis(5000), .stall = Millis(20000)}, {});  // much to send, on a machine that may be busy
+  const HttpResponse response = patient.send(r, {});
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.body.size(), 64U << 10);
 }

@@ -513,6 +513,7 @@ TEST_F(JobsTest, OldRecordsGoButNeitherNewNorPendingOnes) {
   EXPECT_EQ(jobs->get("pending").state, "failed");
   EXPECT_EQ(jobs->get("running").state, "running");
   gate.open();
+  jobs->wait("running", Millis::max());
 }
 
 TEST_F(JobsTest, WhatACrashWhileWritingLeftIsSwept) {
