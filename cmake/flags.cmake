@@ -3,6 +3,9 @@ add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-s
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports these inside its own headers at -O2 (std::string operator+, std::vector insert).
   add_compile_options(-Wno-restrict -Wno-null-dereference -Wno-stringop-overflow -Wno-stringop-overread -Wno-array-bounds -Wno-maybe-uninitialized)
+  if(CMAKE_UNITY_BUILD)
+    add_compile_options(-Wno-subobject-linkage)  # a source file of a unity build looks like a header to it
+  endif()
 endif()
 add_compile_definitions(_FILE_OFFSET_BITS=64)
 # Same bytes from the same commit, wherever it is built.
