@@ -2,6 +2,7 @@
 // Asks the API, listens to its events, and keeps what is shown true.
 
 const EVENTS_SHOWN = 60;
+const SAID_AT_ONCE = 5;
 const TASKS_SHOWN = 12;
 const STREAM_SILENCE = 60000;  // ms without a word from the controller, which says every 15 s that it is there
 const instances = new Map();
@@ -118,8 +119,22 @@ function askHost() {
 
 // ---- what is shown beside the graph
 
+let saying = [];
+
+// What comes at once is said as one: a screen reader reads out only what stays.
 function say(text) {
-  $("said").textContent = text;
+  saying.push(text);
+  if (saying.length > 1) return;
+  setTimeout(() => {
+    const more = saying.length - SAID_AT_ONCE;
+    $("said").textContent = saying.slice(0, SAID_AT_ONCE).join(". ") + (more > 0 ? `. And ${more} more` : "");
+    saying = [];
+  }, 100);
+}
+
+// Events that go wrong are said, once, whether the stream brings them or they were asked for before it did.
+function sayWrong(fresh) {
+  for (const event of fresh) if (event.level !== "info") say(event.message);
 }
 
 function showSummary() {
@@ -307,6 +322,8 @@ async function loadAll() {
     tasks.set(task.id, task);
     if (loaded) tellEnd(known.get(task.id), task);
   }
+  const last = events.length ? events[0].seq : 0;
+  if (loaded) sayWrong(told.events.filter((event) => event.seq > last).reverse());
   loaded = true;
   events = told.events;
   findMaking();
@@ -349,7 +366,7 @@ const on = {
     events.unshift(fresh);
     events.length = Math.min(events.length, EVENTS_SHOWN);
     showEvents();
-    if (fresh.level !== "info") say(fresh.message);
+    sayWrong([fresh]);
   },
 };
 

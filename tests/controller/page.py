@@ -156,7 +156,17 @@ class Page(unittest.TestCase):
         self.assertTrue(browser.run("document.body.classList.contains('stale')"))
         self.picture(browser, "13-no-connection")
         site.hosts[1].verdict = None
+        # What breaks while the page hears nothing is said when it is back, and what it said before is not said again.
+        browser.run("{ window.heard = []; window.askedOf = window.fetch; window.fetch = (url, how) => url === '/events' && "
+                    "how.headers.Accept === 'text/event-stream' ? Promise.reject(new Error('held')) : window.askedOf(url, how); }")
+        site.hosts[0].verdict = "diverged"
         c.start()
+        wait_for("the event", lambda: any("slave1 is diverged" in event["message"] for event in c.call("GET", "/events", headers={"Accept": "application/json"})["events"]))
+        self.assertFalse(browser.run("window.heard.some(text => text.includes('slave1 is diverged'))"))
+        browser.run("{ window.fetch = window.askedOf; }")
+        browser.wait("window.heard.some(text => text.includes('slave1 is diverged'))")
+        self.assertFalse(browser.run("window.heard.some(text => text.includes('slave2 is diverged'))"))
+        site.hosts[0].verdict = None
         self.live(browser)
         browser.wait("document.querySelector('[data-id=s2]').classList.contains('lagging') || document.querySelector('[data-id=s2]').classList.contains('healthy')")
         self.assertEqual([line for line in browser.console if "ERR_CONNECTION_REFUSED" not in line and "ERR_INCOMPLETE" not in line], [])
