@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
@@ -75,6 +78,39 @@ void make_way(const fs::path& path, const sockaddr_un& address) {
   ::unlink(path.c_str());
 }
 
+void append(std::string& acl, unsigned tag, unsigned rights,
+            unsigned id = static_cast<unsigned>(ACL_UNDEFINED_ID)) {
+  const posix_acl_xattr_entry entry{static_cast<__le16>(tag), static_cast<__le16>(rights), id};
+  acl.append(reinterpret_cast<const char*>(&entry), sizeof entry);
+}
+
+// The mode lets one group in; whom else the lists name needs an access control list. Its mask is the group's
+// part of the mode, so that a tighter mode stays one. Entries stand by tag and id: the kernel refuses any
+// other order.
+void let_in(const fs::path& path, std::vector<uid_t> users, std::vector<gid_t> groups) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) throw system_error("look at " + path.string(), errno);
+  const unsigned group_rights = info.st_mode >> 3 & 7;
+  for (auto* ids : {&users, &groups}) {
+    std::sort(ids->begin(), ids->end());
+    ids->erase(std::unique(ids->begin(), ids->end()), ids->end());
+  }
+  const posix_acl_xattr_header header{POSIX_ACL_XATTR_VERSION};
+  std::string acl(reinterpret_cast<const char*>(&header), sizeof header);
+  append(acl, ACL_USER_OBJ, info.st_mode >> 6 & 7);
+  for (const uid_t user : users) append(acl, ACL_USER, ACL_READ | ACL_WRITE, user);
+  append(acl, ACL_GROUP_OBJ, group_rights);
+  for (const gid_t group : groups) append(acl, ACL_GROUP, ACL_READ | ACL_WRITE, group);
+  append(acl, ACL_MASK, group_rights);
+  append(acl, ACL_OTHER, info.st_mode & 7);
+  if (::setxattr(path.c_str(), "system.posix_acl_access", acl.data(), acl.size(), 0) != 0) {
+    log_warning("users and groups of agent.allow_users and agent.allow_groups may find the socket closed",
+                {{"socket", path.string()},
+                 {"error", std::strerror(errno)},
+                 {"hint", "set agent.socket_mode: 0666; the agent still checks who connects"}});
+  }
+}
+
 }  // namespace
 
 UnixListener::UnixListener(const AgentSettings& settings) {
@@ -82,14 +118,22 @@ UnixListener::UnixListener(const AgentSettings& settings) {
     users_.push_back(look_up<passwd>(::getpwnam_r, name, "agent.allow_users").pw_uid);
   for (const std::string& name : settings.allow_groups)
     groups_.push_back(look_up<group>(::getgrnam_r, name, "agent.allow_groups").gr_gid);
+  const std::vector<uid_t> listed = users_;
   users_.push_back(0);
   users_.push_back(::geteuid());
 
   if (::sd_listen_fds(1) > 0 && ::sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, nullptr, 0) > 0) {
     fd_.reset(SD_LISTEN_FDS_START);
+    sockaddr_un address{};
+    socklen_t size = sizeof address;
+    if (::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+      throw system_error("ask for the name of systemd's socket", errno);
+    if (address.sun_path[0] != '\0' && !(listed.empty() && groups_.empty()))
+      let_in(address.sun_path, listed, groups_);
     return;
   }
   listen_at(settings);
+  if (!listed.empty() || groups_.size() > 1) let_in(made_, listed, groups_);
 }
 
 void UnixListener::listen_at(const AgentSettings& settings) {

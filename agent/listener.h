@@ -14,7 +14,8 @@ namespace guestagent {
 class UnixListener {
  public:
   // Takes the socket over from systemd when it has one (LISTEN_FDS); else listens at settings.socket,
-  // replacing the file that a dead agent left. already_exists when a live one listens there.
+  // replacing the file that a dead agent left. already_exists when a live one listens there. Whom the lists name may
+  // open the file: by its group, or by an access control list.
   explicit UnixListener(const AgentSettings& settings);
   ~UnixListener();  // removes the socket's file if it made it
   UnixListener(const UnixListener&) = delete;

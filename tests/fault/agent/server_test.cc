@@ -427,7 +427,14 @@ std::string as_user(uid_t uid, gid_t gid, const fs::path& socket) {  // 65534 is
   const pid_t child = ::fork();
   if (child == 0) {
     if (::setgroups(0, nullptr) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) ::_exit(1);
-    const UniqueFd fd = dial(socket);
+    const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ::strncpy(address.sun_path, socket.c_str(), sizeof address.sun_path - 1);
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      static_cast<void>(!::write(ends[1], "cannot connect", 14));
+      ::_exit(0);
+    }
     send_all(fd.get(), "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     const std::string answer = receive_all(fd.get());
     static_cast<void>(!::write(ends[1], answer.data(), answer.size()));
@@ -457,13 +464,31 @@ TEST_F(ServerTest, OtherUsersAreRefusedUnlessAllowed) {
 TEST_F(ServerTest, AllowedUsersAndGroupsAreServed) {
   ASSERT_EQ(::geteuid(), 0u) << "this test changes users: run it as root";
   ::chmod(dir.path().c_str(), 0755);
-  listen_.socket_mode = 0666;
+  listen_.allow_users = {"nobody", "games"};
+  listen_.allow_groups = {"daemon", "bin"};
+  for (const unsigned mode : {0660U, 0666U}) {  // by the socket's file as well as by the agent
+    listen_.socket_mode = mode;
+    start();
+    EXPECT_THAT(as_user(65534, 65534, listen_.socket), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(as_user(5, 12345, listen_.socket), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(as_user(12345, 1, listen_.socket), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(as_user(12345, 2, listen_.socket), StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(as_user(12345, 12345, listen_.socket),
+                mode == 0660U ? StartsWith("cannot connect") : StartsWith("HTTP/1.1 403 "));
+    struct stat info {};
+    ASSERT_EQ(::stat(listen_.socket.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, mode);
+    stop();
+  }
+}
+
+TEST_F(ServerTest, AModeThatIsTighterThanTheListsStays) {
+  ASSERT_EQ(::geteuid(), 0u) << "this test changes users: run it as root";
+  ::chmod(dir.path().c_str(), 0755);
+  listen_.socket_mode = 0600;
   listen_.allow_users = {"nobody"};
-  listen_.allow_groups = {"daemon"};
   start();
-  EXPECT_THAT(as_user(65534, 65534, listen_.socket), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(as_user(12345, 1, listen_.socket), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(as_user(12345, 12345, listen_.socket), StartsWith("HTTP/1.1 403 "));
+  EXPECT_THAT(as_user(65534, 65534, listen_.socket), StartsWith("cannot connect"));
 }
 
 TEST_F(ServerTest, TheClientHearsWhatTheAgentSays) {
