@@ -56,9 +56,12 @@ Error system_error(std::string_view what, int err) {
       return Error(Code::not_found, message);
     case EACCES:
     case EPERM:
-    case EROFS:
       return Error(Code::permission_denied, message,
                    "check owner and mode, and that the file system is mounted read-write");
+    case EROFS:
+      return Error(Code::permission_denied, message,
+                   "mount the file system read-write; under systemd, name the directory in the unit's "
+                   "ReadWritePaths= (systemctl edit guestagent)");
     case EEXIST:
       return Error(Code::already_exists, message);
     default:
