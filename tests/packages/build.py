@@ -21,6 +21,7 @@ LIBRARIES = {"libarchive13", "libc6", "libcurl4", "libgcc-s1", "libmariadb3", "l
 FILES = {
     "guestagent": {"/etc/guestagent/guestagent.yaml", "/usr/bin/guestagent", "/usr/lib/systemd/system/guestagent.service",
                    "/usr/lib/systemd/system/guestagent.socket", "/usr/share/bash-completion/completions/guestagent",
+                   "/usr/share/doc/guestagent/errors.md", "/usr/share/doc/guestagent/howto.md", "/usr/share/doc/guestagent/alerts.yaml",
                    "/usr/share/man/man1/guestagent.1.gz", "/usr/share/man/man5/guestagent.yaml.5.gz", "/usr/share/zsh/vendor-completions/_guestagent"},
     "guestagent-controller": {"/etc/guestagent/controller.yaml", "/usr/lib/systemd/system/guestagent-controller.service",
                               "/usr/share/man/man8/guestagent-controller.8.gz"},
