@@ -207,6 +207,9 @@ constexpr Dialect mariadb_10_4() {
       .source_options = "",
       .purge_variables = kExpireDays,
       .tablespace_paths = "SELECT PATH FROM information_schema.innodb_sys_datafiles",
+      .innodb_tables = "information_schema.innodb_sys_tables",
+      .encrypted_tables = "SELECT NAME FROM information_schema.innodb_tablespaces_encryption WHERE ENCRYPTION_SCHEME<>0",
+      .looking_opens = true,
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kMariadbTools,
@@ -274,6 +277,9 @@ constexpr Dialect mysql_5_6() {
       .source_options = "MASTER_RETRY_COUNT=4294967295",
       .purge_variables = kExpireDays,
       .tablespace_paths = "SELECT PATH FROM information_schema.innodb_sys_datafiles",
+      .innodb_tables = "information_schema.innodb_sys_tables",
+      .encrypted_tables = "",
+      .looking_opens = true,
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kXtrabackup,
@@ -298,6 +304,8 @@ constexpr Dialect mysql_5_7() {
   d.require_in_create = " REQUIRE SSL";
   d.by_hash = "IDENTIFIED WITH mysql_native_password AS {hash}";
   d.alter_account = true;
+  d.encrypted_tables =
+      "SELECT CONCAT(TABLE_SCHEMA,'/',TABLE_NAME) FROM information_schema.TABLES WHERE CREATE_OPTIONS LIKE '%ENCRYPTION=_Y_%'";
   return d;
 }
 constexpr Dialect mysql_8_0_0() {
@@ -310,6 +318,9 @@ constexpr Dialect mysql_8_0_0() {
   d.agent_privileges = kMysqlAgent;
   d.source_options = "MASTER_RETRY_COUNT=4294967295, GET_MASTER_PUBLIC_KEY=1";
   d.tablespace_paths = "SELECT PATH FROM information_schema.innodb_datafiles";
+  d.innodb_tables = "information_schema.innodb_tables";
+  d.encrypted_tables = "SELECT NAME FROM information_schema.innodb_tablespaces WHERE ENCRYPTION='Y'";
+  d.looking_opens = false;
   d.purge_variables = kExpireSecondsOrDays;
   return d;
 }

@@ -91,6 +91,9 @@ struct Dialect {
   // Variables that make the server purge binary logs, and are 0 while a lease holds.
   std::span<const std::string_view> purge_variables;
   std::string_view tablespace_paths;  // query: one column, the path of each InnoDB file
+  std::string_view innodb_tables;     // table with TABLE_ID and NAME ("db/table") of InnoDB's tables
+  std::string_view encrypted_tables;  // query: one column, the names of what InnoDB has encrypted; "": this server encrypts nothing
+  bool looking_opens;  // information_schema.TABLES opens the tables to tell of them, and so says which ones it cannot open
   std::string_view processlist;       // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
   std::string_view log_updates;       // name of log_slave_updates
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -146,6 +147,20 @@ struct TableName {
   std::uint64_t bytes = 0;
 };
 
+struct TableFault {
+  int number = 0;
+  std::string message;
+};
+
+// What shows that a server runs on just the data that it ran on before: things that only this data has.
+struct DataMark {
+  std::string server_uuid;          // empty on MariaDB
+  bool account = false;             // the snapshot's replication account, whose name is its own, came with the copy
+  std::vector<std::string> tables;  // "17 db/table", with InnoDB's number of it: the first thousand
+};
+// Why data that shows `now` is not the data that showed `then`; nullopt where nothing speaks against it.
+std::optional<std::string> why_other_data(const DataMark& then, const DataMark& now);
+
 struct TableDigest {
   std::uint64_t rows = 0;
   std::string digest;
@@ -171,6 +186,12 @@ class ServerClient {
   ServerIdentity identity();
   // Any variable, for the few that have no field above: nullopt when the server does not know it.
   std::optional<std::string> variable(const std::string& name);
+  std::map<std::string, std::string> variables();  // all global ones, names in lower case
+  bool in_a_group();                               // a member of MySQL's group replication, now
+  // MySQL's replication filters for every channel, as option names and values; MariaDB has them as variables.
+  std::vector<std::pair<std::string, std::string>> applier_filters();
+  std::string keyring_component();  // name of MySQL's keyring component where one is active, else empty
+  DataMark data_mark(const std::string& replication_user);
 
   // --- what is in it ---
   // A database, table, view, routine or event that is not the server's own; an empty database counts.
@@ -181,6 +202,13 @@ class ServerClient {
   // Tables with DATA DIRECTORY or INDEX DIRECTORY, that is outside of the data directory.
   std::vector<std::string> tables_elsewhere();
   std::vector<std::string> enabled_events();  // "db.event"
+  // Tables and sequences that are not the server's own and whose files lie in the data directory; none of them is opened by that.
+  std::vector<TableName> tables_in_files();
+  // Opens the table and reads no row. nullopt: it can be opened.
+  std::optional<TableFault> why_not_opened(const std::string& schema, const std::string& name);
+  // "db.table" of those that cannot be opened, where listing them shows it (Dialect::looking_opens), else none.
+  std::vector<std::string> unopenable_tables();
+  std::vector<std::string> encrypted_tables();  // "db/table", and names of other tablespaces
 
   // --- where is it ---
   BinlogStatus binlog_status();  // failed_precondition when the binary log is off

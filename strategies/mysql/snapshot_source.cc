@@ -150,8 +150,10 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
     facts.datastore_version = server.version.text();
     facts.dataset_bytes = copied_bytes(server);
     if (facts.dataset_bytes == 0) facts.dataset_bytes = client.data_bytes();
-    facts.server_json = write_source_server(describe_source(
-        server, server.gtid_on && settings_.replication == "gtid", client.enabled_events(), tool.version));
+    SourceServer described = describe_source(server, server.gtid_on && settings_.replication == "gtid",
+                                             client.enabled_events(), tool.version);
+    look_at_tables(described, client);
+    facts.server_json = write_source_server(described);
     job.phase("copy");
     BackupSpec spec{tool,         server,           target,
                     work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }, &job};

@@ -24,6 +24,15 @@ SourceServer describe_source(const ServerIdentity& identity, bool gtid,
   return out;
 }
 
+void look_at_tables(SourceServer& server, ServerClient& client) {
+  constexpr std::size_t kEncrypted = 20, kUnopenable = 1000;
+  server.keyring_component = client.keyring_component();
+  server.encrypted_tables = client.encrypted_tables();
+  if (server.encrypted_tables.size() > kEncrypted) server.encrypted_tables.resize(kEncrypted);
+  server.unopenable_tables = client.unopenable_tables();
+  if (server.unopenable_tables.size() > kUnopenable) server.unopenable_tables.resize(kUnopenable);
+}
+
 std::string write_source_server(const SourceServer& server) {
   JsonWriter out;
   const auto list = [&](std::string_view name, const std::vector<std::string>& values) {
@@ -46,6 +55,9 @@ std::string write_source_server(const SourceServer& server) {
   list("plugins", server.plugins);
   list("enabled_events", server.enabled_events);
   out.member("tool_version", server.tool_version);
+  out.member("keyring_component", server.keyring_component);
+  list("encrypted_tables", server.encrypted_tables);
+  list("unopenable_tables", server.unopenable_tables);
   out.end_object();
   return out.text();
 }
@@ -73,6 +85,9 @@ SourceServer read_source_server(std::string_view json) {
   out.plugins = in.strings("plugins");
   out.enabled_events = in.strings("enabled_events");
   out.tool_version = in.opt_string("tool_version").value_or("");
+  out.keyring_component = in.opt_string("keyring_component").value_or("");
+  out.encrypted_tables = in.strings("encrypted_tables");
+  out.unopenable_tables = in.strings("unopenable_tables");
   return out;
 }
 
