@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "strategies/mysql/replica_options.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -41,6 +42,7 @@ std::string memory_line(const ManagedOptions& options) {
       .member("log_bin", options.log_bin)
       .member("relay_log", options.relay_log)
       .member("mysql_gtid", options.mysql_gtid)
+      .member("mixed_binlog", options.mixed_binlog)
       .member("hidden_dir", options.hidden_dir)
       .end_object();
   return std::string(kMemory) + out.text() + "\n";
@@ -66,7 +68,13 @@ std::string option_name(std::string_view argument) {
   return name;
 }
 
-bool is_ours(const std::string& name) { return std::find(kOurs.begin(), kOurs.end(), name) != kOurs.end(); }
+// In a replica's file alone.
+constexpr std::array<std::string_view, 2> kReplicasOwn = {"skip_slave_start", "skip_replica_start"};
+
+bool is_ours(const std::string& name, bool replica) {
+  return std::find(kOurs.begin(), kOurs.end(), name) != kOurs.end() ||
+         (replica && std::find(kReplicasOwn.begin(), kReplicasOwn.end(), name) != kReplicasOwn.end());
+}
 
 Check passed(std::string message) { return {"option file", Check::Result::ok, std::move(message), "", Code::failed_precondition}; }
 Check failed(std::string message, std::string hint) {
@@ -81,7 +89,7 @@ bool same_path(const fs::path& a, const fs::path& b) {
 const std::string kMoveHint =
     "set mysql.managed_file to a file that the server reads last of all (in the last directory that its option file includes)";
 
-Check command_check(const MysqlSettings& settings) {
+Check command_check(const MysqlSettings& settings, bool replica) {
   for (const std::string& argument : settings.server.command) {
     if (argument == "--no-defaults") {
       return failed("mysql.server.command: --no-defaults: the server would not read " + settings.managed_file.string(),
@@ -92,7 +100,7 @@ Check command_check(const MysqlSettings& settings) {
                         settings.defaults_file.string() + ")",
                     "make both name the server's option file");
     }
-    if (argument.starts_with("--") && is_ours(option_name(argument))) {
+    if (argument.starts_with("--") && is_ours(option_name(argument), replica)) {
       return failed("mysql.server.command: " + argument + ": the agent must be able to set that in " + settings.managed_file.string(),
                     "move that option from mysql.server.command to an option file");
     }
@@ -113,7 +121,12 @@ std::string write_managed(const ManagedOptions& options, const Dialect& dialect)
   }
   if (replica) {
     out << "# Events came with the copy and must not run twice; detach restores what was set before.\n"
-        << "event_scheduler = OFF\n";
+        << "event_scheduler = OFF\n"
+        << "# A replica goes on after a restart, whatever another file says.\n"
+        << dialect.replica_option << " = OFF\n";
+    if (options.mixed_binlog) out << "binlog_format = MIXED\n";
+    // A copy of a group's member brings the plugin along.
+    if (dialect.family != Family::mariadb) out << "loose_group_replication_start_on_boot = OFF\n";
   } else if (options.scheduler_before) {
     out << "event_scheduler = " << (*options.scheduler_before ? "ON" : "OFF") << "\n";
   }
@@ -155,6 +168,7 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
   options.log_bin = in.opt_string("log_bin").value_or("");
   options.relay_log = in.opt_string("relay_log").value_or("");
   options.mysql_gtid = in.opt_boolean("mysql_gtid").value_or(false);
+  options.mixed_binlog = in.opt_boolean("mixed_binlog").value_or(false);
   options.hidden_dir = in.opt_string("hidden_dir").value_or("");
   return options;
 }
@@ -185,7 +199,7 @@ void put_managed(const fs::path& file, const std::optional<std::string>& text) {
   fsync_dir(file.parent_path());
 }
 
-std::vector<Check> check_option_files(const MysqlSettings& settings) {
+std::vector<Check> check_option_files(const MysqlSettings& settings, bool replica) {
   const fs::path& managed = settings.managed_file;
   OptionFiles all;
   try {
@@ -206,12 +220,38 @@ std::vector<Check> check_option_files(const MysqlSettings& settings) {
   }
   for (std::size_t i = place->first_line; i < all.lines.size(); ++i) {
     const OptionLine& line = all.lines[i];
-    if (same_path(line.file, managed) || !is_server_group(line.group) || !is_ours(line.name)) continue;
+    if (same_path(line.file, managed) || !is_server_group(line.group) || !is_ours(line.name, replica)) continue;
     return {failed(line.file.string() + " (line " + std::to_string(line.line) + "): " + line.name + ": set after " + managed.string() +
                        ", so the agent's value would not hold",
                    "take it out there, or " + kMoveHint)};
   }
-  return {command_check(settings)};
+  return {command_check(settings, replica)};
+}
+
+std::vector<OptionLine> other_options(const MysqlSettings& settings) {
+  std::vector<OptionLine> out;
+  for (OptionLine& line : read_option_files(settings.defaults_file, settings.managed_file).lines) {
+    if (is_server_group(line.group) && !same_path(line.file, settings.managed_file)) out.push_back(std::move(line));
+  }
+  for (OptionLine& line : options_of(settings.server.command, "mysql.server.command")) out.push_back(std::move(line));
+  return out;
+}
+
+fs::path configured_error_log(const MysqlSettings& settings) {
+  fs::path out;
+  try {
+    for (const OptionLine& line : other_options(settings)) {
+      if (line.name == "log_error" && !line.value.empty()) out = line.value;
+    }
+  } catch (const Error&) {
+    return {};
+  }
+  if (out.empty() || out == "stderr") return {};
+  if (out.is_relative()) out = settings.data_dir / out;
+  // The server adds it to a name without one.
+  std::error_code ec;
+  if (!out.has_extension() && !fs::exists(out, ec)) out += ".err";
+  return out;
 }
 
 }  // namespace guestagent::mysql

@@ -27,6 +27,7 @@ struct ManagedOptions {
   std::uint16_t report_port = 0;
   std::string log_bin, relay_log;  // base names; empty: not set here, since the server's own options name them
   bool mysql_gtid = false;         // gtid_mode=ON with what it needs; MariaDB has no switch
+  bool mixed_binlog = false;       // binlog_format=MIXED, since a server that logs statements only cannot log a source's rows
   std::string hidden_dir;          // a directory in the data directory that is no database (MariaDB would list it as one)
 };
 
@@ -74,7 +75,11 @@ bool is_server_group(std::string_view group);
 std::string flatten_option_files(const fs::path& defaults_file, const fs::path& except);
 
 // The checks that the server really reads the managed file, and nothing after it that contradicts it: option files, then
-// mysql.server.command.
-std::vector<Check> check_option_files(const MysqlSettings& settings);
+// mysql.server.command. `replica`: of what only a replica's managed file sets as well.
+std::vector<Check> check_option_files(const MysqlSettings& settings, bool replica = false);
+// The options of all files but the managed one, then those of mysql.server.command: what stands beside the managed file.
+std::vector<OptionLine> other_options(const MysqlSettings& settings);
+// The file that the server writes its errors to, by those options; empty where none is named, or they cannot be read.
+fs::path configured_error_log(const MysqlSettings& settings);
 
 }  // namespace guestagent::mysql

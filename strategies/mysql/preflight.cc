@@ -1,7 +1,6 @@
 #include "strategies/mysql/preflight.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "base/child.h"
@@ -12,6 +11,7 @@
 #include "strategies/mysql/host_checks.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
+#include "strategies/mysql/replica_options.h"
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/repoint.h"
 #include "strategies/mysql/server_client.h"
@@ -208,7 +208,27 @@ bool is_key_plugin(const std::string& name) {
   return name.find("key_management") != std::string::npos || name.find("keyring") != std::string::npos;
 }
 
-void check_plugins(Checks& checks, const ServerIdentity& here, const SourceServer& source) {
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr std::size_t kSome = 5;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(kSome, names.size()); ++i) out += (i == 0 ? "" : ", ") + names[i];
+  return out + (names.size() > kSome ? ", …" : "");
+}
+
+// MySQL's keyring components are no plugins. Whether the keys are the same shows only when the copied tables are opened.
+void check_keyring(Checks& checks, const std::string& here, const SourceServer& source) {
+  if (source.keyring_component.empty() || source.keyring_component == here) return;
+  const std::string what = "the source keeps its keys by the component " + source.keyring_component + ", and this server " +
+                           (here.empty() ? "has no keyring component" : "by " + here);
+  const std::string hint = "configure that component here, with the same keys";
+  if (source.encrypted_tables.empty()) {
+    checks.warn("encryption", what + "; nothing is encrypted now, but a table made encrypted later would stop replication", hint);
+    return;
+  }
+  checks.add("encryption", [&]() -> std::string { refuse(what + ": it could not read " + some_of(source.encrypted_tables), hint); });
+}
+
+void check_plugins(Checks& checks, const ServerIdentity& here, const std::string& keyring, const SourceServer& source) {
   std::string others;
   const auto missing = [&](const std::string& name) {
     return std::find(here.plugins.begin(), here.plugins.end(), name) == here.plugins.end();
@@ -222,6 +242,7 @@ void check_plugins(Checks& checks, const ServerIdentity& here, const SourceServe
     }
     return "no key plugin is missing";
   });
+  check_keyring(checks, keyring, source);
   for (const std::string& name : source.plugins) {
     if (!is_key_plugin(name) && missing(name)) others += (others.empty() ? "" : ", ") + name;
   }
@@ -246,16 +267,32 @@ void check_persisted(Checks& checks, const MysqlSettings& settings) {
               "put those that the replica needs into the server's option files");
 }
 
-void check_filters(Checks& checks, ServerClient& client) {
-  constexpr std::array<const char*, 6> names = {"replicate_do_db",       "replicate_ignore_db",       "replicate_do_table",
-                                                "replicate_ignore_table", "replicate_wild_do_table", "replicate_wild_ignore_table"};
-  for (const char* name : names) {
-    const auto value = client.variable(name);
-    if (value && !value->empty()) {
-      checks.warn("filters", std::string(name) + " is set here: the replica will not have all that the source has",
-                  "remove it from the server's option files if that is not meant");
+void check_configuration(Checks& checks, const MysqlSettings& settings, ServerClient& client, const ServerIdentity& here,
+                         const SourceServer& source, const AttachRequest& request) {
+  ReplicaOptionFacts facts;
+  facts.family = here.version.family;
+  facts.running = client.variables();
+  for (const auto& [name, value] : client.applier_filters()) facts.running[name] = value;
+  facts.group_member = client.in_a_group();
+  facts.source_is_known = !source.version.empty();
+  facts.source_has_gtid = told_gtid(request.snapshot).has_value();
+  try {
+    facts.configured = other_options(settings);
+  } catch (const Error&) {
+    // check_option_files has told that they cannot be read.
+  }
+  if (const auto pid = data_holder(settings.data_dir); pid && *pid > 0) {
+    for (OptionLine& line : command_line_options(*pid)) {
+      // The managed file cannot override it, and no variable tells of it where the server is MariaDB.
+      if (line.name == "skip_slave_start" || line.name == "skip_replica_start") {
+        checks.add("replica options", [&]() -> std::string {
+          refuse(line.file.string() + ": " + line.name + ": the replica would stand still after each restart", "take it out of the server's start command");
+        });
+      }
+      facts.configured.push_back(std::move(line));
     }
   }
+  checks.append(check_replica_options(facts));
 }
 
 std::vector<std::string> steps_of(const MysqlSettings& settings, const AttachRequest& request, const std::string& server_id) {
@@ -314,8 +351,10 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   checks.add("data directory", [&] { return check_data_dir(settings, *here); });
   checks.add("space", [&] { return check_space(settings, request, source); });
   checks.add("server options", [&] { return check_fit(*here, source); });
-  check_plugins(checks, *here, source);
-  checks.append(check_option_files(settings));
+  std::string keyring;
+  if (!source.keyring_component.empty()) keyring = client->keyring_component();
+  check_plugins(checks, *here, keyring, source);
+  checks.append(check_option_files(settings, true));
   checks.add("server control", [&] { return check_control(settings); });
   std::uint32_t chosen = 0;
   checks.add("server id", [&] {
@@ -323,7 +362,11 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
     return std::to_string(chosen);
   });
   check_persisted(checks, settings);
-  check_filters(checks, *client);
+  try {
+    check_configuration(checks, settings, *client, *here, source, request);
+  } catch (const Error& e) {
+    checks.add("replica options", [&]() -> std::string { throw e; });
+  }
   check_links(checks, settings);
   plan.checks = checks.take();
   check_source_reachable(settings, request.snapshot, chosen, plan.checks);

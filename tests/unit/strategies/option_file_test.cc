@@ -46,7 +46,8 @@ TEST(ManagedFile, ReplicaOfMariadb) {
     EXPECT_TRUE(has_line(text, line)) << line << "\n" << text;
   }
   EXPECT_EQ(text.find("super_read_only"), std::string::npos) << "MariaDB does not know it";
-  EXPECT_EQ(text.find("skip_slave_start"), std::string::npos) << "a replica must go on after a restart";
+  EXPECT_TRUE(has_line(text, "skip_slave_start = OFF")) << "a replica must go on after a restart, whatever another file says\n" << text;
+  EXPECT_EQ(text.find("group_replication"), std::string::npos) << text;
 }
 
 TEST(ManagedFile, ReplicaOfMysqlSpeaksItsWords) {
@@ -54,7 +55,8 @@ TEST(ManagedFile, ReplicaOfMysqlSpeaksItsWords) {
   options.mysql_gtid = true;
   options.hidden_dir = ".guestagent";
   const std::string text = write_managed(options, mysql9());
-  for (const char* line : {"super_read_only = ON", "gtid_mode = ON", "enforce_gtid_consistency = ON"}) EXPECT_TRUE(has_line(text, line)) << line;
+  for (const char* line : {"super_read_only = ON", "gtid_mode = ON", "enforce_gtid_consistency = ON", "skip_replica_start = OFF",
+                           "loose_group_replication_start_on_boot = OFF"}) EXPECT_TRUE(has_line(text, line)) << line;
   EXPECT_EQ(text.find("ignore_db_dirs"), std::string::npos);
   options.mysql_gtid = false;
   EXPECT_TRUE(has_line(write_managed(options, mariadb()), "ignore_db_dirs = \".guestagent\""));
@@ -70,6 +72,14 @@ TEST(ManagedFile, StandaloneIsWritableAndHasItsSchedulerBack) {
   options.scheduler_before.reset();
   text = write_managed(options, mariadb());
   EXPECT_EQ(text.find("event_scheduler"), std::string::npos);
+  EXPECT_EQ(text.find("skip_"), std::string::npos) << "what an administrator wants of a server that is no replica";
+}
+
+TEST(ManagedFile, ServerThatLogsStatementsLogsRowsAsAReplica) {
+  ManagedOptions options = replica();
+  EXPECT_EQ(write_managed(options, mariadb()).find("binlog_format"), std::string::npos);
+  options.mixed_binlog = true;
+  EXPECT_TRUE(has_line(write_managed(options, mariadb()), "binlog_format = MIXED"));
 }
 
 TEST(ManagedFile, WritableReplica) {
@@ -137,6 +147,41 @@ TEST_F(OptionFiles, ManagedFileThatIsReadLastIsGood) {
   EXPECT_EQ(check().result, Check::Result::ok) << check().message;
   settings.server.command = {"mariadbd"};
   EXPECT_EQ(check().result, Check::Result::ok) << check().message;
+}
+
+TEST_F(OptionFiles, WhatOnlyAReplicasFileSetsMayNotStandAfterIt) {
+  put("conf.d/zzz.cnf", "[mysqld]\nskip-slave-start\n");
+  put("my.cnf", "[mysqld]\n" + include("conf.d"));
+  settings.server.command = {"mariadbd"};
+  EXPECT_EQ(check().result, Check::Result::ok) << check().message;
+  EXPECT_EQ(check_option_files(settings, true).front().result, Check::Result::failed);
+  put("conf.d/zzz.cnf", "");
+  put("conf.d/50.cnf", "[mysqld]\nskip-slave-start\n");
+  EXPECT_EQ(check_option_files(settings, true).front().result, Check::Result::ok);
+  settings.server.command = {"mariadbd", "--skip-slave-start"};
+  EXPECT_EQ(check_option_files(settings, true).front().result, Check::Result::failed);
+}
+
+TEST_F(OptionFiles, OtherOptionsAreThoseAroundTheManagedFile) {
+  put("conf.d/50.cnf", "[galera]\nwsrep-on=ON\n[client]\nuser=x\n");
+  put("conf.d/zz-guestagent.cnf", "[mysqld]\nserver_id=9\n");
+  put("my.cnf", "[mysqld]\nport=1\n" + include("conf.d"));
+  settings.server.command = {"mariadbd", "--loose-read-only=0", "word"};
+  std::string text;
+  for (const OptionLine& line : other_options(settings)) text += line.name + "=" + line.value + ";";
+  EXPECT_EQ(text, "port=1;wsrep_on=ON;read_only=0;");
+}
+
+TEST_F(OptionFiles, ErrorLogIsWhereTheOptionsSay) {
+  settings.data_dir = dir.path();
+  put("my.cnf", "[mysqld]\nport=1\n");
+  EXPECT_EQ(configured_error_log(settings), fs::path());
+  put("my.cnf", "[mysqld]\nlog-error=/var/log/a.log\nlog-error=logs/b\n");
+  EXPECT_EQ(configured_error_log(settings), dir.path() / "logs/b.err");
+  settings.server.command = {"mariadbd", "--log-error=/x/c.log"};
+  EXPECT_EQ(configured_error_log(settings), fs::path("/x/c.log"));
+  settings.defaults_file = dir.path() / "nowhere.cnf";
+  EXPECT_EQ(configured_error_log(settings), fs::path());
 }
 
 TEST_F(OptionFiles, ManagedFileThatIsNotReadIsRefused) {
