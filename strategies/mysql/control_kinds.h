@@ -1,4 +1,4 @@
-// What the three kinds of server control share, and the kinds themselves; for server_control.cc alone.
+// What the three kinds of server control share, and the kinds themselves; for server_control.cc, and install.cc which asks who serves.
 #pragma once
 
 #include "strategies/mysql/detached.h"
@@ -26,6 +26,11 @@ class CommonControl : public ServerControl {
   Clock& clock() { return clock_; }
 
  private:
+  // What the server wrote to its own error log since the start began, as far as it says why it ended.
+  std::string own_words() const;
+
+  fs::path error_log_;
+  std::uint64_t error_log_from_ = 0;
   const MysqlSettings settings_;
   Clock& clock_;
 };

@@ -38,7 +38,7 @@ class ProcessControl : public CommonControl {
   std::string why_ended() override {
     if (!started_ || alive(*started_)) return "";
     const std::vector<std::string> lines = last_lines_of(log_, 5, {"ERROR", "error", "unknown"});
-    return settings().server.command.at(0) + " ended: " + (lines.empty() ? "it said nothing" : joined(lines, " | "));
+    return settings().server.command.at(0) + " ended" + (lines.empty() ? "" : ": " + joined(lines, " | "));
   }
   std::string log_hint() const override { return "see " + (dir_ / "server.log").string() + " or the server's own error log"; }
 

@@ -210,12 +210,15 @@ std::optional<ProcessId> read_process_record(const fs::path& record) {
   return id;
 }
 
-std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words) {
+std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words, std::uint64_t from) {
   constexpr std::streamoff kTail = 64 << 10;
   std::ifstream in(file, std::ios::binary);
   if (!in) return {};
   in.seekg(0, std::ios::end);
-  in.seekg(std::max<std::streamoff>(0, in.tellg() - kTail));
+  const std::streamoff size = in.tellg();
+  // A file that is shorter than it was is another one.
+  const std::streamoff begin = static_cast<std::uint64_t>(size) < from ? 0 : static_cast<std::streamoff>(from);
+  in.seekg(std::max(begin, size - kTail));
   std::deque<std::string> kept;
   for (std::string line; std::getline(in, line);) {
     const bool wanted = words.empty() || std::any_of(words.begin(), words.end(), [&](const std::string& word) {

@@ -42,7 +42,8 @@ ProcessId start_detached(const DetachedSpec& spec);
 // What start_detached recorded; nullopt when there is no record or that process is gone.
 std::optional<ProcessId> read_process_record(const fs::path& record);
 
-// The last lines of a log file, at most `count`, without those that hold none of `words` (empty: all lines).
-std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words = {});
+// The last lines of a log file, at most `count`, without those that hold none of `words` (empty: all lines), and without what stands
+// before the byte `from`. No more than its last 64 KiB are read.
+std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words = {}, std::uint64_t from = 0);
 
 }  // namespace guestagent::mysql

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "strategies/mysql/control_kinds.h"
+#include "strategies/mysql/option_file.h"
 
 extern char** environ;
 
@@ -40,11 +41,23 @@ UniqueFd connect_to(const fs::path& path) {
 void CommonControl::start(Millis timeout, std::stop_token stop) {
   if (greets(settings_.socket)) return;
   const SteadyTime end = clock_.steady() + timeout;
-  if (!running()) launch(timeout, stop);
+  if (!running()) {
+    std::error_code ec;
+    error_log_ = configured_error_log(settings_);
+    error_log_from_ = error_log_.empty() ? 0 : fs::file_size(error_log_, ec);
+    if (ec) error_log_from_ = 0;
+    try {
+      launch(timeout, stop);
+    } catch (const Error& e) {
+      const std::string words = own_words();
+      if (words.empty()) throw;
+      throw Error(e.code(), e.what() + words, e.hint());
+    }
+  }
   while (!greets(settings_.socket)) {
     if (stop.stop_requested()) throw Error(Code::cancelled, "starting the database server: cancelled on request");
     const std::string ended = why_ended();
-    if (!ended.empty()) throw Error(Code::unavailable, "starting the database server: " + ended, log_hint());
+    if (!ended.empty()) throw Error(Code::unavailable, "starting the database server: " + ended + own_words(), log_hint());
     if (clock_.steady() >= end) {
       throw Error(Code::deadline_exceeded,
                   "starting the database server: " + settings_.socket.string() + ": no greeting within " +
@@ -75,6 +88,12 @@ void CommonControl::stop(Millis timeout) {
     }
     clock_.sleep(kPoll, {});
   }
+}
+
+std::string CommonControl::own_words() const {
+  if (error_log_.empty()) return "";
+  const std::vector<std::string> lines = last_lines_of(error_log_, 5, {"ERROR", "error:", "unknown"}, error_log_from_);
+  return lines.empty() ? "" : "; " + error_log_.string() + ": " + joined(lines, " | ");
 }
 
 bool CommonControl::running() { return data_holder(settings_.data_dir).has_value() || greets(settings_.socket); }
