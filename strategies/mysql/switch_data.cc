@@ -70,7 +70,9 @@ fs::path new_work_path(const fs::path& parent, std::string_view prefix) {
 bool DataSwitch::Area::has(const std::string& name) const {
   if (is_leftover(name)) return false;
   if (prefixes.empty()) return std::find(keep.begin(), keep.end(), name) == keep.end();
-  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return name.starts_with(prefix); });
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
+    return prefix.starts_with('=') ? name == prefix.substr(1) : name.starts_with(prefix);
+  });
 }
 
 // A directory inside of the data directory moves with it and is only made again for the new data, unless it is a mount point: then it
@@ -83,9 +85,7 @@ void DataSwitch::add_area(const fs::path& dir, std::vector<std::string> prefixes
   Area& whole = areas_.front();
   if (inside(live, data_dir)) {
     if (!is_mount_point(live)) {
-      struct stat info {};
-      if (::stat(live.c_str(), &info) != 0) throw system_error("looking at " + live.string(), errno);
-      whole.inner.push_back({live, info.st_mode & 07777, info.st_uid, info.st_gid});
+      add_inner(live);
     } else {
       whole.keep.push_back(live.lexically_relative(data_dir).begin()->string());
     }
@@ -99,6 +99,25 @@ void DataSwitch::add_area(const fs::path& dir, std::vector<std::string> prefixes
                                 ? root_ / ("outside-" + std::to_string(areas_.size()))
                                 : live / (".guestagent-" + root_.filename().string());
   areas_.push_back({live, previous, {}, std::move(prefixes), {}});
+}
+
+// A file in the data directory is exchanged with it.
+void DataSwitch::add_file(const fs::path& file, const fs::path& data_dir) {
+  if (file.empty()) return;
+  const std::string name = file.filename().string();
+  const fs::path dir = fs::weakly_canonical(file.parent_path());
+  if (dir != data_dir && !inside(dir, data_dir)) add_area(dir, {"=" + name, "=" + name + "_crash_safe"}, data_dir);
+}
+
+// Those around it first.
+void DataSwitch::add_inner(const fs::path& dir) {
+  Area& whole = areas_.front();
+  if (!inside(dir, whole.live) || !fs::is_directory(dir)) return;
+  add_inner(dir.parent_path());
+  if (std::any_of(whole.inner.begin(), whole.inner.end(), [&](const Area::Inner& inner) { return inner.path == dir; })) return;
+  struct stat info {};
+  if (::stat(dir.c_str(), &info) != 0) throw system_error("looking at " + dir.string(), errno);
+  whole.inner.push_back({dir, info.st_mode & 07777, info.st_uid, info.st_gid});
 }
 
 DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journal& journal) : journal_(&journal), staging_(staging) {
@@ -116,9 +135,20 @@ DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journa
   add_area(layout.redo_dir, {"ib_logfile", "#innodb_redo", "#ib_redo"}, data_dir);
   add_area(layout.undo_dir, {"undo0", "undo_0", "undo1", "undo_1"}, data_dir);
   add_area(layout.aria_dir, {"aria_log"}, data_dir);
+  add_area(layout.doublewrite_dir, {"#ib_"}, data_dir);
   const std::string binlog = layout.log_bin.filename().string(), relay = layout.relay_log.filename().string();
   if (!binlog.empty()) add_area(layout.log_bin.parent_path(), {binlog + ".", binlog + "~"}, data_dir);
   if (!relay.empty()) add_area(layout.relay_log.parent_path(), {relay + ".", relay + "-"}, data_dir);
+  for (const fs::path& file : layout.files) add_file(file, data_dir);
+  for (const std::string& name : layout.host.kept) {
+    if (!fs::exists(staging_ / name) && areas_.front().has(name)) carried_.push_back(name);
+  }
+  for (const fs::path& dir : layout.host.needed) {
+    const fs::path real = fs::weakly_canonical(dir);
+    if (!inside(real, data_dir)) continue;
+    const std::string top = real.lexically_relative(data_dir).begin()->string();
+    if (!fs::exists(staging_ / top) && std::find(carried_.begin(), carried_.end(), top) == carried_.end()) add_inner(real);
+  }
 
   for (const Area& area : areas_) {
     for (const fs::path& name : entries(area, area.live)) {
@@ -227,11 +257,16 @@ void DataSwitch::move_out() {
   }
 }
 
+void DataSwitch::carry_over() {
+  for (const std::string& name : carried_) copy_tree(areas_.front().previous / name, areas_.front().live / name);
+}
+
 void DataSwitch::move_in() {
   for (const Area::Inner& inner : areas_.front().inner) {
     make_dir(inner.path, inner.mode);
     if (::chown(inner.path.c_str(), inner.uid, inner.gid) != 0) throw system_error("setting the owner of " + inner.path.string(), errno);
   }
+  carry_over();
   std::vector<fs::path> names, last;
   for (const auto& entry : fs::directory_iterator(staging_)) {
     const std::string name = entry.path().filename().string();

@@ -14,12 +14,23 @@
 
 namespace guestagent::mysql {
 
+// What lies in a data directory and is not the data's but the host's. It goes away with the old data, so that nothing can happen to it,
+// and is put beside the new as well.
+struct HostPlaces {
+  std::vector<std::string> kept;   // entries of the data directory, copied: keys, certificates, manifests that the configuration names
+  std::vector<fs::path> needed;    // directories in it that the server does not start without, made again beside the new data
+};
+
 // Where a server keeps its data. All absolute; an empty directory means the data directory.
 struct DataLayout {
   fs::path data_dir;
   fs::path innodb_home, redo_dir, undo_dir, aria_dir;
   fs::path log_bin, relay_log;                  // base names; empty: none
   std::vector<std::string> system_tablespaces;  // names of the files of innodb_data_file_path
+  fs::path doublewrite_dir;
+  // Files of the server's that belong to the data and may lie anywhere: indexes of logs, what replication writes down.
+  std::vector<fs::path> files;
+  HostPlaces host;
 };
 
 // The names of the files in innodb_data_file_path ("ibdata1:12M;ibdata2:1G:autoextend"). failed_precondition for one with a directory:
@@ -58,7 +69,7 @@ class DataSwitch {
   struct Area {
     fs::path live, previous;
     std::vector<std::string> keep;      // entries that are not the server's data; of areas that are taken whole
-    std::vector<std::string> prefixes;  // of entries that are; empty: all but `keep`
+    std::vector<std::string> prefixes;  // of entries that are ("=name": that entry alone); empty: all but `keep`
     struct Inner {                      // a directory inside `live` that new data needs
       fs::path path;
       unsigned mode = 0, uid = 0, gid = 0;
@@ -69,10 +80,13 @@ class DataSwitch {
 
   DataSwitch(Journal& journal) : journal_(&journal) {}
   void add_area(const fs::path& live, std::vector<std::string> prefixes, const fs::path& data_dir);
+  void add_file(const fs::path& file, const fs::path& data_dir);
+  void add_inner(const fs::path& dir);
   std::string text() const;
   const Area& area_for(const std::string& name) const;
   std::vector<fs::path> entries(const Area& area, const fs::path& dir) const;
   void move_out();
+  void carry_over();
   void move_in();
   void clear();
   void move_back();
@@ -80,6 +94,7 @@ class DataSwitch {
   Journal* journal_;
   fs::path staging_, root_;
   std::vector<Area> areas_;  // the data directory first
+  std::vector<std::string> carried_;  // entries of the data directory that the new data gets copies of
 };
 
 }  // namespace guestagent::mysql

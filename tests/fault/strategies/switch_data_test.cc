@@ -103,9 +103,15 @@ struct Host {
       layout.aria_dir = layout.data_dir / "aria";
       layout.log_bin = root / "binlogs" / "host-bin";
       layout.relay_log = root / "binlogs" / "relay";
+      layout.files = {root / "indexes/bi", layout.data_dir / "relay.index", {}};
+      put(root / "indexes/bi", "old index");
+      put(root / "indexes/bi_crash_safe", "old index");
+      put(root / "indexes/bi.of-another", "stays");
       put(root / "redo/not-the-servers", "stays");
       put(root / "binlogs/neighbour.000001", "stays");
     }
+    // What the configuration names there goes along; the copy has no directory for temporary files.
+    layout.host = {{"server-key.pem", "keys", "shared"}, {layout.data_dir / "tmp/deep", layout.data_dir / "db1"}};
     if (kind != Kind::overlay) put_old();
     staging = kind == Kind::staging_elsewhere ? root / "staging" / "s" : work_dir(layout.data_dir) / "staging-1";
     put_new();
@@ -121,7 +127,9 @@ struct Host {
     put(d / "db1/deep/er/file", "old deep");
     put(d / "shared/t.ibd", "old shared");
     put(d / "auto.cnf", "old uuid");
-    put(d / "server-key.pem", "old key");
+    put(d / "server-key.pem", "the host's key");
+    put(d / "keys/of/tables", "the host's keys");
+    put(d / "tmp/deep/file", "old temporary");
     put(d / "lost+found/orphan", "the file system's own");
     put(at(layout.redo_dir) / "ib_logfile0", "old redo");
     put(at(layout.undo_dir) / "undo001", "old undo");
@@ -171,10 +179,17 @@ struct Host {
     EXPECT_EQ(read_file(at(layout.undo_dir) / "undo001"), "new undo");
     EXPECT_EQ(read_file(at(layout.aria_dir) / "aria_log.00000001"), "new aria");
     EXPECT_EQ(read_file(d / "lost+found/orphan"), "the file system's own");
-    for (const char* gone : {"db1", "auto.cnf", "link", "server-key.pem", "xtrabackup_info", "backup-my.cnf", "binlog.000001"}) {
+    for (const char* gone : {"db1/t1.ibd", "auto.cnf", "link", "xtrabackup_info", "backup-my.cnf", "binlog.000001"}) {
       EXPECT_FALSE(fs::exists(d / gone)) << gone;
     }
+    EXPECT_EQ(read_file(d / "server-key.pem"), "the host's key");
+    EXPECT_EQ(read_file(d / "keys/of/tables"), "the host's keys");
+    EXPECT_TRUE(fs::is_empty(d / "tmp/deep"));
+    EXPECT_TRUE(fs::is_empty(d / "db1"));
     if (kind == Kind::logs_elsewhere) {
+      EXPECT_FALSE(fs::exists(dir.path() / "indexes/bi"));
+      EXPECT_FALSE(fs::exists(dir.path() / "indexes/bi_crash_safe"));
+      EXPECT_EQ(read_file(dir.path() / "indexes/bi.of-another"), "stays");
       EXPECT_FALSE(fs::exists(dir.path() / "binlogs/host-bin.000001"));
       EXPECT_FALSE(fs::exists(dir.path() / "binlogs/relay.000007"));
       EXPECT_EQ(read_file(dir.path() / "redo/not-the-servers"), "stays");
