@@ -131,10 +131,12 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   job.phase("check");
   fs::path staging;
   bool data_is_here = false;
+  AttachRequest told = request;
   {
     SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
     check_same_snapshot(request.snapshot, reader.manifest());
-    const Plan plan = datastore_.plan_attach(request, read_server(reader.manifest().dataset_json));
+    told.server_json = read_server(reader.manifest().dataset_json);
+    const Plan plan = datastore_.plan_attach(request, told.server_json);
     require_passed(plan, job);
     data_is_here = plan.data_is_here;
     if (!data_is_here) {
@@ -150,7 +152,7 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
     return journal_result(job, attached(outcome, upkeep_.status()));
   }
   job.phase("switch");
-  const std::unique_ptr<Installation> installation = datastore_.install(request, staging, job);
+  const std::unique_ptr<Installation> installation = datastore_.install(told, staging, job);
   job.phase("catch up");
   const AttachOutcome outcome = datastore_.start_replicating(request, job);
 

@@ -87,6 +87,7 @@ struct AttachRequest {
   std::optional<bool> keep_previous_data;   // else the setting
   std::optional<Millis> catch_up_timeout;   // else the setting
   bool data_is_here = false;  // for start_replicating, as the Plan said: go on from where the server is
+  std::string server_json;    // for install: SourceFacts::server_json from the manifest; empty: not known
 };
 
 // New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it undoes.

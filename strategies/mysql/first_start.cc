@@ -71,7 +71,10 @@ class PrivateServer {
     if (user && ::chown(options.c_str(), user->first, user->second) != 0) throw system_error("setting the owner of " + options.string(), errno);
     std::vector<std::string> arguments = {
         "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option), "--read-only=OFF",
-        "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--general-log=OFF", "--slow-query-log=OFF",
+        "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--loose-group-replication-start-on-boot=OFF",
+        // The agent's account is made by a hash, which a plugin that judges passwords cannot judge.
+        "--loose-strict-password-validation=OFF", "--loose-validate-password=OFF",
+        "--general-log=OFF", "--slow-query-log=OFF",
         "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(), "--log-error=" + (dir_ / "error.log").string()};
     if (!dialect.private_option.empty()) arguments.emplace_back(dialect.private_option);
     if (!with_accounts) arguments.emplace_back("--skip-grant-tables");
@@ -84,9 +87,17 @@ class PrivateServer {
 
   Error failure(const std::string& why) const {
     std::string message = "starting the server privately on the restored data: " + why;
-    std::vector<std::string> lines = last_lines_of(dir_ / "error.log", 5, {"ERROR", "error:", "unknown"});
+    std::vector<std::string> lines = last_lines_of(dir_ / "error.log", 5, {"ERROR", "error:", "unknown", "crypt"});
     if (lines.empty()) lines = child_.last_lines();
-    for (const std::string& line : lines) message += " | " + line;
+    bool keys = false;
+    for (const std::string& line : lines) {
+      message += " | " + line;
+      keys = keys || line.find("crypt") != std::string::npos || line.find("keyring") != std::string::npos;
+    }
+    if (keys) {
+      return Error(Code::failed_precondition, message,
+                   "give this server the source's keys: the same key plugin or keyring component, with the same keys");
+    }
     return Error(Code::internal, message, "the restored data or the server's options do not fit this server");
   }
 
@@ -139,8 +150,8 @@ void run_upgrade(const fs::path& program, const fs::path& socket, JobContext& jo
 
 }  // namespace
 
-void first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade, Clock& clock,
-                 JobContext& job) {
+DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade,
+                     const std::string& replication_user, Clock& clock, JobContext& job) {
   const fs::path dir = choose_dir(settings);
   JsonWriter step;
   step.begin_object().member("dir", dir.string()).end_object();
@@ -160,9 +171,12 @@ void first_start(const MysqlSettings& settings, const Dialect& dialect, const st
     job.phase("first start");
   }
   bool works = false;
+  DataMark mark;
   {
     PrivateServer server(settings, dialect, dir, true, clock, job);
-    works = account_works(agent_on(settings, server.socket()));
+    const ConnectTarget target = agent_on(settings, server.socket());
+    works = account_works(target);
+    if (works) mark = ServerClient(target).data_mark(replication_user);
     server.stop();
   }
   if (!works) {
@@ -170,10 +184,14 @@ void first_start(const MysqlSettings& settings, const Dialect& dialect, const st
     const ConnectTarget target = agent_on(settings, server.socket());
     ServerClient(target).make_agent_account(target.user, "localhost", target.password);
     // From here on the server checks accounts again: this proves the new one.
-    with_context("logging in by the agent's own account, just made", [&] { clear_inherited(target); });
+    with_context("logging in by the agent's own account, just made", [&] {
+      clear_inherited(target);
+      mark = ServerClient(target).data_mark(replication_user);
+    });
     server.stop();
   }
   remove_tree(dir);
+  return mark;
 }
 
 void remove_first_start(Journal& journal) {

@@ -12,14 +12,17 @@
 #include "base/job_context.h"
 #include "config/settings.h"
 #include "strategies/mysql/dialect.h"
+#include "strategies/mysql/server_client.h"
 
 namespace guestagent::mysql {
 
 // REQUIRES: no server runs on the data directory. `dialect` is that of the server that will run. The directory that it needs is
 // recorded ("first-start") before it is made; `remove_first_start` removes what a crash left of it. The server has ended in order when
 // this returns, and has ended when it throws.
-// `upgrade`: the program for older system tables (find_upgrade_tool), run before anything else.
-void first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade, Clock& clock, JobContext& job);
+// `upgrade`: the program for older system tables (find_upgrade_tool), run before anything else. Answers by what the data can be known
+// again once the server has started normally; `replication_user` is the snapshot's.
+DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade,
+                     const std::string& replication_user, Clock& clock, JobContext& job);
 void remove_first_start(Journal& journal);
 
 }  // namespace guestagent::mysql

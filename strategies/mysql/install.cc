@@ -8,12 +8,16 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/control_kinds.h"
 #include "strategies/mysql/first_start.h"
+#include "strategies/mysql/host_places.h"
 #include "strategies/mysql/option_file.h"
+#include "strategies/mysql/replica_options.h"
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/server_client.h"
 #include "strategies/mysql/server_identity.h"
 #include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/table_check.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -57,6 +61,16 @@ DataLayout layout_of(ServerClient& client, const ServerIdentity& identity, const
   layout.log_bin = absolute_in(data_dir, identity.log_bin ? identity.log_bin_basename : "");
   layout.relay_log = absolute_in(data_dir, identity.relay_log_basename);
   layout.system_tablespaces = tablespace_names(identity.innodb_data_file_path);
+  layout.doublewrite_dir = absolute_in(data_dir, client.variable("innodb_doublewrite_dir").value_or(""));
+  const std::vector<OptionLine> options = other_options(settings);
+  for (const char* name : {"log_bin_index", "relay_log_index", "master_info_file", "relay_log_info_file"}) {
+    std::string path = client.variable(name).value_or("");
+    for (const OptionLine& line : options) {
+      if (path.empty() && line.name == name) path = line.value;
+    }
+    if (!path.empty()) layout.files.push_back(absolute_in(data_dir, path));
+  }
+  layout.host = host_places(data_dir, options);
   return layout;
 }
 
@@ -75,24 +89,51 @@ ManagedOptions replica_options(const MysqlSettings& settings, const AttachReques
   options.report_port = settings.advertised_port.value_or(identity.port);
   options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
   options.relay_log = identity.relay_log_basename.empty() ? "relay-bin" : identity.relay_log_basename;
+  options.mixed_binlog = identity.binlog_format == "STATEMENT";
   options.mysql_gtid = dialect.gtid == GtidKind::mysql && told_gtid(request.snapshot).has_value();
   if (work_dir(settings.data_dir).parent_path() == fs::canonical(settings.data_dir)) options.hidden_dir = kHiddenDir;
   return options;
 }
 
 // What the server really runs with is what counts, not what stands in a file.
-void check_running(const MysqlSettings& settings, const ManagedOptions& wanted, const ServerIdentity& now) {
+void check_running(const MysqlSettings& settings, const std::string& managed_text, ServerClient& client) {
+  const ServerIdentity now = client.identity();
   const auto refuse = [&](const std::string& what) {
     throw Error(Code::failed_precondition, "checking the restarted server: " + what,
                 "some other option file or the server's command line overrides " + settings.managed_file.string());
   };
-  if (now.server_id != wanted.server_id) {
-    refuse("server_id is " + std::to_string(now.server_id) + ", not " + std::to_string(wanted.server_id));
-  }
-  if (now.read_only != wanted.read_only) refuse(std::string("read_only is ") + (now.read_only ? "ON" : "OFF"));
-  if (now.event_scheduler) refuse("event_scheduler is ON");
+  const std::vector<std::string> others = not_in_force(managed_text, client.variables());
+  if (!others.empty()) refuse(joined(others, ", "));
   if (!now.log_bin) refuse("the binary log is off");
   if (!now.log_updates) refuse("it does not write what it applies to its binary log");
+}
+
+// Who holds the locks of the data files, and who answers on the socket. Known only where the machine lets both be seen.
+struct Serving {
+  std::optional<pid_t> holder;
+  std::optional<ProcessId> answers;
+  bool one() const { return holder && answers && *holder > 0 && *holder == answers->pid; }
+};
+
+Serving who_serves(const MysqlSettings& settings) { return {data_holder(settings.data_dir), socket_owner(settings.socket)}; }
+
+// That the server which answers runs on the restored data, and not on what something else (a cluster it joined, another server on that
+// socket) put in its place. `before`: as it was on the old data, where that could be seen.
+void check_restored(const MysqlSettings& settings, const Serving& before, const DataMark& mark, const DataMark& now, const fs::path& data_dir) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(Code::data_loss, "checking the restarted server: it does not run on the restored data: " + what,
+                "find out what replaces the data of this server, or who else answers on " + settings.socket.string() + "; it must be no member of a cluster");
+  };
+  std::error_code ec;
+  if (!fs::equivalent(settings.data_dir, data_dir, ec)) refuse("its data directory is " + data_dir.string());
+  if (before.one()) {
+    const Serving serves = who_serves(settings);
+    if (!serves.one()) {
+      refuse(serves.holder ? "process " + std::to_string(*serves.holder) + " has the data files open, and another answers"
+                           : "nobody has the data files in " + settings.data_dir.string() + " open");
+    }
+  }
+  if (const auto why = why_other_data(mark, now)) refuse(*why);
 }
 
 void remove_staging(Journal& journal) {
@@ -147,8 +188,12 @@ void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
     journal.record("install.back");
   }
   put_managed(parts.settings.managed_file, begin.managed_before);
-  with_context("the old data is back in its place, but the server did not come up",
-               [&] { parts.control.start(parts.settings.server.start_timeout); });
+  try {
+    parts.control.start(parts.settings.server.start_timeout);
+  } catch (const Error& e) {
+    throw Error(e.code(), std::string("the old data is back in its place, but the server did not come up: ") + e.what(),
+                "start the server by hand and call again: nothing else is left to undo" + (e.hint().empty() ? "" : "; " + e.hint()));
+  }
 }
 
 void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
@@ -221,6 +266,9 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   const DataLayout layout = layout_of(client, identity, settings);
   const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
   const std::string managed_text = write_managed(options, dialect);
+  const Serving serving = who_serves(settings);
+  const std::vector<std::string> broken_before =
+      request.server_json.empty() ? std::vector<std::string>() : read_source_server(request.server_json).unopenable_tables;
 
   JsonWriter begin;
   begin.begin_object()
@@ -246,7 +294,10 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   set_record_aside(parts, journal);
 
   job.phase("first start");
-  with_room(settings.data_dir, [&] { first_start(settings, dialect, upgrade, parts.clock, job); });
+  DataMark mark;
+  with_room(settings.data_dir, [&] {
+    mark = first_start(settings, dialect, upgrade, request.snapshot.replication_user, parts.clock, job);
+  });
 
   job.phase("start");
   journal.record("install.start");
@@ -255,7 +306,10 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
     parts.control.start(settings.server.start_timeout, job.stop_token());
     client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
   });
-  check_running(settings, options, client.identity());
+  check_restored(settings, serving, mark, client.data_mark(request.snapshot.replication_user), client.identity().data_dir);
+  check_running(settings, managed_text, client);
+  job.phase("open tables");
+  check_tables_open(client, broken_before, parts.clock, job);
   journal.record("install.done");
   return installation;
 }

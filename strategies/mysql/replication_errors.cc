@@ -19,6 +19,8 @@ constexpr std::string_view kAccountHint =
     "cleanup_replication_source drops it";
 constexpr std::string_view kNetworkHint =
     "is master.host:port reachable from this host, and the source running?";
+constexpr std::string_view kKeysHint =
+    "give this server the source's keys: the same key plugin or keyring component, with the same keys";
 
 // Of the thread that receives. Everything else stops it for good.
 constexpr std::array kIoErrors = {
@@ -54,8 +56,20 @@ constexpr std::array kIoErrors = {
     Row{13120, Code::permission_denied, false, kAccountHint},
 };
 
-const Row* find(unsigned number) {
-  for (const Row& row : kIoErrors) {
+// Of the thread that applies, where it is this server and not its data that does not fit.
+constexpr std::array kSqlErrors = {
+    Row{3184, Code::failed_precondition, false, kKeysHint},
+    Row{3185, Code::failed_precondition, false, kKeysHint},
+    Row{1286, Code::failed_precondition, false, "install the storage engine that the source's table needs"},
+    Row{1289, Code::failed_precondition, false, "turn on here what the source's statement needs"},
+    Row{1524, Code::failed_precondition, false, "install the plugin that the source's statement needs"},
+    Row{1021, Code::resource_exhausted, false, "free space for the replica's data and logs"},
+    Row{1666, Code::failed_precondition, false, "binlog_format=MIXED or ROW: a server that logs statements only cannot log a source's rows"},
+};
+
+template <typename Rows>
+const Row* find(const Rows& rows, unsigned number) {
+  for (const Row& row : rows) {
     if (row.number == number) return &row;
   }
   return nullptr;
@@ -74,17 +88,20 @@ std::string thread_error(unsigned number, const std::string& message) {
 std::optional<Error> replication_error(const ReplicaStatus& status, bool include_passing) {
   // A running thread's number is that of a transaction which it tries again by itself.
   if (status.sql == ThreadState::stopped && (status.sql_errno != 0 || !status.sql_error.empty())) {
-    return Error(
-        Code::data_loss,
-        "applying the source's transactions: error " + thread_error(status.sql_errno, status.sql_error),
-        "the replica's data does not fit the source's history: attach it anew");
+    const std::string what = "applying the source's transactions: error " + thread_error(status.sql_errno, status.sql_error);
+    if (const Row* const row = find(kSqlErrors, status.sql_errno)) return Error(row->code, what, std::string(row->hint));
+    // MariaDB says it in words only; MySQL's workers stop with one number for all that goes wrong.
+    for (const std::string_view words : {"master key", "decrypt", "encryption key", "encryption service"}) {
+      if (has(status.sql_error, words)) return Error(Code::failed_precondition, what, std::string(kKeysHint));
+    }
+    return Error(Code::data_loss, what, "the replica's data does not fit the source's history: attach it anew");
   }
   if (status.io == ThreadState::running || (status.io_errno == 0 && status.io_error.empty()))
     return std::nullopt;
   const std::string message = "receiving from " + status.source_host + ":" +
                               std::to_string(status.source_port) + ": error " +
                               thread_error(status.io_errno, status.io_error);
-  const Row* const row = find(status.io_errno);
+  const Row* const row = find(kIoErrors, status.io_errno);
   if (row == nullptr) {
     if (status.io != ThreadState::stopped && !include_passing) return std::nullopt;
     return Error(Code::internal, message, "see the replica's own error log");
