@@ -5,6 +5,7 @@
 #include <cctype>
 #include <set>
 
+#include "base/host_name.h"
 #include "config/units.h"
 
 namespace guestagent {
@@ -40,13 +41,15 @@ void check_socket(YamlReader& in, std::string_view key, const fs::path& socket) 
 void check_url(YamlReader& in, std::string_view key, std::string_view url) {
   if (url.empty()) return;
   const std::size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
-  const std::string_view host = url.substr(scheme).substr(0, url.substr(scheme).find('/'));
+  const std::string_view host = url.substr(scheme).substr(0, url.substr(scheme).find_first_of("/?#"));
   if (scheme == 0 || host.empty() || url.find_first_of(" \"'<>\\") != std::string_view::npos) {
     in.mistake(key, "must be an http:// or https:// address");
   } else if (host.find('@') != std::string_view::npos) {
     in.mistake(key, "must not hold a user or password; there are keys and files for them");
   } else if (url.find_first_of("?#") != std::string_view::npos) {
     in.mistake(key, "must not have a query or fragment");
+  } else if (!HostPort::parse(host)) {
+    in.mistake(key, "must have a host name or an address, and a port from 1 to 65535 where it has one");
   }
 }
 
@@ -58,11 +61,8 @@ void check_agent(YamlReader& in, const AgentSettings& agent) {
 
 void check_listen(YamlReader& in, const TlsListenSettings& listen) {
   if (listen.address.empty()) return;
-  const std::size_t colon = listen.address.rfind(':');
-  const auto port = colon == std::string::npos
-                        ? std::nullopt
-                        : parse_whole(std::string_view(listen.address).substr(colon + 1));
-  if (colon == 0 || !port || *port == 0 || *port > 65535)
+  const auto address = HostPort::parse(listen.address);
+  if (!address || !address->port)
     in.mistake("address", "must be ADDRESS:PORT, such as 0.0.0.0:8443");
   for (const std::string_view key : {"certificate", "key", "client_ca"})
     in.require(key, "when agent.listen.address is set");
@@ -165,8 +165,7 @@ void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
              std::count(address.begin(), address.end(), ':') == 1) {
     in.mistake("advertised_address",
                "must be a name or an address alone; mysql.advertised_port is for the port");
-  } else if (address.empty() || address.size() > 255 || !only(address, ".-_:%") || address == "0.0.0.0" ||
-             address == "::") {
+  } else if (!HostName::parse(address) || address == "0.0.0.0" || address == "::") {
     in.mistake("advertised_address", "must be a name or an address that replicas can connect to");
   }
   check_socket(in, "socket", mysql.socket);

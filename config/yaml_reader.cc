@@ -11,6 +11,11 @@ std::string in_quotes(std::string_view text) {
   return "\"" + printable(text) + "\"";
 }
 
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+constexpr std::string_view kOneLine = "must be one line without control characters";
+
 }  // namespace
 
 YamlReader::YamlReader(const YamlNode* node, std::string path, unsigned line, YamlReport& report)
@@ -75,9 +80,7 @@ const std::string* YamlReader::scalar(std::string_view key, std::string_view exp
 void YamlReader::text(std::string_view key, std::string& out) {
   const std::string* value = scalar(key, "a text");
   if (value == nullptr) return;
-  const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
-  if (std::any_of(value->begin(), value->end(), control))
-    return mistake(key, "must be one line without control characters");
+  if (has_control(*value)) return mistake(key, kOneLine);
   out = *value;
 }
 
@@ -132,6 +135,7 @@ void YamlReader::words(std::string_view key, std::vector<std::string>& out) {
     if (node->text.find_first_of(" \t") != std::string::npos) {
       return mistake(key, "must be a list, one word an item: [\"a\", \"b\"]");
     }
+    if (has_control(node->text)) return mistake(key, kOneLine);
     out = {node->text};
     return;
   }
@@ -140,6 +144,9 @@ void YamlReader::words(std::string_view key, std::vector<std::string>& out) {
   for (const YamlNode& item : node->items) {
     if (item.kind != YamlNode::Kind::scalar || item.text.empty()) {
       return report_.add(item.line, full(key) + "[" + std::to_string(found.size()) + "]", "must be a text");
+    }
+    if (has_control(item.text)) {
+      return report_.add(item.line, full(key) + "[" + std::to_string(found.size()) + "]", kOneLine);
     }
     found.push_back(item.text);
   }

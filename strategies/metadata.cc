@@ -1,9 +1,46 @@
 #include "strategies/metadata.h"
 
+#include <algorithm>
+
+#include "base/host_name.h"
+
 namespace guestagent {
 namespace {
 
 constexpr unsigned kFormatVersion = 1;
+// More than any of them needs: a name of a user has up to 128 characters (MariaDB), a file's name up to 255 bytes.
+constexpr std::size_t kMaxText = 1024;
+constexpr std::size_t kMaxGtid = std::size_t{16} << 20;  // a set of 3,000 UUIDs has 162 KB
+
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+}
+
+// Such texts travel on, into statements, command lines, option files and logs: none needs more than one line without control characters.
+void check_line(const JsonReader& in, std::string_view key, std::string_view text, std::size_t max = kMaxText) {
+  if (text.size() > max) throw in.error(key, "must not be longer than " + std::to_string(max) + " bytes");
+  if (std::any_of(text.begin(), text.end(), is_control)) throw in.error(key, "must be one line without control characters");
+}
+
+std::string read_line(const JsonReader& in, std::string_view key) {
+  std::string text = in.string(key);
+  check_line(in, key, text);
+  return text;
+}
+
+// A GTID set's text may go over lines (MySQL); what it consists of is the datastore's to judge.
+void check_gtid(const JsonReader& in, std::string_view gtid) {
+  const auto foreign = [](char c) {
+    return !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+             std::string_view(":,-_ \t\r\n").find(c) != std::string_view::npos);
+  };
+  if (gtid.size() > kMaxGtid || std::any_of(gtid.begin(), gtid.end(), foreign)) throw in.error("gtid", "is no set of GTIDs");
+}
+
+void check_file(const JsonReader& in, std::string_view file) {
+  check_line(in, "file", file, 255);
+  if (file.empty() || file.find('/') != std::string_view::npos) throw in.error("file", "must be the name of a binary log");
+}
 
 std::uint16_t read_port(const JsonReader& in, std::string_view key) {
   return static_cast<std::uint16_t>(in.uint(key, 1, 65535));
@@ -34,6 +71,8 @@ Position read_position(const JsonReader& in) {
   if (out.file.has_value() != out.offset.has_value()) {
     throw in.error(out.file ? "position" : "file", "file and position go together");
   }
+  if (out.file) check_file(in, *out.file);
+  if (out.gtid) check_gtid(in, *out.gtid);
   return out;
 }
 
@@ -105,35 +144,38 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
                     ".requires: this agent does not know \"" + out.requires_list.front().substr(0, 80) + "\"",
                 "upgrade the agent on this host");
   }
-  out.id = snapshot.string("id");
-  out.created_at = snapshot.string("created_at");
-  out.tool = snapshot.string("tool");
-  out.format = snapshot.string("format");
-  out.compression = snapshot.string("compression");
+  out.id = read_line(snapshot, "id");
+  out.created_at = read_line(snapshot, "created_at");
+  out.tool = read_line(snapshot, "tool");
+  out.format = read_line(snapshot, "format");
+  out.compression = read_line(snapshot, "compression");
   out.encryption = snapshot.opt_string("encryption");
+  if (out.encryption) check_line(snapshot, "encryption", *out.encryption);
   out.segments = snapshot.uint("segments");
   out.raw_bytes = snapshot.uint("raw_bytes");
   out.stored_bytes = snapshot.uint("stored_bytes");
-  out.digest = snapshot.string("digest");
+  out.digest = read_line(snapshot, "digest");
 
   const JsonReader master = in.object("master");
-  out.master_host = master.string("host");
-  if (out.master_host.empty()) throw master.error("host", "must not be empty");
+  out.master_host = HostName::require(master.path() + ".host", master.string("host")).text();
   out.master_port = read_port(master, "port");
 
   const JsonReader dataset = in.object("dataset");
-  out.datastore = dataset.string("datastore");
-  out.datastore_version = dataset.string("datastore_version");
+  out.datastore = read_line(dataset, "datastore");
+  out.datastore_version = read_line(dataset, "datastore_version");
   out.dataset_size = dataset.uint("dataset_size");
   out.dataset_bytes = dataset.opt_uint("dataset_bytes").value_or(out.dataset_size << 30);
   out.snapshot_href = dataset.string("snapshot_href");
+  check_line(dataset, "snapshot_href", out.snapshot_href, 4096);
 
   out.binlog_position = read_position(in.object("binlog_position"));
   out.lease_position = read_position(in.object("lease_position"));
 
   const JsonReader user = in.object("replication_user");
-  out.replication_user = user.string("name");
-  out.replication_password = Secret(user.string("password"));
+  out.replication_user = read_line(user, "name");
+  const std::string password = user.string("password");
+  check_line(user, "password", password);
+  out.replication_password = Secret(password);
   out.require_tls = user.opt_boolean("require_tls").value_or(false);
   if (out.replication_user.empty()) throw user.error("name", "must not be empty");
   return out;

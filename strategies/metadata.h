@@ -51,7 +51,9 @@ struct SnapshotMetadata {
 // As JSON text; holds the password (contract).
 std::string write_metadata(const SnapshotMetadata& metadata);
 // Lenient: unknown keys are ignored; missing or mistyped ones are invalid_argument naming the path below `path`; an unknown entry in
-// snapshot.requires or a newer format_version is failed_precondition.
+// snapshot.requires or a newer format_version is failed_precondition. What is read is safe to pass on: the host is a HostName, every
+// other text one line without control characters and of bounded length (a GTID set may have line breaks, and only what such sets are
+// made of), a position's file has no slash.
 SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path);
 
 void write_position(JsonWriter& out, const Position& position);

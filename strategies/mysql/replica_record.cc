@@ -1,5 +1,6 @@
 #include "strategies/mysql/replica_record.h"
 
+#include "base/host_name.h"
 #include "base/json.h"
 
 namespace guestagent::mysql {
@@ -31,7 +32,7 @@ std::optional<ReplicaRecord> load_replica_record(const fs::path& state_dir) {
   const JsonDocument document = parse_json(read_file(file), file.string());
   const JsonReader in(document, file.string(), Code::data_loss);
   ReplicaRecord out;
-  out.host = in.string("host");
+  out.host = HostName::require(file.string() + ": host", in.string("host")).text();
   out.port = static_cast<std::uint16_t>(in.uint("port", 1, 65535));
   out.user = in.string("user");
   out.password = Secret(in.string("password"));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/host_name.h"
 #include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
@@ -30,7 +31,8 @@ std::string first_of(const std::vector<std::string>& names) {
 }
 
 bool is_loopback(const std::string& address) {
-  return address == "localhost" || address == "::1" || address.starts_with("127.");
+  const auto host = HostName::parse(address);
+  return host && host->is_loopback();
 }
 
 class SourceChecks {
