@@ -7,8 +7,14 @@
 #include <mysql_connection.h>
 #include <mysql_driver.h>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <charconv>
 #include <mutex>
+
+#include "base/host_name.h"
+#include "base/unique_fd.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -83,6 +89,32 @@ sql::mysql::MySQL_Driver& driver() {
   return *sql::mysql::get_driver_instance();
 }
 
+// What the client library may answer when a server asks for another way to log in. Whoever stands in the server's place chooses
+// that way, so none is here that hands the password over as it is (mysql_clear_password, dialog, mysql_old_password).
+constexpr std::string_view kLoginWays =
+    "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client";
+constexpr std::string_view kLocalLoginWays =
+    "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client,sha256_password,auth_socket,unix_socket";
+
+// The connector has no option for these, the library has, in an option file: one that only this process sees.
+class LibraryOptions {
+ public:
+  explicit LibraryOptions(bool local) : file_(::memfd_create("client-options", MFD_CLOEXEC)) {
+    if (!file_) throw system_error("making the client library's options", errno);
+    const std::string text = "[client]\nrestricted-auth=" + std::string(local ? kLocalLoginWays : kLoginWays) +
+                             "\ndisable-local-infile\n";
+    if (::write(file_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+      throw system_error("making the client library's options", errno);
+    }
+    // The library takes a file that it cannot open for an empty one.
+    if (::access(path().c_str(), R_OK) != 0) throw system_error("making the client library's options: " + path(), errno);
+  }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(file_.get()); }
+
+ private:
+  UniqueFd file_;
+};
+
 int seconds_of(Millis duration) {
   return static_cast<int>(std::max<std::int64_t>(1, duration.count() / 1000));
 }
@@ -133,10 +165,13 @@ void SqlConnection::ensure() {
   if (target_.host.empty()) {
     options["hostName"] = sql::SQLString("unix://" + target_.socket.string());
   } else {
-    const bool v6 = target_.host.find(':') != std::string::npos;
-    options["hostName"] = sql::SQLString("tcp://" + (v6 ? "[" + target_.host + "]" : target_.host) + ":" +
-                                         std::to_string(target_.port));
+    // The library reads "key=value;…" out of a host, plugins to load among it: nothing but a host gets as far as that.
+    const HostName host = HostName::require("connecting to a server", target_.host);
+    options["hostName"] = sql::SQLString("tcp://" + host.in_url() + ":" + std::to_string(target_.port));
   }
+  const LibraryOptions library(target_.host.empty());
+  options["readDefaultFile"] = sql::SQLString(library.path());
+  options["readDefaultGroup"] = sql::SQLString("client");
   options["userName"] = sql::SQLString(target_.user);
   options["password"] = sql::SQLString(target_.password.reveal());
   options["OPT_CONNECT_TIMEOUT"] = seconds_of(target_.connect_timeout);
@@ -144,6 +179,7 @@ void SqlConnection::ensure() {
   options["OPT_WRITE_TIMEOUT"] = seconds_of(target_.read_timeout);
   options["OPT_CHARSET_NAME"] = sql::SQLString("utf8mb4");
   options["CLIENT_MULTI_STATEMENTS"] = false;
+  options["OPT_LOCAL_INFILE"] = 0;
   if (target_.tls) {
     options["sslEnforce"] = true;
     options["sslVerify"] = target_.verify;
