@@ -28,6 +28,7 @@ class Daemon {
         }) {}
 
   int run() {
+    app_.jobs.recovery_is_due();
     std::jthread serving([this](std::stop_token stop) { serve(stop); });
     std::jthread tending([this](std::stop_token stop) { keep_tending(stop); });
     const SignalWatch watch([this](int signal) { signal == SIGHUP ? reload() : end(0); });

@@ -18,7 +18,7 @@ namespace guestagent {
 
 enum class JobKind {
   changing,  // one at a time on a host
-  reading,   // changes nothing here; any number
+  reading,   // changes nothing here; one of a method at a time, in one process
 };
 
 struct JobProgress {

@@ -127,9 +127,39 @@ void Jobs::shut_down() {
   state_->changed.notify_all();
 }
 
+void Jobs::recovery_is_due() {
+  const std::lock_guard lock(state_->mutex);
+  state_->recovery_due = true;
+}
+
 void Jobs::recover() {
+  // Whoever waits for a dead job's end is told of it by its file; after this nobody is about to change that.
+  const struct Done {
+    State& state;
+    ~Done() {
+      const std::lock_guard lock(state.mutex);
+      state.recovery_due = false;
+      state.changed.notify_all();
+    }
+  } done{*state_};
   state_->recover_if_needed();
   state_->prune();
+}
+
+bool Jobs::State::is_recovered_now() {
+  {
+    const std::lock_guard lock(mutex);
+    if (recovery_due) return true;
+  }
+  return FileLock::is_taken(files.host_lock());
+}
+
+void Jobs::State::check_room_to_read() const {
+  std::size_t reading = 0;
+  for (const auto& [name, jobs] : turns) reading += jobs.size();
+  if (reading < kMaxReading) return;
+  throw Error(Code::busy, std::to_string(reading) + " jobs that read are running or waiting for their turn",
+              "wait until one has ended (list_jobs, wait_job), then ask again");
 }
 
 std::string Jobs::start(const std::string& method, JobKind kind, std::optional<std::string> job_id,
@@ -168,15 +198,22 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
     throw Error(Code::internal, "start " + method + ": the record of job " + id + " came and went");
   }
   const std::lock_guard lock(state.mutex);
-  if (state.stopping) {
-    state.files.remove(id);
+  try {
+    if (state.stopping) {
+      throw Error(Code::unavailable, "the agent is stopping",
+                  "call it again when it has been restarted");
+    }
+    if (kind == JobKind::reading) state.check_room_to_read();
+    job->thread = std::thread([&state, job = job.get(), work = std::move(work)] { state.run(*job, work); });
+  } catch (const std::exception& e) {
+    // The job has not begun: nothing of it stays, and its locks go with it.
     std::error_code ignored;
+    state.files.remove(id);
     fs::remove(state.files.owner(id), ignored);
-    throw Error(Code::unavailable, "start " + method + ": the agent is stopping",
-                "call it again when it has been restarted");
+    throw to_error(e).with_context("start " + method + ": job " + id);
   }
   state.live[id] = job;
-  job->thread = std::thread([&state, job = job.get(), work = std::move(work)] { state.run(*job, work); });
+  if (kind == JobKind::reading) state.turns[method].push_back(job.get());
   return id;
 }
 
@@ -221,7 +258,7 @@ JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
     if (!job) {
       JobRecord record = get(job_id);
       if (record.ended()) return record;
-      if (!state_->files.has_owner(job_id)) return get(job_id);  // it ended since, or its process died
+      if (!state_->files.has_owner(job_id) && !state_->is_recovered_now()) return get(job_id);  // it ended since, or its process died
     }
     std::unique_lock lock(state_->mutex);
     if (job) {

@@ -4,6 +4,9 @@
 // One changing job runs at a time on a host, in the daemon or in a --oneshot process alike:
 // `<state_dir>/lock` says who. Whoever takes the lock first recovers what dead processes left; a job that
 // fails here is undone by the same recovery, at once.
+//
+// Of each method that only reads, one job of this process runs at a time, the others wait their turn in the order of their start (phase
+// "wait"): each may need as much memory as a changing one, and the host is the database's.
 #pragma once
 
 #include <functional>
@@ -59,17 +62,23 @@ class Jobs {
   // settings keep. Also done by every start() of a changing job, whose work does not begin when a dead job's
   // data could not be set right.
   void recover();
+  // A daemon's word, before it serves, that it will call recover() at once.
+  void recovery_is_due();
+
+  // Reading jobs of one process that run or wait, at most: each has threads of its own.
+  static constexpr unsigned kMaxReading = 16;
 
   // Starts `work` and answers its id. A repeat of a known job_id with the same method and params answers that
-  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs.
+  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs, and when kMaxReading
+  // reading ones run or wait. resource_exhausted, with no trace left, when there is no thread for it.
   std::string start(const std::string& method, JobKind kind, std::optional<std::string> job_id,
                     const std::string& params_digest, Work work);
 
   // By time of start.
   std::vector<JobRecord> list();
   JobRecord get(const std::string& job_id);  // not_found
-  // Waits until the job has ended, its process has died, `timeout` passed, or shut_down(); answers its record
-  // then.
+  // Waits until the job has ended, `timeout` passed, or shut_down(); answers its record then. A job whose process has died is waited
+  // for as long as somebody recovers, or is about to (recovery_is_due); else its record is answered as it is.
   JobRecord wait(const std::string& job_id, Millis timeout);
   // Waits for any change of the record after `seen` (which the call moves on; 0 at first), at most `timeout`.
   JobRecord wait_change(const std::string& job_id, std::uint64_t& seen, Millis timeout);
@@ -77,8 +86,8 @@ class Jobs {
   // when it has ended.
   void cancel(const std::string& job_id);
 
-  // Cancels what runs here and lets every waiter go; nothing can be started from now on. Does not wait for
-  // the jobs to end.
+  // Cancels what runs here, and lets those go who wait for a job of another process; nothing can be started from now on. Does not
+  // wait for the jobs to end; whoever waits for one of this process's sees its end.
   void shut_down();
 
  private:

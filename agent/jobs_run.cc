@@ -92,6 +92,26 @@ void Jobs::State::publish(Live& job, bool save) {
   if (observer) observer(copy);
 }
 
+void Jobs::State::await_turn(Live& job) {
+  const auto is_first = [&] { return turns[job.record.method].front() == &job; };
+  {
+    const std::lock_guard lock(mutex);
+    if (is_first()) return;
+  }
+  job.phase("wait");
+  std::unique_lock lock(mutex);
+  turn.wait(lock, job.stop.get_token(), is_first);
+}
+
+void Jobs::State::leave_turn(const Live& job) {
+  const std::lock_guard lock(mutex);
+  const auto found = turns.find(job.record.method);
+  if (found == turns.end()) return;
+  std::erase(found->second, &job);
+  if (found->second.empty()) turns.erase(found);
+  turn.notify_all();
+}
+
 // Beside the job's own thread: sees cancel files, and keeps the cost of telling the world off the data path.
 void Jobs::State::keep(Live& job, std::stop_token ended) {
   const LogScope scope({job.record.job_id, "record"});
@@ -118,21 +138,23 @@ void Jobs::State::keep(Live& job, std::stop_token ended) {
 void Jobs::State::run(Live& job, const Work& work) {
   const LogScope scope({job.record.job_id, "begin"});
   log_info("job started", {{"method", job.record.method}});
-  std::jthread keeper([&](std::stop_token ended) { keep(job, ended); });
+  std::optional<std::jthread> keeper;
   std::optional<std::string> result;
   std::optional<Error> error;
   try {
+    keeper.emplace([&](std::stop_token ended) { keep(job, ended); });
     if (job.record.kind == JobKind::changing) {
       recover_dead();
       prune();
     }
+    if (job.record.kind == JobKind::reading) await_turn(job);
     job.check_cancelled();
     result = work(job);
   } catch (const std::exception& e) {
     error = to_error(e);
   }
-  keeper.request_stop();
-  keeper.join();
+  leave_turn(job);
+  keeper.reset();
   finish(job, std::move(result), std::move(error));
 }
 

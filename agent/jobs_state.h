@@ -57,10 +57,14 @@ struct Jobs::State {
   const Observer observer;
   JobFiles files;
 
-  std::mutex mutex;  // guards the two below and every Live's record
+  std::mutex mutex;  // guards what follows and every Live's record
   std::condition_variable changed;
   std::map<std::string, std::shared_ptr<Live>> live;
   bool stopping = false;
+  bool recovery_due = false;
+  // Of each reading method, its jobs in the order of their start; the first is the one that runs.
+  std::map<std::string, std::deque<const Live*>> turns;
+  std::condition_variable_any turn;
 
   std::mutex starting;  // one start() at a time
 
@@ -71,6 +75,11 @@ struct Jobs::State {
   bool is_repeat(const std::string& job_id, const std::string& method, const std::string& digest);
   bool has_no_job(const LockHolder& holder);
   FileLock take_host_lock(const std::string& job_id, const std::string& method);
+  // Throws busy. REQUIRES: the mutex is held.
+  void check_room_to_read() const;
+  void await_turn(Live& job);
+  void leave_turn(const Live& job);
+  bool is_recovered_now();
   void publish(Live& job, bool save);
   void keep(Live& job, std::stop_token ended);
   void run(Live& job, const Work& work);

@@ -50,10 +50,13 @@ void write_jobs(Text& out, Jobs& jobs) {
   std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>>
       ended;  // number, time of the last
   const std::vector<JobRecord> records = jobs.list();
-  out.family("guestagent_job_running", "gauge", "A job that runs now.");
+  // Added up: jobs of one method may run, and wait, at the same time.
+  std::map<std::pair<std::string, std::string>, unsigned> running;
+  std::map<std::string, double> done;
   for (const JobRecord& record : records) {
     if (!record.ended()) {
-      out.sample({{"method", record.method}, {"phase", record.phase}}, 1);
+      ++running[{record.method, record.phase}];
+      done[record.method] += double(record.progress.done_bytes);
       continue;
     }
     auto& [count, last] = ended[{record.method, record.state}];
@@ -61,10 +64,10 @@ void write_jobs(Text& out, Jobs& jobs) {
     if (record.finished_at)
       last = std::max(last, double(std::chrono::system_clock::to_time_t(parse_utc(*record.finished_at))));
   }
-  out.family("guestagent_job_done_bytes", "gauge", "Bytes done in the running job's phase.");
-  for (const JobRecord& record : records) {
-    if (!record.ended()) out.sample({{"method", record.method}}, double(record.progress.done_bytes));
-  }
+  out.family("guestagent_job_running", "gauge", "Jobs that run now, by method and phase.");
+  for (const auto& [key, count] : running) out.sample({{"method", key.first}, {"phase", key.second}}, count);
+  out.family("guestagent_job_done_bytes", "gauge", "Bytes done in the phases of the running jobs of that method.");
+  for (const auto& [method, bytes] : done) out.sample({{"method", method}}, bytes);
   out.family("guestagent_jobs", "gauge", "Jobs that have ended, of those whose record is kept.");
   for (const auto& [key, value] : ended)
     out.sample({{"method", key.first}, {"state", key.second}}, value.first);

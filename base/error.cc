@@ -62,6 +62,15 @@ Error system_error(std::string_view what, int err) {
       return Error(Code::permission_denied, message,
                    "mount the file system read-write; under systemd, name the directory in the unit's "
                    "ReadWritePaths= (systemctl edit guestagent)");
+    case EAGAIN:
+      return Error(Code::resource_exhausted, message,
+                   "the host or the unit allows no more processes or threads: raise TasksMax= (systemctl edit guestagent), the "
+                   "container's pids limit or ulimit -u");
+    case EMFILE:
+    case ENFILE:
+      return Error(Code::resource_exhausted, message, "raise the limit of open files (LimitNOFILE=, ulimit -n)");
+    case ENOMEM:
+      return Error(Code::resource_exhausted, message, "lower snapshot.memory_limit or give the host more memory");
     case EEXIST:
       return Error(Code::already_exists, message);
     default:
@@ -74,6 +83,11 @@ Error to_error(const std::exception& e) {
   if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
     return Error(Code::resource_exhausted, "out of memory",
                  "lower snapshot.memory_limit or give the host more memory");
+  }
+  // What the standard library throws names no call: of threads it is the only one that this program asks it for.
+  if (const auto* failed = dynamic_cast<const std::system_error*>(&e);
+      failed && failed->code() == std::errc::resource_unavailable_try_again) {
+    return system_error("starting a thread", EAGAIN);
   }
   return Error(Code::internal, e.what());
 }

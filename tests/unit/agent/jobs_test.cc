@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <future>
 #include <thread>
@@ -514,6 +516,102 @@ TEST_F(JobsTest, OldRecordsGoButNeitherNewNorPendingOnes) {
   EXPECT_EQ(jobs->get("running").state, "running");
   gate.open();
   jobs->wait("running", Millis::max());
+}
+
+// While it lives no thread can be made: its stack would not fit into the address space.
+class NoThreads {
+ public:
+  NoThreads() {
+    ::pthread_attr_init(&before_);
+    ::pthread_getattr_default_np(&before_);
+    pthread_attr_t huge;
+    ::pthread_attr_init(&huge);
+    ::pthread_attr_setstacksize(&huge, std::size_t{1} << 60);
+    ::pthread_setattr_default_np(&huge);
+    ::pthread_attr_destroy(&huge);
+  }
+  ~NoThreads() {
+    ::pthread_setattr_default_np(&before_);
+    ::pthread_attr_destroy(&before_);
+  }
+
+ private:
+  pthread_attr_t before_;
+};
+
+TEST_F(JobsTest, WithoutAThreadNothingOfAJobIsLeft) {
+  const auto jobs = make();
+  for (const JobKind kind : {JobKind::changing, JobKind::reading}) {
+    {
+      const NoThreads none;
+      const Error error = error_of([&] { jobs->start("do_it", kind, "one", "digest", [](JobContext&) { return "{}"; }); });
+      EXPECT_EQ(error.code(), Code::resource_exhausted) << error.what();
+      EXPECT_THAT(error.hint(), HasSubstr("TasksMax"));
+    }
+    EXPECT_EQ(code_of([&] { jobs->get("one"); }), "NOT_FOUND");
+    EXPECT_FALSE(fs::exists(file("one.owner")));
+  }
+  jobs->start("do_it", JobKind::changing, "one", "digest", [](JobContext&) { return "{}"; });
+  EXPECT_EQ(jobs->wait("one", Millis::max()).state, "succeeded");
+}
+
+TEST_F(JobsTest, JobsThatReadTakeTurnsAndAreNotTooMany) {
+  const auto jobs = make();
+  Gate first, other;
+  std::atomic<unsigned> at_once{0}, most{0};
+  std::vector<std::string> order;
+  const auto work = [&](const std::string& id, Gate* gate) {
+    return [&, id, gate](JobContext&) -> std::string {
+      most = std::max(most.load(), ++at_once);
+      order.push_back(id);
+      if (gate) gate->wait();
+      --at_once;
+      return "{}";
+    };
+  };
+  jobs->start("look", JobKind::reading, "r0", "digest", work("r0", &first));
+  for (unsigned i = 1; i < Jobs::kMaxReading; ++i) {
+    const std::string id = "r" + std::to_string(i);
+    jobs->start("look", JobKind::reading, id, "digest", work(id, nullptr));
+  }
+  std::uint64_t seen = 0;
+  while (jobs->wait_change("r1", seen, Millis::max()).phase != "wait") {
+  }
+  const Error error = error_of([&] { jobs->start("peek", JobKind::reading, "more", "digest", [](JobContext&) { return "{}"; }); });
+  EXPECT_EQ(error.code(), Code::busy) << error.what();
+  EXPECT_EQ(code_of([&] { jobs->get("more"); }), "NOT_FOUND");
+  EXPECT_TRUE(jobs->start("do_it", JobKind::changing, "change", "digest", [](JobContext&) { return "{}"; }) == "change");
+  EXPECT_EQ(jobs->wait("change", Millis::max()).state, "succeeded") << "they do not hold up what changes";
+  jobs->cancel("r2");
+  EXPECT_EQ(jobs->wait("r2", Millis::max()).state, "cancelled") << "nor is it their turn before they can be cancelled";
+  jobs->start("peek", JobKind::reading, "peek", "digest", [](JobContext&) { return "{}"; });
+  EXPECT_EQ(jobs->wait("peek", Millis::max()).state, "succeeded") << "another method has a turn of its own";
+  first.open();
+  std::vector<std::string> wanted = {"r0"};
+  for (unsigned i = 1; i < Jobs::kMaxReading; ++i) {
+    const std::string id = "r" + std::to_string(i);
+    if (i == 2) continue;
+    EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+    wanted.push_back(id);
+  }
+  EXPECT_EQ(most, 1u);
+  EXPECT_EQ(order, wanted);
+}
+
+TEST_F(JobsTest, AWaiterOfADeadJobHearsHowItWasRecovered) {
+  leave_dead_job("one", {{"made", "{}"}});
+  recovery_.what = "put it back";
+  const auto jobs = make();
+  EXPECT_EQ(jobs->wait("one", Millis::max()).state, "running") << "nobody is about to recover it";
+  jobs->recovery_is_due();
+  std::promise<void> waiting;
+  auto heard = std::async(std::launch::async, [&] {
+    waiting.set_value();
+    return jobs->wait("one", Millis::max());
+  });
+  waiting.get_future().wait();
+  jobs->recover();
+  EXPECT_EQ(heard.get().state, "failed");
 }
 
 TEST_F(JobsTest, WhatACrashWhileWritingLeftIsSwept) {
