@@ -1,6 +1,7 @@
 #include "agent/dispatcher.h"
 
 #include <algorithm>
+#include <cmath>
 #include <array>
 #include <mutex>
 
@@ -13,6 +14,7 @@ namespace guestagent {
 namespace {
 
 constexpr int kParseError = -32700;
+constexpr double kExactNumber = 9007199254740992.0;  // 2^53: whole numbers below it are exact as floating point
 constexpr int kInvalidRequest = -32600;
 constexpr Millis kDefaultWait{60000};
 constexpr Millis kLookForCaller{1000};
@@ -246,8 +248,10 @@ std::string Dispatcher::State::handle_one(const JsonValue& request, const Gone& 
   std::string id = "null";
   if (!notification) {
     const JsonValue& value = id_member->value;
-    if (!value.IsString() && !value.IsNumber() && !value.IsNull()) {
-      return refuse(kInvalidRequest, "id: must be a string, a number or null");
+    // A larger one would come back as another number.
+    const bool exact = value.IsInt64() || value.IsUint64() || (value.IsDouble() && std::abs(value.GetDouble()) < kExactNumber);
+    if (!value.IsString() && !exact && !value.IsNull()) {
+      return refuse(kInvalidRequest, "id: must be a string, a number of at most 64 bits or null");
     }
     id = to_json(value);
   }

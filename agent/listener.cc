@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/host_name.h"
 #include "base/log.h"
 
 namespace guestagent {
@@ -176,18 +177,22 @@ bool UnixListener::allows(int connection) const {
   });
 }
 
+bool UnixListener::is_own(int connection) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::geteuid());
+}
+
 UniqueFd listen_tcp(const std::string& address) {
   const std::string doing = "agent.listen.address: listen at " + address;
-  const std::size_t colon = address.rfind(':');
-  if (colon == std::string::npos) throw Error(Code::invalid_argument, doing + ": must be ADDRESS:PORT");
-  std::string host = address.substr(0, colon);
-  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const auto at = HostPort::parse(address);
+  if (!at || !at->port) throw Error(Code::invalid_argument, doing + ": must be ADDRESS:PORT");
   addrinfo hints{};
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   if (const int failed =
-          ::getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1, &hints, &found)) {
+          ::getaddrinfo(at->host.text().c_str(), std::to_string(*at->port).c_str(), &hints, &found)) {
     throw Error(Code::invalid_argument, doing + ": " + ::gai_strerror(failed));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, ::freeaddrinfo);

@@ -25,6 +25,8 @@ class UnixListener {
   // By the kernel's word on who connected: root, the agent's own user, agent.allow_users and members of
   // agent.allow_groups.
   bool allows(int connection) const;
+  // Of those: root or the agent's own user.
+  static bool is_own(int connection);
 
  private:
   void listen_at(const AgentSettings& settings);

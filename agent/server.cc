@@ -1,5 +1,6 @@
 #include "agent/server.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <list>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -112,6 +114,15 @@ Response refuse(http::status status, Code code, const std::string& message, cons
 constexpr std::string_view kRoutes =
     "the routes are POST /rpc, GET /healthz, GET /metrics and GET /jobs/{id}/events";
 
+// Of "/path?query", and of a proxy's "http://host/path?query".
+std::string_view path_of(const Request& request) {
+  std::string_view target(request.target().data(), request.target().size());
+  if (target.starts_with("http://")) {
+    target.remove_prefix(std::min(target.find('/', 7), target.size()));
+  }
+  return target.substr(0, target.find('?'));
+}
+
 Response wrong_method(const char* allowed) {
   Response response = refuse(http::status::method_not_allowed, Code::invalid_argument,
                              "only " + std::string(allowed) + " is answered here", std::string(kRoutes));
@@ -133,6 +144,33 @@ Response response_to(const ErrorCode& ec) {
   }
   return refuse(http::status::bad_request, Code::invalid_argument, "this is no HTTP request: " + ec.message(),
                 std::string(kRoutes));
+}
+
+Response too_many() {
+  log_warning("a connection was turned away: too many at a time");
+  return refuse(http::status::service_unavailable, Code::resource_exhausted, "too many connections at a time", "try again");
+}
+
+// nullopt when there was none after all.
+std::optional<UniqueFd> accept_one(int listener, sockaddr_storage* peer = nullptr) {
+  socklen_t size = sizeof *peer;
+  UniqueFd fd(::accept4(listener, reinterpret_cast<sockaddr*>(peer), peer ? &size : nullptr, SOCK_CLOEXEC));
+  if (fd) return fd;
+  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+    log_warning("a connection cannot be accepted", {{"error", system_error("accept", errno).what()}});
+    std::this_thread::sleep_for(Millis(100));  // it stays in the queue: no spinning
+  }
+  return std::nullopt;
+}
+
+// One host has many addresses in IPv6: the first 64 bits tell hosts' networks apart.
+std::string address_of_peer(const sockaddr_storage& peer) {
+  if (peer.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(peer).sin6_addr;
+    return {reinterpret_cast<const char*>(v6.s6_addr), IN6_IS_ADDR_V4MAPPED(&v6) ? std::size_t{16} : std::size_t{8}};
+  }
+  const auto& v4 = reinterpret_cast<const sockaddr_in&>(peer).sin_addr;
+  return {reinterpret_cast<const char*>(&v4), sizeof v4};
 }
 
 std::string event_of(const JobRecord& record) {
@@ -172,15 +210,29 @@ struct Server::State {
   UniqueFd wake;  // readable once the server stops
   std::mutex mutex;
   std::condition_variable idle;
+  // What one listener has, so that it takes nothing from the other.
+  struct Pool {
+    unsigned connections = 0;
+    unsigned refusing = 0;
+  };
   // These are guarded by the mutex.
-  unsigned connections = 0;
-  unsigned refusing = 0;
+  Pool of_socket, of_network;
+  unsigned all_strangers = 0;                 // network connections whose handshake is not done, …
+  std::map<std::string, unsigned> strangers;  // … and of them those from one address
   std::list<std::thread> threads, ended;
 
   std::stop_token stop;
 
-  void accept_from(int listener);
-  void start(unsigned& count, std::shared_ptr<Transport> transport, std::function<void(Transport&)> talk);
+  // A place among `most`, given back when the answer dies; nullptr when there is none.
+  using Seat = std::shared_ptr<void>;
+  Seat take(unsigned& count, unsigned most);
+  Seat take_strangers(const std::string& address);
+
+  void accept_local();
+  void accept_remote();
+  void start(std::shared_ptr<Transport> transport, std::function<void(Transport&)> talk);
+  void start_serving(Pool& pool, unsigned most, std::shared_ptr<Transport> transport, std::optional<Response> refusal);
+  void refuse_softly(Transport& transport, const Response& response);
   void turn_away(Transport& transport, Response response);
   void join_ended();
   void serve(Transport& transport);
@@ -199,61 +251,95 @@ void Server::State::turn_away(Transport& transport, Response response) {
   transport.finish();
 }
 
-void Server::State::accept_from(int listener) {
-  UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-  if (!fd) {
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      log_warning("a connection cannot be accepted", {{"error", system_error("accept", errno).what()}});
-      std::this_thread::sleep_for(Millis(100));  // it stays in the queue: no spinning
-    }
-    return;
-  }
-  const bool is_local = listener == local.fd();
+Server::State::Seat Server::State::take(unsigned& count, unsigned most) {
+  const std::lock_guard lock(mutex);
+  if (count >= most) return nullptr;
+  ++count;
+  return {&count, [this](unsigned* taken) {
+            const std::lock_guard leaving(mutex);
+            --*taken;
+          }};
+}
+
+Server::State::Seat Server::State::take_strangers(const std::string& address) {
+  const std::lock_guard lock(mutex);
+  const auto of_one = strangers.find(address);
+  if (all_strangers >= limits.strangers || (of_one != strangers.end() && of_one->second >= limits.strangers_of_one)) return nullptr;
+  ++all_strangers;
+  ++strangers[address];
+  return {&all_strangers, [this, address](unsigned* taken) {
+            const std::lock_guard leaving(mutex);
+            --*taken;
+            if (--strangers[address] == 0) strangers.erase(address);
+          }};
+}
+
+void Server::State::accept_local() {
+  std::optional<UniqueFd> fd = accept_one(local.fd());
+  if (!fd) return;
   std::optional<Response> refusal;
-  if (is_local && !local.allows(fd.get())) {
+  if (!local.allows(fd->get())) {
     log_warning("a local user was refused: neither in agent.allow_users nor agent.allow_groups");
     refusal = refuse(http::status::forbidden, Code::permission_denied, "this user may not talk to the agent",
                      "add it to agent.allow_users or agent.allow_groups");
   }
-  std::shared_ptr<Transport> transport = is_local ? make_plain_transport(std::move(fd), wake.get())
-                                                  : tls->make_transport(std::move(fd), wake.get());
-  const std::lock_guard lock(mutex);
-  if (!refusal && connections < limits.connections) {
-    return start(connections, std::move(transport), [this](Transport& t) { serve(t); });
-  }
-  if (!refusal) {
-    log_warning("a connection was turned away: too many at a time");
-    refusal = refuse(http::status::service_unavailable, Code::resource_exhausted,
-                     "too many connections at a time", "try again");
-  }
-  if (refusing == kMaxRefusing) return;
-  start(refusing, std::move(transport), [this, response = std::move(*refusal)](Transport& t) {
-    char some[4096];
+  const unsigned most = limits.connections + (UnixListener::is_own(fd->get()) ? limits.reserved : 0);
+  start_serving(of_socket, most, make_plain_transport(std::move(*fd), wake.get()), std::move(refusal));
+}
+
+void Server::State::accept_remote() {
+  sockaddr_storage peer{};
+  std::optional<UniqueFd> fd = accept_one(remote.get(), &peer);
+  if (!fd) return;
+  Seat stranger = take_strangers(address_of_peer(peer));
+  if (!stranger) return;  // closed without a word: the handshake that a word needs is what is short
+  start(tls->make_transport(std::move(*fd), wake.get()), [this, stranger](Transport& transport) mutable {
     Transport::End end;
-    t.expires_after(std::min(kRefusal, limits.request_timeout));
-    t.read(some, sizeof some, end);
-    turn_away(t, response);
+    transport.expires_after(limits.handshake_timeout);
+    if (!transport.establish(end)) return;
+    stranger.reset();
+    Seat seat = take(of_network.connections, limits.connections);
+    if (seat) return serve(transport);
+    seat = take(of_network.refusing, kMaxRefusing);
+    if (seat) refuse_softly(transport, too_many());
   });
 }
 
-// REQUIRES: the mutex is held.
-void Server::State::start(unsigned& count, std::shared_ptr<Transport> transport,
-                          std::function<void(Transport&)> talk) {
+void Server::State::start_serving(Pool& pool, unsigned most, std::shared_ptr<Transport> transport, std::optional<Response> refusal) {
+  if (!refusal) {
+    if (Seat seat = take(pool.connections, most)) return start(std::move(transport), [this, seat](Transport& t) { serve(t); });
+    refusal = too_many();
+  }
+  Seat seat = take(pool.refusing, kMaxRefusing);
+  if (!seat) return;
+  start(std::move(transport), [this, seat, response = std::move(*refusal)](Transport& t) { refuse_softly(t, response); });
+}
+
+// The request is read first, as far as it comes: a peer that is cut while it still sends does not see the answer.
+void Server::State::refuse_softly(Transport& transport, const Response& response) {
+  char some[4096];
+  Transport::End end;
+  transport.expires_after(std::min(kRefusal, limits.request_timeout));
+  transport.read(some, sizeof some, end);
+  turn_away(transport, response);
+}
+
+void Server::State::start(std::shared_ptr<Transport> transport, std::function<void(Transport&)> talk) {
+  const std::lock_guard lock(mutex);
   const auto self = threads.emplace(threads.end());
   try {
-    *self = std::thread([this, &count, self, transport, talk = std::move(talk)]() mutable {
+    *self = std::thread([this, self, transport, talk]() mutable {
       try {
         talk(*transport);
       } catch (const std::exception& e) {
         log_error("a connection failed", {{"error", e.what()}});
       }
       transport.reset();
+      talk = nullptr;  // gives its seat back
       const std::lock_guard leaving(mutex);
-      --count;
       ended.splice(ended.end(), threads, self);
       idle.notify_all();
     });
-    ++count;
   } catch (const std::system_error& e) {
     threads.erase(self);
     log_warning("a connection was turned away: no thread for it", {{"error", e.what()}});
@@ -301,11 +387,10 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   }
 
   const Request request = parser.release();
-  const std::string_view target(request.target().data(), request.target().size());
-  const std::string_view path = target.substr(0, target.find('?'));
+  const std::string_view path = path_of(request);
   constexpr std::string_view kBefore = "/jobs/", kAfter = "/events";
   if (path.starts_with(kBefore) && path.ends_with(kAfter) && path.size() > kBefore.size() + kAfter.size() &&
-      request.method() == http::verb::get) {
+      request.method() == http::verb::get && request.find(http::field::origin) == request.end()) {
     stream_events(transport,
                   std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
     return false;
@@ -316,14 +401,22 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   response.keep_alive(keep);
   response.prepare_payload();
   transport.expires_after(limits.request_timeout);
-  http::write(stream, response, ec);
+  if (request.method() == http::verb::head) {
+    http::response_serializer<http::string_body> head(response);
+    head.split(true);
+    http::write_header(stream, head, ec);
+  } else {
+    http::write(stream, response, ec);
+  }
   return keep && !ec;
 }
 
 Response Server::State::answer(const Request& request, Transport& transport) {
-  const std::string_view target(request.target().data(), request.target().size());
-  const std::string_view path = target.substr(0, target.find('?'));
-  const bool get = request.method() == http::verb::get;
+  const std::string_view path = path_of(request);
+  const bool get = request.method() == http::verb::get || request.method() == http::verb::head;
+  if (request.find(http::field::origin) != request.end()) {
+    return refuse(http::status::forbidden, Code::permission_denied, "requests of web pages are not answered");
+  }
   try {
     if (path == "/rpc") {
       if (request.method() != http::verb::post) return wrong_method("POST");
@@ -332,12 +425,12 @@ Response Server::State::answer(const Request& request, Transport& transport) {
       return make_response(http::status::ok, "application/json", std::move(text));
     }
     if (path == "/healthz") {
-      if (!get) return wrong_method("GET");
+      if (!get) return wrong_method("GET, HEAD");
       return make_response(http::status::ok, "application/json",
                            "{\"status\":\"ok\",\"version\":\"" GUESTAGENT_VERSION "\"}\n");
     }
     if (path == "/metrics") {
-      if (!get) return wrong_method("GET");
+      if (!get) return wrong_method("GET, HEAD");
       return make_response(http::status::ok, "text/plain; version=0.0.4; charset=utf-8", metrics());
     }
     if (path.starts_with("/jobs/") && path.ends_with("/events")) return wrong_method("GET");
@@ -407,9 +500,8 @@ void Server::run(std::stop_token stopped) {
         {state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
     if (::poll(fds, 3, -1) < 0 && errno != EINTR) throw system_error("wait for connections", errno);
     state.join_ended();
-    for (const int i : {1, 2}) {
-      if (fds[i].revents & POLLIN) state.accept_from(fds[i].fd);
-    }
+    if (fds[1].revents & POLLIN) state.accept_local();
+    if (fds[2].revents & POLLIN) state.accept_remote();
   }
   {
     std::unique_lock lock(state.mutex);

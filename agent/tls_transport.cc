@@ -81,12 +81,20 @@ class TlsTransport final : public Transport {
   }
   ~TlsTransport() override { SSL_free(connection_); }
 
+  bool establish(End& end) override {
+    if (known_) return true;
+    std::size_t one = 1;
+    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0)
+      return false;
+    if (!allowed_(connection_)) return end = End::broken, false;
+    return known_ = true;
+  }
   std::size_t read(void* into, std::size_t size, End& end) override {
-    if (!shake_hands(end)) return 0;
+    if (!establish(end)) return 0;
     return move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
   }
   std::size_t write(const void* from, std::size_t size, End& end) override {
-    if (!shake_hands(end)) return 0;
+    if (!establish(end)) return 0;
     return move(end, -1, [&](std::size_t& n) { return SSL_write_ex(connection_, from, size, &n); });
   }
   void finish() override {
@@ -97,15 +105,6 @@ class TlsTransport final : public Transport {
   bool peer_gone() override { return peer_has_closed(fd_.get(), true); }
 
  private:
-  bool shake_hands(End& end) {
-    if (known_) return true;
-    std::size_t one = 1;
-    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0)
-      return false;
-    if (!allowed_(connection_)) return end = End::broken, false;
-    return known_ = true;
-  }
-
   template <typename F>
   std::size_t move(End& end, int wake_fd, F step) {
     for (;;) {

@@ -19,6 +19,7 @@ class PlainTransport final : public Transport {
  public:
   PlainTransport(UniqueFd fd, int wake_fd) : fd_(std::move(fd)), wake_fd_(wake_fd) {}
 
+  bool establish(End&) override { return true; }
   std::size_t read(void* into, std::size_t size, End& end) override {
     for (;;) {
       if (const auto why = wait_ready(fd_.get(), POLLIN, wake_fd_, deadline_)) return end = *why, 0;

@@ -73,7 +73,7 @@ class ServerTest : public test::AgentFixture {
         listen_, dispatcher, jobs, [] { return "metrics 1\n"; }, limits);
     thread_ = std::jthread([this](std::stop_token stopped) { server_->run(stopped); });
   }
-  void start() { start({.request_bytes = 65536, .request_timeout = Millis(10000), .connections = 8}); }
+  void start() { start({.request_bytes = 65536, .request_timeout = Millis(10000), .connections = 8, .reserved = 0}); }
   void stop() {
     jobs.shut_down();
     if (thread_.joinable()) {
@@ -119,9 +119,33 @@ TEST_F(ServerTest, AnswersItsRoutes) {
   EXPECT_THAT(get("/jobs/none/events"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(get("/jobs/../events"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(get("/rpc"), StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(get("/nothing", "HEAD"), StartsWith("HTTP/1.1 404 "));
   EXPECT_THAT(get("/healthz", "POST"), StartsWith("HTTP/1.1 405 "));
   EXPECT_THAT(get("/healthz", "DELETE"), StartsWith("HTTP/1.1 405 "));
   EXPECT_THAT(get("/healthz?x=1"), StartsWith("HTTP/1.1 200 "));
+}
+
+TEST_F(ServerTest, NoWebPageIsServed) {
+  start();
+  for (const std::string route : {"GET /healthz", "GET /metrics", "POST /rpc", "GET /jobs/none/events"}) {
+    for (const char* origin : {"http://evil.example", "null", "http://agent", ""}) {
+      EXPECT_THAT(exchange(route + " HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: 0\r\nOrigin: " + origin + "\r\n\r\n"),
+                  StartsWith("HTTP/1.1 403 "));
+    }
+  }
+  expect_well();
+}
+
+TEST_F(ServerTest, HeadIsGetWithoutABody) {
+  start();
+  for (const char* path : {"/healthz", "/metrics"}) {
+    const std::string answer = get(path, "HEAD");
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
+    EXPECT_THAT(answer, HasSubstr("Content-Length: "));
+    EXPECT_TRUE(answer.ends_with("\r\n\r\n")) << answer;
+  }
+  EXPECT_THAT(get("/rpc", "HEAD"), StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(get("http://agent/healthz"), StartsWith("HTTP/1.1 200 ")) << "a proxy's form of the target";
 }
 
 TEST_F(ServerTest, KeepsAConnectionForTheNextRequest) {

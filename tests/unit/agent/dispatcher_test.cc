@@ -26,6 +26,15 @@ TEST_F(DispatcherTest, AnswersWithTheIdOfTheRequest) {
   }
 }
 
+TEST_F(DispatcherTest, AnIdThatWouldComeBackAsAnotherIsRefused) {
+  for (const std::string id : {"18446744073709551615", "-9223372036854775808"}) {
+    EXPECT_EQ(to_json(ask(R"({"jsonrpc":"2.0","method":"list_jobs","id":)" + id + "}")["id"]), id);
+  }
+  for (const std::string id : {"12345678901234566890123", "1e40", "-1e300"}) {
+    EXPECT_EQ(code(ask(R"({"jsonrpc":"2.0","method":"list_jobs","id":)" + id + "}")), "INVALID_ARGUMENT") << id;
+  }
+}
+
 TEST_F(DispatcherTest, WhatIsNoJsonIsAParseError) {
   for (const std::string text : {"", "{", "nonsense", "{\"a\":1,}", "\xff\xfe", "{\"jsonrpc\":\"2.0\"} x",
                                  "{\"a\":1,\"a\":2}", "[1,2"}) {
