@@ -60,6 +60,7 @@ std::string call_and_follow(Client& client, const CommandLine& line, JsonDocumen
 }  // namespace
 
 int run_call(const CommandLine& line) {
+  check_result_can_be_written();
   hold_signals();
   const JsonDocument params = parse_json(read_params(line.params), "params");
   if (!params.IsObject()) throw Error(Code::invalid_argument, "params: must be an object");

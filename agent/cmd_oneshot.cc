@@ -13,6 +13,7 @@ namespace guestagent {
 
 int run_oneshot(const CommandLine& line) {
   hold_signals();
+  check_result_can_be_written();
   const std::string params = read_params(line.params);
   Settings settings = load_settings(line.config);
   const bool terminal = ::isatty(STDERR_FILENO) == 1;

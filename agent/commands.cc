@@ -1,5 +1,7 @@
 #include "agent/commands.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,9 +27,25 @@ int show_error(const Error& error) {
 
 std::string read_params(const std::string& typed) {
   if (typed.empty()) return "{}";
+  if (typed.front() != '@' && typed.find("\"password\"") != std::string::npos) {
+    std::fputs("warning: these params hold a password, and everybody on this host can read a command line; pass them as @FILE, or - for "
+               "standard input\n", stderr);
+  }
   if (typed == "-") return read_file("/dev/stdin", kMaxParams);
   if (typed.front() == '@') return read_file(typed.substr(1), kMaxParams);
   return typed;
+}
+
+void check_result_can_be_written() {
+  if ((::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) {  // as main() leaves a closed one
+    throw Error(Code::failed_precondition, "write the result to standard output: it is closed",
+                "direct it to a file, or to /dev/null");
+  }
+  pollfd look{STDOUT_FILENO, POLLOUT, 0};
+  if (::poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLNVAL)) != 0) {
+    throw Error(Code::failed_precondition, "write the result to standard output: whoever was to read it has gone",
+                "direct it to a file, or to /dev/null");
+  }
 }
 
 void print_result(const std::string& json) {
@@ -35,7 +53,10 @@ void print_result(const std::string& json) {
   for (std::string_view rest = text; !rest.empty();) {
     const ssize_t n = ::write(STDOUT_FILENO, rest.data(), rest.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw system_error("write the result to standard output", errno);
+    if (n < 0) {
+      const Error why = system_error("write the result to standard output", errno);
+      throw Error(why.code(), why.what(), "what was to be done is done; the result is kept: guestagent call list_jobs names the job, guestagent call get_job shows it");
+    }
     rest.remove_prefix(static_cast<std::size_t>(n));
   }
 }

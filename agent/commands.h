@@ -22,6 +22,8 @@ int show_error(const Error& error);
 std::string read_params(const std::string& typed);
 
 // A result, and a line's end. Throws when it cannot be written.
+// Before anything is done: failed_precondition where standard output is closed, or nobody reads it.
+void check_result_can_be_written();
 void print_result(const std::string& json);
 
 }  // namespace guestagent

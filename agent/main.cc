@@ -1,6 +1,11 @@
+#include <fcntl.h>
 #include <malloc.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 
 #include "agent/commands.h"
 #include "controller/commands.h"
@@ -26,9 +31,27 @@ int run(const CommandLine& line) {
   return 0;
 }
 
+// A standard descriptor that is closed would be the next file's or socket's that is opened, and what is meant for people would be
+// written there. Reading only: what cannot be written must fail.
+void hold_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) static_cast<void>(::open("/dev/null", O_RDONLY));
+  }
+}
+
+// The database's client library would load plugins from where these say; a core of this program would hold passwords.
+void keep_to_ourselves() {
+  for (const char* name : {"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS", "MYSQL_HOST", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"}) {
+    ::unsetenv(name);
+  }
+  ::prctl(PR_SET_DUMPABLE, 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_descriptors();
+  keep_to_ourselves();
   // An arena a thread would keep what each of them once needed.
   ::mallopt(M_ARENA_MAX, 2);
   try {

@@ -51,11 +51,14 @@ bool lock_now(int fd, int kind, const std::string& doing) {
 
 }  // namespace
 
-std::string read_file(const fs::path& path, std::size_t max_bytes) {
+namespace {
+
+std::string read_file_if(const fs::path& path, std::size_t max_bytes, bool trusted) {
   const std::string doing = "reading " + path.string();
   // Not blocking in open(): a named pipe that nobody writes must not hang the agent.
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!fd) throw system_error(doing, errno);
+  if (trusted) require_trusted(fd.get(), doing, path);
   if (::fcntl(fd.get(), F_SETFL, 0) != 0) throw system_error(doing, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
@@ -79,6 +82,31 @@ std::string read_file(const fs::path& path, std::size_t max_bytes) {
   }
   content.resize(size);
   return content;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path, std::size_t max_bytes) {
+  return read_file_if(path, max_bytes, false);
+}
+
+std::string read_trusted_file(const fs::path& path, std::size_t max_bytes) {
+  return read_file_if(path, max_bytes, true);
+}
+
+void require_trusted(int fd, std::string_view doing, const fs::path& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) throw system_error(doing, errno);
+  const uid_t self = ::geteuid();
+  if (info.st_uid != 0 && info.st_uid != self) {
+    throw Error(Code::permission_denied,
+                std::string(doing) + ": it belongs to user " + std::to_string(info.st_uid) + ", who could put anything there",
+                "chown root " + path.string());
+  }
+  const mode_t writers = self == 0 ? S_IWGRP | S_IWOTH : S_IWOTH;
+  if (S_ISREG(info.st_mode) && (info.st_mode & writers) != 0) {
+    throw Error(Code::permission_denied, std::string(doing) + ": others than its owner can write it", "chmod go-w " + path.string());
+  }
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode) {

@@ -16,6 +16,12 @@ namespace fs = std::filesystem;
 // The whole file. resource_exhausted when it is larger than `max_bytes`, not_found when there is none.
 std::string read_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
 
+// The same of a file whose word is taken for the administrator's (a configuration: it names programs to run). permission_denied unless it
+// belongs to root or to this process's user, and neither group (where this process is root's) nor others may write it.
+std::string read_trusted_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
+// That check alone, of an open file; `doing` begins the error's message.
+void require_trusted(int fd, std::string_view doing, const fs::path& path);
+
 // Replaces `path` with `content`: written beside it, fsynced, renamed, directory fsynced. Either the old or the new content
 // is there after a crash at any instant. The file never has a mode wider than `mode`.
 void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode = 0644);

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/unique_fd.h"
 
 namespace guestagent {
@@ -87,6 +88,7 @@ Secret secret_from_file(const std::string& path) {
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
   if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, doing + ": it is not a regular file");
+  require_trusted(fd.get(), doing, path);
   if ((info.st_mode & (S_IROTH | S_IWOTH)) != 0) {
     throw Error(Code::permission_denied, doing + ": others than its owner and group can read or write it",
                 "chmod 600 " + path);

@@ -209,7 +209,7 @@ Settings parse_settings(std::string_view yaml, std::string_view name) {
 Settings load_settings(const fs::path& file) {
   std::string text;
   try {
-    text = read_file(file, kMaxYamlBytes);
+    text = read_trusted_file(file, kMaxYamlBytes);
   } catch (const Error& e) {
     throw Error(e.code() == Code::resource_exhausted ? Code::invalid_argument : e.code(),
                 std::string("reading the configuration: ") + e.what(),

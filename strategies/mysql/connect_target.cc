@@ -92,7 +92,7 @@ ClientCredentials read_client_file(const fs::path& file) {
                 "reading the client's option file: " + file.string() + ": everybody can read it",
                 "chmod o-r " + file.string());
   }
-  const std::string text = read_file(file, kMaxOptionFile);
+  const std::string text = read_trusted_file(file, kMaxOptionFile);
   std::array<ClientCredentials, kGroups.size()> found;
   ClientCredentials* group = nullptr;
   std::string_view rest = text;

@@ -203,11 +203,11 @@ class Daemon(unittest.TestCase):
                 "-extfile", str(self.dir / "ext"), "-out", f"{path}.pem")
         return path
 
-    def over_tls(self, client, method="GET", path="/healthz", body=None, ca="ca"):
+    def over_tls(self, client, method="GET", path="/healthz", body=None, ca="ca", source="127.0.0.1"):
         context = ssl.create_default_context(cafile=f"{self.dir / ca}.pem")
         if client:
             context.load_cert_chain(f"{self.dir / client}.pem", f"{self.dir / client}.key")
-        return self.ask(http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context), method, path, body)
+        return self.ask(http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context, source_address=(source, 0)), method, path, body)
 
     def test_tls_listener_wants_a_certificate_it_knows(self):
         ca, stranger = self.certificate("ca"), self.certificate("stranger-ca")
@@ -232,6 +232,59 @@ class Daemon(unittest.TestCase):
         self.assertEqual(self.stop(process), 0, "who says nothing does not hold up the stop")
         for connection in held:
             connection.close()
+
+    def test_strangers_on_the_network_keep_nobody_out(self):
+        ca = self.certificate("ca")
+        self.certificate("server", ca)
+        self.certificate("controller", ca)
+        self.port = free_port()
+        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{self.port}", "certificate": f"{self.dir}/server.pem",
+                                             "key": f"{self.dir}/server.key", "client_ca": f"{ca}.pem"}}})
+        process = self.start()
+        held = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(200)]
+        for connection in held[::2]:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # a handshake that does not go on
+        self.assertEqual(self.request("GET", "/healthz")[0], 200, "the socket is another door")
+        self.assertEqual(self.over_tls("controller", source="127.0.0.2")[0], 200, "one address takes nothing from the others")
+        threads = len(os.listdir(f"/proc/{process.pid}/task"))
+        self.assertLess(threads, 60, "each of them costs a thread")
+        for connection in held:
+            connection.close()
+        wait_for("the places to be free again", lambda: self.gets_in("controller"), 20)
+        self.assertEqual(self.stop(process), 0)
+
+    def gets_in(self, client):
+        try:
+            return self.over_tls(client)[0] == 200
+        except OSError:
+            return False
+
+    def test_a_configuration_or_a_secret_of_somebody_else_is_not_believed(self):
+        key = self.dir / "key"
+        key.write_text("k" * 32)
+        key.chmod(0o600)
+        self.configure({"snapshot": {"encryption": {"write_key": "k1", "keys": [{"id": "k1", "file": str(key)}]}}})
+        look = lambda: subprocess.run([binary(), "--config", self.config_file, "--oneshot", "list_jobs"], capture_output=True, text=True)  # noqa: E731
+        self.assertEqual(look().returncode, 0)
+        for path, name in ((self.config_file, "guestagent.yaml"), (key, "key")):
+            for spoil, mend in ((lambda p: os.chown(p, 65534, 0), lambda p: os.chown(p, 0, 0)),
+                                (lambda p: p.chmod(0o620), lambda p: p.chmod(0o600))):
+                spoil(path)
+                said = look()
+                mend(path)
+                self.assertEqual(said.returncode, 17, said.stderr)
+                self.assertIn(name, said.stderr)
+                self.assertIn("PERMISSION_DENIED", said.stderr)
+        self.assertEqual(look().returncode, 0)
+
+    def test_a_result_that_cannot_be_written_is_known_before_the_work(self):
+        command = f"{binary()} --config {self.config_file} --oneshot get_replication_snapshot '{{\"job_id\": \"j1\"}}'"
+        for redirect in (">&-", "| true"):
+            said = subprocess.run(["bash", "-c", f"set -o pipefail; sleep 0.2 | true; {command} {redirect}" if redirect == ">&-" else
+                                   f"{{ sleep 0.5; {command}; echo status=$? >&2; }} {redirect}"], capture_output=True, text=True)
+            self.assertIn("standard output", said.stderr)
+            self.assertIn("FAILED_PRECONDITION", said.stderr)
+        self.assertFalse((self.dir / "state/jobs/j1.json").exists(), "no job was begun")
 
     def test_tls_files_that_cannot_be_used_are_named(self):
         self.configure({"agent": {"listen": {"address": f"127.0.0.1:{free_port()}", "certificate": f"{self.dir}/none.pem",
