@@ -15,6 +15,19 @@ namespace guestagent {
 namespace {
 
 constexpr std::size_t kMaxSecretBytes = 64 << 10;
+constexpr const char* kWriteSecret = "write the secret into it, in one line and nothing else";
+
+// What nobody means as a part of a password, and no header can carry.
+std::string_view why_no_secret(std::string_view text) {
+  if (text.empty()) return "it is empty";
+  if (text.starts_with("\xEF\xBB\xBF")) return "it begins with a byte order mark (EF BB BF)";
+  for (const char c : text) {
+    if (c == '\n' || c == '\r') return "it has more than one line";
+    if (c == '\0') return "it has a NUL byte";
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return "it has a control character";
+  }
+  return {};
+}
 
 void fill_random(unsigned char* into, std::size_t size) {
   while (size > 0) {
@@ -87,7 +100,8 @@ Secret secret_from_file(const std::string& path) {
   if (!fd) throw system_error(doing, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
-  if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, doing + ": it is not a regular file");
+  if (!S_ISREG(info.st_mode))
+    throw Error(Code::invalid_argument, doing + ": it is not a regular file", kWriteSecret);
   require_trusted(fd.get(), doing, path);
   if ((info.st_mode & (S_IROTH | S_IWOTH)) != 0) {
     throw Error(Code::permission_denied, doing + ": others than its owner and group can read or write it",
@@ -102,13 +116,14 @@ Secret secret_from_file(const std::string& path) {
     if (n == 0) break;
     size += static_cast<std::size_t>(n);
   }
-  if (size > kMaxSecretBytes) throw Error(Code::invalid_argument, doing + ": it is larger than 64 KiB");
+  if (size > kMaxSecretBytes)
+    throw Error(Code::invalid_argument, doing + ": it is larger than 64 KiB", kWriteSecret);
   if (size > 0 && text[size - 1] == '\n') --size;
-  if (size == 0)
-    throw Error(Code::invalid_argument, doing + ": it is empty",
-                "write the secret into it, and nothing else");
+  if (size > 0 && text[size - 1] == '\r') --size;  // of an editor with lines of another kind
+  const std::string_view why = why_no_secret({text.data(), size});
   Secret secret{text.substr(0, size)};
   ::explicit_bzero(text.data(), text.size());
+  if (!why.empty()) throw Error(Code::invalid_argument, doing + ": " + std::string(why), kWriteSecret);
   return secret;
 }
 

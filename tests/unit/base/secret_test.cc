@@ -95,11 +95,21 @@ class SecretFile : public testing::Test {
   TempDir dir_{fs::temp_directory_path(), "guestagent-secret-"};
 };
 
-TEST_F(SecretFile, TakesOffOneNewlineOnly) {
+TEST_F(SecretFile, IsOneLineOfText) {
   EXPECT_EQ(secret_from_file(write("hunter2", 0600)).reveal(), "hunter2");
   EXPECT_EQ(secret_from_file(write("hunter2\n", 0400)).reveal(), "hunter2");
-  EXPECT_EQ(secret_from_file(write("hunter2\n\n", 0640)).reveal(), "hunter2\n");
+  EXPECT_EQ(secret_from_file(write("hunter2\r\n", 0640)).reveal(), "hunter2");
+  EXPECT_EQ(secret_from_file(write("p\xC3\xA4ss \xFF", 0600)).reveal(), "p\xC3\xA4ss \xFF");
   EXPECT_EQ(secret_from_file(write(" spaced ", 0600)).reveal(), " spaced ");
+}
+
+TEST_F(SecretFile, RefusesWhatNobodyMeansAsASecret) {
+  using namespace std::string_view_literals;
+  for (const std::string_view content : {"hunter2\n\n"sv, "hunter2\nhunter3"sv, "hunter2\nhunter3\n"sv, "hunter2\r\nhunter3\r\n"sv, "\nhunter2"sv,
+                                         "hunter2\r\r\n"sv, "hunter2\0"sv, "hun\0ter2\n"sv, "\0"sv, "hunter2\t"sv, "hun\x1Bter2"sv,
+                                         "hunter2\x7F"sv, "\xEF\xBB\xBFhunter2"sv, "\r\n"sv}) {
+    EXPECT_EQ(code_of(write(content, 0600)), Code::invalid_argument) << testing::PrintToString(content);
+  }
 }
 
 TEST_F(SecretFile, RefusesWhatOthersCanReadOrWrite) {
