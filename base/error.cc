@@ -52,6 +52,9 @@ Error system_error(std::string_view what, int err) {
     case EDQUOT:
       return Error(Code::resource_exhausted, message,
                    "free space on that file system, or configure another place");
+    case EFBIG:
+      return Error(Code::resource_exhausted, message,
+                   "neither the file system nor a limit (ulimit -f, LimitFSIZE=) may be smaller than the files");
     case ENOENT:
       return Error(Code::not_found, message);
     case EACCES:

@@ -58,8 +58,8 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
-// The failure of a system call, with the code that fits `err` (ENOSPC is resource_exhausted, ENOENT not_found, EACCES and
-// EPERM permission_denied, the rest internal) and a hint for those an operator can mend.
+// The failure of a system call, with the code that fits `err` (ENOSPC and EFBIG are resource_exhausted, ENOENT not_found,
+// EACCES and EPERM permission_denied, the rest internal) and a hint for those an operator can mend.
 Error system_error(std::string_view what, int err);
 
 // What any exception is to us: an Error as it is, everything else as Code::internal with its what().

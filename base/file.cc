@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <chrono>
+#include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "base/error.h"
@@ -62,6 +64,8 @@ std::string read_file_if(const fs::path& path, std::size_t max_bytes, bool trust
   if (::fcntl(fd.get(), F_SETFL, 0) != 0) throw system_error(doing, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
+  if (S_ISDIR(info.st_mode))
+    throw Error(Code::invalid_argument, doing + ": it is a directory", "name a file, not the directory that it is in");
   const auto expected = info.st_size > 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
   const auto too_large = [&] {
     return Error(Code::resource_exhausted,
@@ -128,13 +132,23 @@ void write_file_atomic(const fs::path& path, std::string_view content, unsigned 
   fsync_dir(path.parent_path());
 }
 
+int fsync_dir_fd(int fd) {
+  if (::fsync(fd) == 0) return 0;
+  const int err = errno;
+  if (err != EINVAL && err != ENOTSUP && err != EOPNOTSUPP && err != ENOSYS) return err;
+  static std::once_flag told;
+  std::call_once(told, [&] {
+    log_warning("a file system cannot make directories durable (fsync): after a power cut, what was written last may be missing there",
+                {{"why", std::generic_category().message(err)}});
+  });
+  return 0;
+}
+
 void fsync_dir(const fs::path& dir) {
   const UniqueFd fd(::open(dir.empty() ? "." : dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw system_error("making the directory " + dir.string() + " durable", errno);
-  // EINVAL: a file system that has no such thing as a directory that is not durable.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL) {
-    throw system_error("making the directory " + dir.string() + " durable", errno);
-  }
+  if (const int err = fsync_dir_fd(fd.get()); err != 0)
+    throw system_error("making the directory " + dir.string() + " durable", err);
 }
 
 void fsync_file(const fs::path& path) {

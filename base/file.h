@@ -13,7 +13,8 @@ namespace guestagent {
 
 namespace fs = std::filesystem;
 
-// The whole file. resource_exhausted when it is larger than `max_bytes`, not_found when there is none.
+// The whole file. resource_exhausted when it is larger than `max_bytes`, not_found when there is none,
+// invalid_argument for a directory.
 std::string read_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
 
 // The same of a file whose word is taken for the administrator's (a configuration: it names programs to run). permission_denied unless it
@@ -28,6 +29,9 @@ void write_file_atomic(const fs::path& path, std::string_view content, unsigned 
 
 // Makes what was done to the entries of a directory (create, rename, unlink) durable.
 void fsync_dir(const fs::path& dir);
+// The same for an open one: 0, or the errno of what went wrong. A file system that has no fsync of directories (EINVAL, ENOTSUP, ENOSYS: some
+// of CIFS, FUSE and appliances) is no failure; that is logged once.
+int fsync_dir_fd(int fd);
 void fsync_file(const fs::path& path);
 // Every file and directory below `dir`, then `dir`.
 void fsync_tree(const fs::path& dir);

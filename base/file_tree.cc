@@ -135,8 +135,8 @@ void fsync_below(DIR* dir, const fs::path& path) {
       if (!fd || ::fsync(fd.get()) != 0) throw system_error("making " + full.string() + " durable", errno);
     }
   }
-  if (::fsync(::dirfd(dir)) != 0 && errno != EINVAL) {
-    throw system_error("making the directory " + path.string() + " durable", errno);
+  if (const int err = fsync_dir_fd(::dirfd(dir)); err != 0) {
+    throw system_error("making the directory " + path.string() + " durable", err);
   }
 }
 

@@ -19,6 +19,8 @@ namespace {
 // of these.
 constexpr std::ptrdiff_t kMaxFlowOpeners = 1000;
 constexpr std::size_t kMaxMistakes = 100;
+constexpr const char* kSeeShipped =
+    "the shipped guestagent.yaml explains every key; `guestagent check-config` checks a file";
 
 unsigned line_of(const YAML::Mark& mark) {
   return mark.line < 0 ? 1 : static_cast<unsigned>(mark.line) + 1;
@@ -26,7 +28,7 @@ unsigned line_of(const YAML::Mark& mark) {
 
 Error bad_yaml(std::string_view name, unsigned line, std::string_view why) {
   return Error(Code::invalid_argument,
-               std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why));
+               std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why), kSeeShipped);
 }
 
 // Builds our tree from the parser's events. Everything that is refused is refused here, before it is built.
@@ -156,15 +158,15 @@ class Builder : public YAML::EventHandler {
 YamlNode parse_yaml(std::string_view text, std::string_view name) {
   if (text.size() > kMaxYamlBytes) {
     throw Error(Code::invalid_argument,
-                std::string(name) + ": larger than " + std::to_string(kMaxYamlBytes >> 20) + " MiB");
+                std::string(name) + ": larger than " + std::to_string(kMaxYamlBytes >> 20) + " MiB", kSeeShipped);
   }
   if (!valid_utf8(text) || text.find('\0') != std::string_view::npos) {
-    throw Error(Code::invalid_argument, std::string(name) + ": it is no UTF-8 text");
+    throw Error(Code::invalid_argument, std::string(name) + ": it is no UTF-8 text", kSeeShipped);
   }
   if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) >
       kMaxFlowOpeners) {
     throw Error(Code::invalid_argument,
-                std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {");
+                std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {", kSeeShipped);
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   Builder builder(text, name);
@@ -198,8 +200,7 @@ void YamlReport::throw_if_any() const {
     if (!text.empty()) text += '\n';
     text += mistake.text;
   }
-  throw Error(Code::invalid_argument, text,
-              "the shipped guestagent.yaml explains every key; `guestagent check-config` checks a file");
+  throw Error(Code::invalid_argument, text, kSeeShipped);
 }
 
 }  // namespace guestagent

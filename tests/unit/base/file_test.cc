@@ -66,7 +66,7 @@ TEST_F(FileTest, ReadFileSaysWhy) {
   EXPECT_THAT(message_, HasSubstr((dir_ / "f").string()));
   EXPECT_EQ(code_of([&] { read_file("/proc/self/status", 10); }), Code::resource_exhausted);
   EXPECT_EQ(code_of([&] { read_file(dir_ / "none"); }), Code::not_found);
-  EXPECT_EQ(code_of([&] { read_file(dir_); }), Code::internal);
+  EXPECT_EQ(code_of([&] { read_file(dir_); }), Code::invalid_argument);
 }
 
 TEST_F(FileTest, WriteFileAtomicReplacesContentAndMode) {
@@ -89,7 +89,7 @@ TEST_F(FileTest, AFailedWriteLeavesTheOldFileAndNothingElse) {
   rlimit tight = before;
   tight.rlim_cur = 1000;
   ::setrlimit(RLIMIT_FSIZE, &tight);
-  EXPECT_EQ(code_of([&] { write_file_atomic(dir_ / "f", std::string(5000, 'x')); }), Code::internal);
+  EXPECT_EQ(code_of([&] { write_file_atomic(dir_ / "f", std::string(5000, 'x')); }), Code::resource_exhausted);
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, previous);
   EXPECT_EQ(read_file(dir_ / "f"), "old");

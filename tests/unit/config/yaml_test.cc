@@ -17,6 +17,7 @@ std::string refused_text(std::string_view text) {
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::invalid_argument);
     EXPECT_THAT(e.what(), StartsWith("f.yaml"));
+    EXPECT_THAT(e.hint(), HasSubstr("guestagent.yaml")) << "what a call takes does not help here";
     return e.what();
   }
   return "accepted";
