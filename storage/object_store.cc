@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/text.h"
 
 namespace guestagent {
@@ -28,6 +29,21 @@ std::string_view why_not(std::string_view name) {
 }
 
 }  // namespace
+
+Buffer ObjectStore::get_promised(std::string_view name, std::uint64_t max_size,
+                                 const std::function<void(const Buffer&)>& right, std::stop_token stop) {
+  Buffer body = get_unverified(name, max_size, stop);
+  try {
+    right(body);
+    return body;
+  } catch (const Error& e) {
+    if (e.code() != Code::data_loss) throw;
+    log_warning("an object came spoiled and is fetched once more", {{"object", std::string(name)}, {"why", e.what()}});
+  }
+  body = get(name, max_size, stop);
+  right(body);
+  return body;
+}
 
 void check_object_name(std::string_view name) {
   const auto why = why_not(name);

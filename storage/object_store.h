@@ -34,6 +34,9 @@ class StoreError : public Error {
   std::optional<Seconds> retry_after() const { return retry_after_; }
   // A word or two for the retry summary: "503", "stalled 30 s", "reset".
   const std::string& brief() const { return brief_; }
+  // Whether it says that an object is larger than the caller wants.
+  bool is_too_large() const { return code() == Code::resource_exhausted && brief_ == kTooLarge; }
+  static constexpr const char* kTooLarge = "too large";
 
  private:
   bool retryable_;
@@ -65,6 +68,12 @@ class ObjectStore {
   virtual Buffer get_unverified(std::string_view name, std::uint64_t max_size, std::stop_token stop) {
     return get(name, max_size, std::move(stop));
   }
+
+  // An object that was stored and confirmed once, and is what `right` says: it throws Error(data_loss) for bytes that are not. A store that
+  // tries again asks some times more before it believes that the object is not there, too large or wrong: that may be the answer of a
+  // server that does not see it at this moment, or of one in between. At least one who came wrong is fetched again, by get().
+  virtual Buffer get_promised(std::string_view name, std::uint64_t max_size,
+                              const std::function<void(const Buffer&)>& right, std::stop_token stop);
 
   // What is known of an object, or nullopt when there is none.
   virtual std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) = 0;

@@ -14,6 +14,9 @@ struct CallersException {
   std::exception_ptr what;
 };
 
+// So often in all an object that must be there is asked for, when it is not, or not what it must be. The pauses between make some seconds.
+constexpr unsigned kLooks = 4;
+
 std::string brief_of(const StoreError& e) {
   return e.brief().empty() ? std::string(code_row(e.code()).wire) : e.brief();
 }
@@ -33,6 +36,32 @@ class RetryingStore : public ObjectStore {
 
   Buffer get_unverified(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
     return run("get", name, stop, [&] { return inner_->get_unverified(name, max_size, stop); });
+  }
+
+  Buffer get_promised(std::string_view name, std::uint64_t max_size, const std::function<void(const Buffer&)>& right,
+                      std::stop_token stop) override {
+    unsigned looks = 0;
+    return run("get", name, stop, [&] {
+      // Of a code that is for ever elsewhere.
+      const auto again = [&](const Error& e, const std::string& brief) {
+        return StoreError(e.code(), e.what(), e.hint(), ++looks < kLooks, std::nullopt, brief);
+      };
+      Buffer body;
+      try {
+        body = looks == 0 ? inner_->get_unverified(name, max_size, stop) : inner_->get(name, max_size, stop);
+      } catch (const StoreError& e) {
+        if (e.code() == Code::not_found || e.is_too_large() || e.code() == Code::data_loss)
+          throw again(e, brief_of(e));
+        throw;
+      }
+      try {
+        right(body);
+      } catch (const Error& e) {
+        if (e.code() != Code::data_loss) throw;
+        throw again(e, "wrong");
+      }
+      return body;
+    });
   }
 
   std::optional<ObjectInfo> stat(std::string_view name, std::stop_token stop) override {
@@ -83,7 +112,7 @@ class RetryingStore : public ObjectStore {
   std::invoke_result_t<F> run(std::string_view verb, std::string_view name, std::stop_token stop,
                               F&& once) const {
     const SteadyTime start = clock_.steady();
-    const std::string what = std::string(verb) + " " + std::string(name);
+    const std::string what = std::string(verb) + (name.empty() ? "" : " ") + std::string(name);
     std::vector<std::string> failures;
     while (true) {
       if (stop.stop_requested())
@@ -97,7 +126,7 @@ class RetryingStore : public ObjectStore {
         if (!e.retryable() || failures.size() >= policy_.tries) throw summary(what, failures, start, e);
         const Millis delay = delay_after(failures.size(), e.retry_after());
         log_info("will try again",
-                 {{"what", what}, {"why", failures.back()}, {"in_ms", std::to_string(delay.count())}});
+                 {{"what", what}, {"why", e.what()}, {"in_ms", std::to_string(delay.count())}});
         if (!clock_.sleep(delay, stop)) {
           throw StoreError(Code::cancelled, what + ": cancelled on request", {}, false);
         }
@@ -112,6 +141,10 @@ class RetryingStore : public ObjectStore {
                        (failures.size() == 1 ? " try in " : " tries in ") + std::to_string(took.count()) +
                        " s: ";
     for (const auto& failure : failures) text += (&failure == failures.data() ? "" : ", ") + failure;
+    // Which server, which step on the way, and what it said.
+    std::string_view why = last.what();
+    if (why.starts_with(what + ": ")) why.remove_prefix(what.size() + 2);
+    text += "; the last: " + std::string(why);
     return StoreError(last.code(), text, last.hint(), false, std::nullopt, last.brief());
   }
 

@@ -9,7 +9,6 @@
 #include <string>
 #include <utility>
 
-#include "base/log.h"
 #include "storage/key_files.h"
 #include "storage/memory_plan.h"
 #include "storage/segment_coding.h"
@@ -24,36 +23,25 @@ template <typename F>
 Buffer promised(const std::string& object, std::uint64_t size, F&& get) {
   try {
     return get();
-  } catch (const Error& error) {
+  } catch (const StoreError& error) {
     if (error.code() == Code::not_found) {
-      throw Error(Code::data_loss, object + ": it is part of the snapshot, but not on the store",
+      throw Error(Code::data_loss, object + ": it is part of the snapshot, but not on the store: " + error.what(),
                   "the snapshot is incomplete: take a new one");
     }
-    if (error.code() == Code::resource_exhausted) {
+    if (error.is_too_large()) {
       throw Error(Code::data_loss,
-                  object + ": it is larger on the store than the " + std::to_string(size) + " bytes that it can have");
+                  object + ": it is larger on the store than the " + std::to_string(size) + " bytes that it can have: " +
+                      error.what());
     }
     throw;
   }
 }
 
-Buffer get_promised(ObjectStore& store, const std::string& object, std::uint64_t size, std::stop_token stop) {
-  return promised(object, size, [&] { return store.get(object, size, stop); });
-}
-
-// A segment whose stored bytes are right. The manifest's digest says so, so that the store's own, which costs more, is only asked where
+// A segment whose stored bytes are right. The index's digest says so, so that the store's own, which costs more, is only asked where
 // something came that is not right: it tells what the way spoiled, which another try mends, from what the store lost.
 Buffer get_segment(ObjectStore& store, const std::string& object, const SegmentEntry& entry, std::stop_token stop) {
-  Buffer stored = promised(object, entry.stored_bytes, [&] { return store.get_unverified(object, entry.stored_bytes, stop); });
-  try {
-    check_stored(entry, stored);
-    return stored;
-  } catch (const Error& error) {
-    log_warning("a segment came spoiled and is fetched once more", {{"object", object}, {"why", error.what()}});
-  }
-  stored = get_promised(store, object, entry.stored_bytes, stop);
-  with_context(object, [&] { check_stored(entry, stored); });
-  return stored;
+  const auto right = [&](const Buffer& stored) { with_context(object, [&] { check_stored(entry, stored); }); };
+  return promised(object, entry.stored_bytes, [&] { return store.get_promised(object, entry.stored_bytes, right, stop); });
 }
 
 std::uint64_t footprint(const SegmentEntry& entry) {
@@ -129,21 +117,25 @@ struct SnapshotReader::State {
 };
 
 void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
-  std::string text;
+  const auto take = [&](const Buffer& body) {
+    const std::string text = body.text();
+    coding.keys.reset();
+    if (const auto key = manifest_key_id(text)) coding.keys = load_keys(settings.encryption, *key);
+    manifest = parse_manifest(text, coding.keys_or_null());
+    if (manifest.id != coding.snapshot_id) {
+      throw Error(Code::data_loss, "manifest.id: it is the manifest of another snapshot, " + manifest.id);
+    }
+  };
   try {
-    text = store.get(object(kManifestName), kMaxManifestBytes, stop.get_token()).text();
-  } catch (const Error& error) {
+    store.get_promised(object(kManifestName), kMaxManifestBytes, take, stop.get_token());
+  } catch (const StoreError& error) {
     if (error.code() == Code::not_found) {
-      throw Error(Code::not_found, "there is no manifest: the snapshot does not exist or was never completed",
+      throw Error(Code::not_found,
+                  std::string("there is no manifest: the snapshot does not exist or was never completed: ") + error.what(),
                   "list_replication_snapshots shows what is there");
     }
-    if (error.code() == Code::resource_exhausted) throw Error(Code::data_loss, std::string("manifest: ") + error.what());
+    if (error.is_too_large()) throw Error(Code::data_loss, std::string("manifest: ") + error.what());
     throw;
-  }
-  if (const auto key = manifest_key_id(text)) coding.keys = load_keys(settings.encryption, *key);
-  manifest = parse_manifest(text, coding.keys_or_null());
-  if (manifest.id != coding.snapshot_id) {
-    throw Error(Code::data_loss, "manifest.id: it is the manifest of another snapshot, " + manifest.id);
   }
   coding.codec = manifest.codec;
   // All but the last segment are of one size.
@@ -154,10 +146,13 @@ void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
 
 void SnapshotReader::State::load_index(const IndexEntry& expected, unsigned number) {
   const std::string name = object(expected.name);
-  const std::string text = get_promised(store, name, kMaxIndexBytes, stop.get_token()).text();
-  if (sha256_hex(as_bytes(text)) != expected.sha256) {
-    throw Error(Code::data_loss, name + ": its bytes are not those that the manifest promises (sha256)");
-  }
+  const auto right = [&](const Buffer& body) {
+    if (sha256_hex(body) != expected.sha256) {
+      throw Error(Code::data_loss, name + ": its bytes are not those that the manifest promises (sha256)");
+    }
+  };
+  const std::string text =
+      promised(name, kMaxIndexBytes, [&] { return store.get_promised(name, kMaxIndexBytes, right, stop.get_token()); }).text();
   with_context(name, [&] {
     index = parse_index(text, coding.keys_or_null());
     std::uint64_t raw_bytes = 0;

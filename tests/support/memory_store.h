@@ -49,7 +49,7 @@ class MemoryStore : public ObjectStore {
       body = found->second.body;
     }
     if (on_get) on_get(std::string(name), body);
-    if (body.size() > max_size) throw StoreError(Code::resource_exhausted, "get " + std::string(name) + ": too large", "", false);
+    if (body.size() > max_size) throw StoreError(Code::resource_exhausted, "get " + std::string(name) + ": too large", "", false, std::nullopt, StoreError::kTooLarge);
     leave("get", name);
     return Buffer::from(body);
   }

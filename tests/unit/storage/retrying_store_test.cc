@@ -110,11 +110,22 @@ TEST_F(RetryingStoreTest, OneErrorTellsAllTries) {
   inner_->each_try = Millis(18600);
   inner_->script = {failure("503"), failure("503"), failure("stalled 30 s"), failure("503"), failure("503")};
   const StoreError e = error_of_put();
-  EXPECT_STREQ(e.what(), "put segment-00000017: 5 tries in 93 s: 503, 503, stalled 30 s, 503, 503");
+  EXPECT_STREQ(e.what(), "put segment-00000017: 5 tries in 93 s: 503, 503, stalled 30 s, 503, 503; the last: scripted");
   EXPECT_EQ(e.code(), Code::unavailable);
   EXPECT_EQ(e.hint(), "look there");
   EXPECT_FALSE(e.retryable());
   EXPECT_EQ(inner_->calls, 5);
+}
+
+TEST_F(RetryingStoreTest, TheLastErrorIsToldWithoutItsBeginning) {
+  set_policy({.tries = 2, .first_delay = Millis(0), .max_delay = Millis(0)});
+  const auto last = [&](const std::string& what) {
+    inner_->script = {failure("503"), StoreError(Code::unavailable, what, "", true, std::nullopt, "503")};
+    return std::string(error_of_put().what());
+  };
+  EXPECT_EQ(last("put segment-00000017: http://h: answered 503"), "put segment-00000017: 2 tries in 0 s: 503, 503; the last: http://h: answered 503");
+  EXPECT_EQ(last("log in to Swift: http://a: answered 503"),
+            "put segment-00000017: 2 tries in 0 s: 503, 503; the last: log in to Swift: http://a: answered 503");
 }
 
 TEST_F(RetryingStoreTest, WhatCannotPassIsThrownAsItIs) {
