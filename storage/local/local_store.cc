@@ -11,14 +11,13 @@
 #include <shared_mutex>
 #include <system_error>
 
+#include "base/file.h"
 #include "base/secret.h"
 #include "base/unique_fd.h"
 #include "storage/url.h"
 
 namespace guestagent {
 namespace {
-
-namespace fs = std::filesystem;
 
 // No character of an object's name: what has it was never an object.
 constexpr char kTempMark = '~';
@@ -47,6 +46,11 @@ bool may_pass(int err) {
   }
   const Error e = system_error(what, err);
   throw StoreError(e.code(), e.what(), e.hint(), may_pass(err), std::nullopt, why);
+}
+
+// Makes what was done to a directory's entries durable.
+void sync_entries(int dir, const std::string& what) {
+  if (const int err = fsync_dir_fd(dir); err != 0) fail(what, err);
 }
 
 [[noreturn]] void fail_cancelled(const std::string& what) {
@@ -143,7 +147,7 @@ class LocalStore : public ObjectStore {
       throw StoreError(Code::resource_exhausted,
                        what + ": has " + std::to_string(size) + " bytes, more than the " +
                            std::to_string(max_size) + " expected",
-                       {}, false);
+                       {}, false, std::nullopt, StoreError::kTooLarge);
     }
     Buffer body;
     while (body.size() < size) {
@@ -191,7 +195,7 @@ class LocalStore : public ObjectStore {
     if (dirs.complete) {
       removed = ::unlinkat(dirs.fds.back().get(), dirs.names.back().c_str(), 0) == 0;
       if (!removed && errno != ENOENT && errno != EISDIR) fail(what, errno);
-      if (removed && ::fsync(dirs.fds.back().get()) != 0) fail(what, errno);
+      if (removed) sync_entries(dirs.fds.back().get(), what);
     }
     const std::lock_guard pruning(pruning_);
     while (dirs.fds.size() > 1 && clear_leftovers(dirs.fds.back().get())) {
@@ -241,7 +245,8 @@ class LocalStore : public ObjectStore {
   void make_root(const fs::path& dir, const std::string& what) const {
     if (::mkdir(dir.c_str(), 0700) == 0) {
       const UniqueFd parent(::open(dir.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (!parent || ::fsync(parent.get()) != 0) fail(what, errno);
+      if (!parent) fail(what, errno);
+      sync_entries(parent.get(), what);
       return;
     }
     if (errno == EEXIST) return;
@@ -278,7 +283,7 @@ class LocalStore : public ObjectStore {
       next.reset(::openat(parent, own, kDir | O_NOFOLLOW));
       if (!next && errno == ENOENT && create) {
         if (::mkdirat(parent, own, 0700) != 0 && errno != EEXIST) fail(what, errno);
-        if (::fsync(parent) != 0) fail(what, errno);
+        sync_entries(parent, what);
         next.reset(::openat(parent, own, kDir | O_NOFOLLOW));
       }
     }
@@ -323,7 +328,7 @@ class LocalStore : public ObjectStore {
     if (::fsync(temp.fd()) != 0) fail(what, errno);
     if (stop.stop_requested()) fail_cancelled(what);
     if (!temp.rename_to(dirs.names.back())) fail(what, errno);
-    if (::fsync(dir) != 0) fail(what, errno);
+    sync_entries(dir, what);
   }
 
   void walk(int dir_fd, const std::string& base, std::string_view prefix,
