@@ -61,12 +61,18 @@ bool AnswerReader::header_line(std::string_view line) {
     return false;
   }
   line = trim(line);
+  if (complete_headers_ && no_leave_ && response_.status == 417 && line.starts_with("HTTP/")) {
+    // The request was sent once more without the question that was refused.
+    response_.body = {};
+    complete_headers_ = enough_ = false;
+  }
   if (complete_headers_) return true;  // a trailer
   if (line.starts_with("HTTP/")) {
     response_.headers.clear();
     response_.status = status_of(line);
     if (response_.status == 0) garbage_ = "a broken status line";
     if (response_.status == 100) saw_continue_ = true;
+    if (response_.status == 417) no_leave_ = true;
     return response_.status != 0;
   }
   if (line.empty()) {

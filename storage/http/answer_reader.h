@@ -28,7 +28,7 @@ struct HttpResponse {
   std::optional<std::uint64_t> length() const;
 };
 
-// Takes the lines and bytes of one answer (and of the 1xx before it). Where a call answers false no more is
+// Takes the lines and bytes of one answer (and of the 1xx, or the 417, before it). Where a call answers false no more is
 // wanted.
 class AnswerReader {
  public:
@@ -43,6 +43,7 @@ class AnswerReader {
   const HttpResponse& response() const { return response_; }
   bool complete_headers() const { return complete_headers_; }  // of the final answer
   bool saw_continue() const { return saw_continue_; }          // a "100 Continue" came
+  bool no_leave() const { return no_leave_; }                  // a "417 Expectation Failed" came
   const std::string& garbage() const { return garbage_; }      // what was wrong with its form; empty: nothing
   bool too_large() const { return too_large_; }                // a success larger than max_body
   bool enough() const { return enough_; }                      // more of an error's body than is kept
@@ -53,7 +54,7 @@ class AnswerReader {
   HttpResponse response_;
   std::size_t header_bytes_ = 0;
   std::string garbage_;
-  bool complete_headers_ = false, saw_continue_ = false, too_large_ = false, enough_ = false;
+  bool complete_headers_ = false, saw_continue_ = false, no_leave_ = false, too_large_ = false, enough_ = false;
 };
 
 // "Sun, 06 Nov 1994 08:49:37 GMT" and the other forms of HTTP; nullopt for what is no date.

@@ -1,6 +1,9 @@
 #include "storage/http/curl_failure.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <initializer_list>
+#include <string_view>
 
 namespace guestagent {
 
@@ -8,6 +11,27 @@ std::string millis_text(Millis time) {
   if (time.count() % 1000 == 0) return std::to_string(time.count() / 1000) + " s";
   return std::to_string(time.count()) + " ms";
 }
+
+namespace {
+
+bool says(const std::string& detail, std::initializer_list<std::string_view> words) {
+  return std::ranges::any_of(words, [&](std::string_view word) { return detail.find(word) != std::string::npos; });
+}
+
+// What helps against a certificate that is not accepted, by the words of the TLS library.
+std::string certificate_hint(const std::string& detail) {
+  if (says(detail, {"has expired"}))
+    return "the certificate is too old: renew it on the server (if it is not, this host's clock is wrong)";
+  if (says(detail, {"not yet valid"})) return "check this host's clock, and when the certificate begins";
+  if (says(detail, {"subject name", "host name", "hostname", "IP address mismatch"}))
+    return "the certificate is for another name: write the name that it has in the configured address, or give the "
+           "server a certificate for this one";
+  if (says(detail, {"revoked"})) return "the certificate was revoked: renew it on the server";
+  if (says(detail, {"too weak", "too small"})) return "the server needs a certificate with a stronger key";
+  return "set tls.ca_file to the CA that signed it";
+}
+
+}  // namespace
 
 CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::string& detail,
                              Millis connect_timeout) {
@@ -32,17 +56,25 @@ CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
       return {Code::permission_denied, "its certificate is not to be trusted: " + detail, "TLS", false,
-              "set tls.ca_file to the CA that signed it"};
+              certificate_hint(detail)};
     case CURLE_SSL_CACERT_BADFILE:
       return {Code::failed_precondition, detail, "TLS", false,
               "tls.ca_file must be a readable file of PEM certificates"};
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
-      return {.why = "TLS failed: " + detail, .brief = "TLS"};
+      // OpenSSL's words for bytes that are none of TLS.
+      if (says(detail, {"wrong version number", "packet length too long", "unknown protocol", "http request"}))
+        return {Code::failed_precondition, "it does not speak TLS there: " + detail, "TLS", false,
+                "write http:// where it speaks without TLS, or the port where it speaks TLS"};
+      if (says(detail, {"certificate required", "bad certificate"}))
+        return {Code::permission_denied, "it wants a certificate of ours: " + detail, "TLS", false,
+                "certificates of clients are not supported for stores: use an address that wants none"};
+      return {.why = "TLS failed: " + detail, .brief = "TLS", .hint = "check that the address and its port speak TLS 1.2 or later"};
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:
-      return {.why = "this is no HTTP: " + detail, .brief = "garbage"};
+      return {.why = "this is no HTTP: " + detail, .brief = "garbage",
+              .hint = "check the configured address and its port: a port for TLS wants https://"};
     case CURLE_OUT_OF_MEMORY:
       return {Code::resource_exhausted, "out of memory", "out of memory", false, {}};
     default:

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "storage/http/curl_failure.h"
+#include "storage/http/http_errors.h"
 #include "storage/url.h"
 
 namespace guestagent {
@@ -217,7 +218,9 @@ void HttpClient::set_options(Transfer& transfer) const {
   using Prepare = int (*)(void*, char*, char*, int, int);
   const Prepare prepare = [](void* t, char*, char*, int, int) {
     auto* self = static_cast<Transfer*>(t);
-    return ++self->sent > 1 && self->request.once ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+    // After a 417 nothing has been done: curl sends it again, without the question.
+    const bool again = ++self->sent > 1 && !self->answer.no_leave();
+    return again && self->request.once ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
   };
   set(easy, CURLOPT_PREREQFUNCTION, prepare);
   set(easy, CURLOPT_PREREQDATA, &transfer);
@@ -254,13 +257,33 @@ void HttpClient::set_options(Transfer& transfer) const {
       throw Error(Code::internal, "header " + name + ": has a line break");
     transfer.headers.add(value.empty() ? name + ";" : name + ": " + value);
   }
-  const bool ask_first = size >= kExpectFrom && expect_continue_;
-  transfer.headers.add(ask_first ? "Expect: 100-continue" : "Expect:");
+  // What is compressed on the way has neither the length nor the digest of what is stored.
+  transfer.headers.add("Accept-Encoding: identity");
+  // Where it may, curl asks for leave to send the body, and sends it without asking when the question is refused (417).
+  if (size < kExpectFrom || !expect_continue_) transfer.headers.add("Expect:");
   set(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, 1000L);
   set(easy, CURLOPT_HTTPHEADER, transfer.headers.list);
 }
 
 HttpResponse HttpClient::send(const HttpRequest& request, std::stop_token stop) {
+  const bool may_ask = request.body != nullptr && request.body->size() >= kExpectFrom && expect_continue_;
+  HttpResponse response = send_once(request, stop);
+  if (response.status == 417 && may_ask) {
+    expect_continue_ = false;
+    response = send_once(request, stop);
+  }
+  const std::string_view coding = response.header("content-encoding").value_or("");
+  if (response.ok() && !response.body.empty() && !coding.empty() && coding != "identity" && coding != "aws-chunked") {
+    throw StoreError(Code::failed_precondition,
+                     request.what + ": " + server_of(request.url) + ": answered with Content-Encoding: " +
+                         printable(coding, 40) + ", although only what is stored was asked for",
+                     "a proxy on the way changes what the store sends: let it pass answers as they are", true,
+                     std::nullopt, "encoded");
+  }
+  return response;
+}
+
+HttpResponse HttpClient::send_once(const HttpRequest& request, const std::stop_token& stop) {
   // Not given back when anything throws: a handle in doubt is closed with its connection.
   auto handle = take();
   HttpResponse response;
@@ -270,6 +293,7 @@ HttpResponse HttpClient::send(const HttpRequest& request, std::stop_token stop) 
     run(transfer, stop);
     const bool large = request.body != nullptr && request.body->size() >= kExpectFrom;
     if (large && transfer.answer.response().ok() && !transfer.answer.saw_continue()) expect_continue_ = false;
+    if (transfer.answer.no_leave()) expect_continue_ = false;
     response = std::move(transfer.answer.response());
   }
   // Only now: the end of the transfer still touches the handle, which is the next thread's from here on.
@@ -345,7 +369,7 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
     throw transfer.error(
         Code::resource_exhausted,
         "answered with more than the " + std::to_string(transfer.request.max_answer) + " bytes expected",
-        "too large", false);
+        StoreError::kTooLarge, false);
   }
   // A server that refuses a body often closes before it has read all of it: its answer counts, not how the
   // connection ended.

@@ -32,7 +32,7 @@ struct HttpRequest {
 };
 
 // Thread-safe; each request uses a connection of its own from a pool of kept ones. Certificates are verified
-// unless told not to. Redirects are not followed, no proxy of the environment is used, nothing but http and
+// unless told not to. What is stored is asked for as it is, without a content coding. Redirects are not followed, no proxy of the environment is used, nothing but http and
 // https is spoken.
 class HttpClient {
  public:
@@ -41,7 +41,7 @@ class HttpClient {
   ~HttpClient();
 
   // The server's answer, whatever its status. Throws StoreError, all retryable unavailable but these:
-  // cancelled when `stop` is requested; resource_exhausted for a success larger than `max_answer`;
+  // failed_precondition for an answer that was compressed on the way, and for a server that speaks no TLS; cancelled when `stop` is requested; resource_exhausted for a success larger than `max_answer`;
   // permission_denied when the certificate is not to be trusted. Time: connecting and the silence of a
   // connection have limits, a transfer that moves has none.
   HttpResponse send(const HttpRequest& request, std::stop_token stop);
@@ -49,6 +49,7 @@ class HttpClient {
  private:
   struct Handle;
   struct Transfer;
+  HttpResponse send_once(const HttpRequest& request, const std::stop_token& stop);
   void set_options(Transfer& transfer) const;
   void run(Transfer& transfer, const std::stop_token& stop) const;
   std::unique_ptr<Handle> take();
@@ -58,8 +59,8 @@ class HttpClient {
   const TlsClientSettings tls_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Handle>> idle_;
-  // Cleared by the first large body that was taken without a "100 Continue": waiting for one would cost time
-  // on each.
+  // Cleared by the first large body that was taken without a "100 Continue", since waiting for one would cost time on each, and by the
+  // first answer 417.
   std::atomic<bool> expect_continue_{true};
 };
 

@@ -102,9 +102,15 @@ std::string server_of(std::string_view url) {
 
 StoreError status_error(const HttpRequest& request, const HttpResponse& response, Clock& clock, bool quote) {
   const StatusRow row = row_of(response.status);
+  std::string hint = row.hint;
+  // Both are told to who wanted to write where only reading is allowed.
+  if (response.status == 405 && (request.method == "PUT" || request.method == "DELETE"))
+    hint = "either the store takes no writes now (read-only), or the configured address is no store's";
   std::string why = response.ok() ? "answered with the unexpected status " : "answered ";
   why += status_text(response.status) + (quote ? first_words(response) : "");
-  return StoreError(row.code, request.what + ": " + server_of(request.url) + ": " + why, row.hint,
+  if (const auto location = response.header("location"); location && response.status >= 300 && response.status < 400)
+    why += " to " + printable(location->substr(0, location->find_first_of("?#")), 200);
+  return StoreError(row.code, request.what + ": " + server_of(request.url) + ": " + why, hint,
                     row.retryable, row.retryable ? retry_after(response, clock) : std::nullopt,
                     std::to_string(response.status));
 }

@@ -39,8 +39,12 @@ class Line {
   bool read_head(PeerRequest& request) {
     std::size_t end = 0;
     while ((end = buffer_.find("\r\n\r\n")) == std::string::npos) {
-      // A client that begins with TLS gets no answer.
-      if (!read_more() || buffer_.front() == '\x16') return false;
+      if (!read_more()) return false;
+      // What servers that do not speak TLS answer a client that begins with it.
+      if (buffer_.front() == '\x16') {
+        send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return false;
+      }
     }
     const std::string head = buffer_.substr(0, end + 2);
     buffer_.erase(0, end + 4);
@@ -105,6 +109,7 @@ std::string head_of(const PeerAnswer& answer) {
     text += name + ": " + value + "\r\n";
     has_length = has_length || lower(name) == "content-length" || lower(name) == "transfer-encoding";
   }
+  if (answer.no_length) return text + "Connection: close\r\n\r\n";
   if (!has_length && answer.status != 204)
     text += "Content-Length: " + std::to_string(answer.body.size()) + "\r\n";
   return text + "\r\n";
@@ -192,14 +197,29 @@ struct ScriptedHttp::State {
       line.reset();
       return false;
     }
+    const bool asks = request.headers.contains("expect");
+    constexpr std::string_view kNoExpect =
+        "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n";
+    if (plan.fault == PeerFault::no_expect && asks) {
+      line.send(kNoExpect);
+      return false;
+    }
+    const bool late = plan.fault == PeerFault::no_expect_late && asks;
+    if (late) request.headers.erase("expect");  // no "100 Continue"
     if (!line.read_body(request, SIZE_MAX)) return false;
+    if (late) {
+      line.send(kNoExpect);
+      return false;
+    }
     PeerAnswer reply = plan.instead ? *plan.instead : answer(request);
     if (plan.edit) plan.edit(reply);
     const std::string head = head_of(reply);
     const std::string body = request.method == "HEAD" ? "" : reply.body;
     switch (plan.fault) {
       case PeerFault::none:
-        return line.send(head + body);
+      case PeerFault::no_expect:
+      case PeerFault::no_expect_late:
+        return line.send(head + body) && !reply.no_length;
       case PeerFault::reset_in_body:
       case PeerFault::reset_after_body:
         line.reset();

@@ -31,6 +31,7 @@ struct PeerAnswer {
   std::vector<std::pair<std::string, std::string>> headers =
       {};  // Content-Length is added unless it is among them
   std::string body = {};
+  bool no_length = false;  // no Content-Length either: the end of the connection is the end of the body
 };
 
 // What happens to one request instead of its answer.
@@ -45,6 +46,8 @@ enum class PeerFault {
   garbage_headers,  // bytes that are no HTTP
   endless_headers,
   endless_body,  // no length, and it never ends
+  no_expect,       // 417 for a request that asks for leave to send its body, with an end of the connection; none of another
+  no_expect_late,  // the same, when the body has come
 };
 
 struct PeerPlan {

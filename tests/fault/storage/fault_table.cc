@@ -44,7 +44,7 @@ std::vector<FaultRow> fault_table() {
       {"garbage", {.fault = PeerFault::garbage_headers}, true, Code::unavailable},
       {"endless headers", {.fault = PeerFault::endless_headers}, true, Code::unavailable},
       {"endless body", {.fault = PeerFault::endless_body}, false, Code::resource_exhausted},
-      {"TLS", {}, true, Code::unavailable},
+      {"TLS", {}, false, Code::failed_precondition},
   };
 }
 

@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "storage/http/curl_failure.h"
 #include "support/scripted_http.h"
 
 namespace guestagent {
@@ -86,6 +87,85 @@ TEST_F(HttpClientTest, AskForLeaveBeforeALargeBody) {
   r.body = &small;
   client_.send(r, {});
   EXPECT_FALSE(asked);
+}
+
+TEST_F(HttpClientTest, WhoGivesNoLeaveGetsTheBodyAnyway) {
+  const Buffer body = Buffer::from(std::string(2 << 20, 'x'));
+  for (const PeerFault fault : {PeerFault::no_expect, PeerFault::no_expect_late}) {
+    HttpClient client({.connect = Millis(5000), .stall = Millis(20000)}, {});
+    std::atomic<unsigned> asked{0}, sent{0};
+    peer_.set_script([&](const PeerRequest& r) {
+      ++sent;
+      if (r.headers.contains("expect")) ++asked;
+      return PeerPlan{.fault = fault};
+    });
+    HttpRequest r = request("PUT");
+    r.body = &body;
+    r.max_answer = 4 << 20;
+    r.once = true;
+    const HttpResponse response = client.send(r, {});
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.body.size(), body.size());
+    EXPECT_EQ(asked, 1U);
+    EXPECT_EQ(client.send(r, {}).status, 200);
+    EXPECT_EQ(asked, 1U) << "it is not asked again";
+    EXPECT_EQ(sent, 3U);
+  }
+}
+
+TEST_F(HttpClientTest, A417ThatStaysIsAnAnswer) {
+  const Buffer body = Buffer::from(std::string(2 << 20, 'x'));
+  peer_.set_script([](const PeerRequest&) { return PeerPlan{.instead = PeerAnswer{.status = 417, .body = "no"}}; });
+  HttpRequest r = request("PUT");
+  r.body = &body;
+  const HttpResponse response = client_.send(r, {});
+  EXPECT_EQ(response.status, 417);
+  EXPECT_EQ(response.body.text(), "no");
+}
+
+TEST_F(HttpClientTest, WhatIsStoredIsAskedForAsItIs) {
+  std::string encoding;
+  std::string coding = "gzip";
+  peer_.set_script([&](const PeerRequest& r) {
+    encoding = r.headers.at("accept-encoding");
+    return PeerPlan{.instead = PeerAnswer{.headers = {{"Content-Encoding", coding}}, .body = "\x1f\x8b..."}};
+  });
+  const StoreError e = error_of(request("GET"));
+  EXPECT_EQ(encoding, "identity");
+  EXPECT_THAT(e.what(), HasSubstr(peer_.url() + ": answered with Content-Encoding: gzip"));
+  EXPECT_THAT(e.hint(), HasSubstr("proxy"));
+  for (const char* harmless : {"identity", "aws-chunked"}) {
+    coding = harmless;
+    EXPECT_EQ(client_.send(request("GET"), {}).status, 200);
+  }
+}
+
+TEST(CurlFailure, SaysWhatHelps) {
+  struct Row {
+    CURLcode code;
+    const char* detail;
+    const char* hint;
+    bool retryable;
+  };
+  for (const Row& row : {
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: certificate has expired", "renew it", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: certificate is not yet valid", "clock", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL: no alternative certificate subject name matches target host name 'swift'", "name", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL: certificate subject name 'a' does not match target host name 'b'", "name", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: self-signed certificate", "tls.ca_file", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: unable to get local issuer certificate", "tls.ca_file", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: EE certificate key too weak", "stronger", false},
+           Row{CURLE_SSL_CACERT_BADFILE, "error setting certificate file: /x", "PEM", false},
+           Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL/3.0.2: error:0A00010B:SSL routines::wrong version number", "http://", false},
+           Row{CURLE_SSL_CONNECT_ERROR, "error:0A000412:SSL routines::sslv3 alert bad certificate", "clients", false},
+           Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL SSL_connect: Connection reset by peer", "TLS 1.2", true},
+           Row{CURLE_UNSUPPORTED_PROTOCOL, "Received HTTP/0.9 when not allowed", "https://", true},
+       }) {
+    const CurlFailure failure = describe_failure(row.code, 0, true, row.detail, Millis(1000));
+    EXPECT_THAT(failure.hint, HasSubstr(row.hint)) << row.detail;
+    EXPECT_EQ(failure.retryable, row.retryable) << row.detail;
+    EXPECT_THAT(failure.why, HasSubstr(row.detail));
+  }
 }
 
 TEST_F(HttpClientTest, ARedirectIsAnAnswer) {
