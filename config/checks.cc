@@ -136,7 +136,11 @@ void check_swift(YamlReader& in, const SwiftSettings& swift, bool selected) {
 void check_s3(YamlReader& in, const S3Settings& s3, bool selected) {
   check_url(in, "endpoint", s3.endpoint);
   if (!selected) return;
-  for (const std::string_view key : {"endpoint", "access_key", "secret_key_file"}) in.require(key);
+  for (const std::string_view key : {"endpoint", "secret_key_file"}) in.require(key);
+  if (in.has("access_key") && in.has("access_key_file"))
+    in.mistake("access_key_file", "must not be set together with access_key");
+  else if (!in.has("access_key_file"))
+    in.require("access_key");
 }
 
 void check_retry(YamlReader& in, const RetrySettings& retry) {

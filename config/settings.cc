@@ -101,7 +101,9 @@ void read_s3(YamlReader& in, S3Settings& out) {
   in.text("endpoint", out.endpoint);
   in.text("region", out.region);
   in.text("access_key", out.access_key);
+  in.path("access_key_file", out.access_key_file);
   in.path("secret_key_file", out.secret_key_file);
+  in.path("session_token_file", out.session_token_file);
   in.boolean("path_style", out.path_style);
   in.section("tls", [&](YamlReader& tls) { read_tls(tls, out.tls); });
 }
@@ -211,11 +213,14 @@ Settings load_settings(const fs::path& file) {
   try {
     text = read_trusted_file(file, kMaxYamlBytes);
   } catch (const Error& e) {
-    throw Error(e.code() == Code::resource_exhausted ? Code::invalid_argument : e.code(),
-                std::string("reading the configuration: ") + e.what(),
-                e.code() == Code::not_found
-                    ? "install the shipped guestagent.yaml there, or name another file with --config"
-                    : e.hint());
+    const bool too_large = e.code() == Code::resource_exhausted;
+    std::string hint = e.hint();
+    if (e.code() == Code::not_found)
+      hint = "install the shipped guestagent.yaml there, or name another file with --config";
+    else if (too_large || e.code() == Code::invalid_argument)
+      hint = "name the configuration's file with --config: a file of settings, no directory and nothing large";
+    throw Error(too_large ? Code::invalid_argument : e.code(), std::string("reading the configuration: ") + e.what(),
+                hint);
   }
   Settings settings = parse_settings(text, file.string());
   if (settings.storage.store == "swift" && settings.storage.swift.tls.insecure) {

@@ -48,19 +48,24 @@ struct Removal {
   std::vector<std::string> failed;
   std::optional<Failure> first_failure;
 
-  void run(ObjectStore& store, const std::vector<std::string>& names, std::stop_token stop) {
+  // Answers those that were there.
+  std::vector<std::string> run(ObjectStore& store, const std::vector<std::string>& names, std::stop_token stop) {
     struct Outcome {
       bool removed = false;
       std::optional<Failure> failure;
     };
-    if (names.empty()) return;
+    std::vector<std::string> found;
+    if (names.empty()) return found;
     WorkerPool pool(static_cast<unsigned>(std::min<std::size_t>(kDeleteRequests, names.size())));
     InOrder<Outcome> outcomes(kDeleteRequests * 2);
     std::size_t taken = 0;
     const auto take = [&] {
       Outcome outcome = outcomes.take();
       const std::string& name = names[taken++];
-      if (outcome.removed) removed.insert(name);
+      if (outcome.removed) {
+        removed.insert(name);
+        found.push_back(name);
+      }
       if (!outcome.failure) return;
       failed.push_back(name);
       if (!first_failure) first_failure = std::move(outcome.failure);
@@ -76,15 +81,20 @@ struct Removal {
       }));
     }
     while (!outcomes.empty()) take();
+    return found;
+  }
+
+  static std::string shown(const std::vector<std::string>& all) {
+    std::string names;
+    for (std::size_t i = 0; i < std::min(all.size(), kNamesInError); ++i) names += (i == 0 ? "" : ", ") + all[i];
+    if (all.size() > kNamesInError) names += " and " + std::to_string(all.size() - kNamesInError) + " more";
+    return names;
   }
 
   void throw_if_failed(std::string_view id) const {
     if (failed.empty()) return;
-    std::string names;
-    for (std::size_t i = 0; i < std::min(failed.size(), kNamesInError); ++i) names += (i == 0 ? "" : ", ") + failed[i];
-    if (failed.size() > kNamesInError) names += " and " + std::to_string(failed.size() - kNamesInError) + " more";
     throw Error(first_failure->code,
-                "deleting snapshot " + std::string(id) + ": " + names + " could not be removed: " + first_failure->message,
+                "deleting snapshot " + std::string(id) + ": " + shown(failed) + " could not be removed: " + first_failure->message,
                 "delete it again when the store answers");
   }
 };
@@ -153,16 +163,22 @@ std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
-  // Once more, since a listing may lag behind, and what was not found may still be there on another of the store's servers.
-  for (unsigned round = 1; round <= kDeleteRounds; ++round) {
+  // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what was not found may
+  // still be there on another of the store's servers.
+  for (unsigned round = 1;; ++round) {
     std::set<std::string> listed;
     with_context("deleting snapshot " + std::string(id),
                  [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
-    std::erase_if(listed, [&](const std::string& name) { return removal.removed.contains(name); });
-    if (round > 1 && listed.empty()) break;
-    removal.run(store, {listed.begin(), listed.end()}, stop);
+    const std::vector<std::string> found = removal.run(store, {listed.begin(), listed.end()}, stop);
     if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
     removal.throw_if_failed(id);
+    if (round > 1 && found.empty()) break;
+    if (round > kDeleteRounds) {
+      throw Error(Code::unavailable,
+                  "deleting snapshot " + std::string(id) + ": the store says each time that it has removed them, and still has " +
+                      Removal::shown(found),
+                  "see whether something else writes there, or the store keeps objects (a lock, a retention time); then delete it again");
+    }
   }
   return removal.removed.size();
 }

@@ -24,7 +24,7 @@ struct SnapshotListing {
 std::vector<SnapshotListing> list_snapshots(ObjectStore& store, std::stop_token stop);
 
 // Removes the manifest first, then everything below the snapshot's name; answers how many objects went (0: nothing was there).
-// Objects that could not be removed are named in the Error; the rest is gone.
+// Nothing is left when it answers: a listing was asked again. Objects that could not be removed are named in the Error; the rest is gone.
 std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop_token stop);
 
 // The id of the snapshot whose manifest `href` names. permission_denied when it is not under the store, invalid_argument when it is no

@@ -2,11 +2,15 @@
 
 #include <openssl/evp.h>
 
-#include <algorithm>
 #include <charconv>
 
 #include "base/text.h"
+#include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
+#include "storage/http/object_size.h"
+#include "storage/listed_pages.h"
+#include "storage/s3/s3_errors.h"
+#include "storage/s3/s3_keys.h"
 #include "storage/s3/sigv4.h"
 #include "storage/s3/xml.h"
 #include "storage/url.h"
@@ -17,6 +21,8 @@ namespace {
 
 constexpr std::uint64_t kMaxListing = 16 << 20;
 constexpr const char* kListed = "1000";
+// Pages without a name in a row: a bucket with versions may have some, where only marks of what was deleted are left.
+constexpr unsigned kMostEmptyPages = 10000;
 
 int hex_digit(char c) {
   return c <= '9' ? c - '0' : c - 'a' + 10;
@@ -34,29 +40,24 @@ std::string base64_of_hex(std::string_view hex) {
 
 // The MD5 that an ETag is, or "": parts and some encryptions have other ETags.
 std::string md5_of(const HttpResponse& response) {
-  std::string_view etag = response.header("etag").value_or("");
-  if (etag.size() == 34 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, 32);
-  const bool hex = etag.size() == 32 && std::ranges::all_of(etag, [](char c) {
-                     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-                   });
   const auto encryption = response.header("x-amz-server-side-encryption").value_or("");
   const bool plain = (encryption.empty() || encryption == "AES256") &&
                      !response.header("x-amz-server-side-encryption-customer-algorithm");
-  return hex && plain ? std::string(etag) : std::string();
+  return plain ? etag_md5(response).value_or("") : std::string();
 }
 
 std::string error_code(const HttpResponse& response) {
-  const auto xml = parse_xml(response.body.text());
-  return xml ? xml->child_text("Code") : std::string();
+  return read_s3_refusal(response).code;
 }
 
 class S3Store : public ObjectStore {
  public:
   S3Store(const S3Settings& settings, const HttpTimeouts& timeouts, const Url& endpoint,
           std::string_view bucket, std::string_view prefix, Clock& clock)
-      : credentials_{settings.access_key, secret_from_file(settings.secret_key_file), settings.region},
+      : keys_(settings),
         root_(endpoint),
         bucket_(bucket),
+        region_(settings.region),
         encrypted_(endpoint.scheme == "https"),
         http_(timeouts, settings.tls),
         clock_(clock) {
@@ -106,10 +107,8 @@ class S3Store : public ObjectStore {
     check_object_name(name);
     Exchange exchange = send("get " + std::string(name), "GET", path_of(name), {}, stop, max_size);
     if (exchange.response.status != 200) throw error(exchange);
-    const auto length = exchange.response.length();
-    if (!length)
-      throw answer_error(exchange.request, Code::unavailable, "its answer has no Content-Length", "garbage");
-    if (*length != exchange.response.body.size())
+    const std::uint64_t came = exchange.response.body.size();
+    if (exchange.response.length().value_or(came) != came)
       throw answer_error(exchange.request, Code::unavailable, "the answer ended too early", "short body");
     if (!verify) return std::move(exchange.response.body);
     const std::string md5 = md5_of(exchange.response);
@@ -124,24 +123,37 @@ class S3Store : public ObjectStore {
     const Exchange exchange = send("stat " + std::string(name), "HEAD", path_of(name), {}, stop);
     const HttpResponse& response = exchange.response;
     if (response.status == 404) return std::nullopt;
-    if (response.status != 200) throw error(exchange);
-    const auto length = response.length();
-    if (!length)
-      throw answer_error(exchange.request, Code::unavailable, "its answer has no Content-Length", "garbage");
+    if (response.status != 200) throw refused_head(exchange, stop);
+    auto length = response.length();
+    if (!length) {
+      const HttpRequest plain = size_request(exchange.request);
+      const Exchange told = send(plain.what, "GET", path_of(name), {}, stop, plain.max_answer, plain.headers);
+      length = size_told(told.request, told.response, clock_);
+      if (!length) return std::nullopt;
+    }
     return ObjectInfo{std::string(name), *length,
                       parse_http_date(response.header("last-modified").value_or("")).value_or(WallTime())};
   }
 
   void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each,
             std::stop_token stop) override {
-    std::string after;
+    ListedPages pages(below_, prefix, each);
+    std::string token;
+    unsigned empty = 0;
     for (bool more = true; more;) {
       std::vector<std::pair<std::string, std::string>> query = {
           {"list-type", "2"}, {"max-keys", kListed}, {"prefix", below_ + std::string(prefix)}};
-      if (!after.empty()) query.emplace_back("start-after", after);
-      const Exchange exchange =
-          send("list " + std::string(prefix), "GET", bucket_path_, query, stop, kMaxListing);
-      if (exchange.response.status == 404) return;
+      if (!token.empty())
+        query.emplace_back("continuation-token", token);
+      else if (!pages.last().empty())
+        query.emplace_back("start-after", pages.last());
+      const Exchange exchange = send(prefix.empty() ? "list" : "list " + std::string(prefix), "GET", bucket_path_,
+                                     query, stop, kMaxListing);
+      // No bucket, no objects; another 404 is of somebody who does not know.
+      if (exchange.response.status == 404 && pages.last().empty() && error_code(exchange.response) == "NoSuchBucket")
+        return;
+      if (exchange.response.status == 404)
+        throw answer_error(exchange.request, Code::unavailable, "answered 404 to a listing", "404");
       if (exchange.response.status != 200) throw error(exchange);
       std::vector<ObjectInfo> page;
       try {
@@ -149,19 +161,19 @@ class S3Store : public ObjectStore {
         if (!xml || xml->name != "ListBucketResult")
           throw Error(Code::unavailable, "its listing is no ListBucketResult");
         page = read_page(*xml);
-        for (const ObjectInfo& info : page) {
-          if (info.name <= after) throw Error(Code::unavailable, "its listing is not in order");
-          after = info.name;
-        }
-        more = xml->child_text("IsTruncated") == "true" && !page.empty();
+        pages.check(page);
+        empty = page.empty() ? empty + 1 : 0;
+        std::string next = xml->child_text("NextContinuationToken");
+        more = is_truncated(*xml).value_or(!page.empty() || !next.empty());
+        if (more && page.empty() && next.empty())
+          throw Error(Code::unavailable, "its listing says that there is more, but not where");
+        if (more && page.empty() && (next == token || empty > kMostEmptyPages))
+          throw Error(Code::unavailable, "its listing goes on without an end");
+        token = std::move(next);
       } catch (const Error& e) {
         throw answer_error(exchange.request, Code::unavailable, e.what(), "garbage");
       }
-      for (ObjectInfo& info : page) {
-        if (!info.name.starts_with(below_)) continue;
-        info.name.erase(0, below_.size());
-        if (valid_object_name(info.name)) each(info);
-      }
+      pages.tell(std::move(page));
     }
   }
 
@@ -203,14 +215,28 @@ class S3Store : public ObjectStore {
     return (bucket_path_ == "/" ? "" : bucket_path_) + "/" + percent_encode(below_ + std::string(name), true);
   }
 
-  Exchange send(std::string what, std::string method, const std::string& path,
-                std::vector<std::pair<std::string, std::string>> query, std::stop_token stop,
+  Exchange send(const std::string& what, const std::string& method, const std::string& path,
+                const std::vector<std::pair<std::string, std::string>>& query, const std::stop_token& stop,
                 std::uint64_t max_answer = 1 << 20, const HttpHeaders& headers = {},
                 const Buffer* body = nullptr) {
+    const auto used = keys_.current();
+    Exchange exchange = send_with(*used, what, method, path, query, stop, max_answer, headers, body);
+    // What a key that is not the right one any more is answered with; a HEAD does not say more than the status.
+    const int status = exchange.response.status;
+    if (status != 400 && status != 401 && status != 403) return exchange;
+    const auto fresh = keys_.renewed(used);
+    if (fresh == used) return exchange;
+    return send_with(*fresh, what, method, path, query, stop, max_answer, headers, body);
+  }
+
+  Exchange send_with(const S3Credentials& credentials, const std::string& what, const std::string& method,
+                     const std::string& path, const std::vector<std::pair<std::string, std::string>>& query,
+                     const std::stop_token& stop, std::uint64_t max_answer, const HttpHeaders& headers,
+                     const Buffer* body) {
     S3Request plain{.method = method,
                     .host = origin_.substr(origin_.find("://") + 3),
                     .path = path,
-                    .query = std::move(query),
+                    .query = query,
                     .payload_sha256 = {}};
     if (body == nullptr)
       plain.payload_sha256 = sha256_hex(Bytes());
@@ -218,49 +244,50 @@ class S3Store : public ObjectStore {
       plain.payload_sha256 = encrypted_ ? "UNSIGNED-PAYLOAD" : sha256_hex(*body);
     const std::string query_text = canonical_query(plain);
     Exchange out;
-    out.request = {.what = std::move(what),
-                   .method = std::move(method),
+    out.request = {.what = what,
+                   .method = method,
                    .url = origin_ + path + (query_text.empty() ? "" : "?" + query_text)};
-    out.request.headers = sign_s3(plain, credentials_, clock_.now());
+    out.request.headers = sign_s3(plain, credentials, clock_.now());
     out.request.headers.insert(out.request.headers.end(), headers.begin(), headers.end());
     out.request.body = body;
     out.request.max_answer = max_answer;
-    out.response = http_.send(out.request, std::move(stop));
+    out.response = http_.send(out.request, stop);
     return out;
   }
 
-  // S3 says more in the code of its answer than in the status.
   StoreError error(const Exchange& exchange) const {
-    const std::string code = error_code(exchange.response);
-    if (code == "BadDigest" || code == "XAmzContentSHA256Mismatch" || code == "IncompleteBody") {
-      return answer_error(exchange.request, Code::data_loss, "what arrived is not what was sent: " + code,
-                          code);
-    }
-    if (code == "RequestTimeout")
-      return answer_error(exchange.request, Code::unavailable, "answered RequestTimeout", "408");
-    if (code == "RequestTimeTooSkewed") {
-      return StoreError(
-          Code::permission_denied,
-          exchange.request.what + ": " + server_of(exchange.request.url) + ": this host's clock is wrong",
-          "set the clock: S3 refuses signatures of another time", false, std::nullopt, "403");
-    }
-    const StoreError plain = status_error(exchange.request, exchange.response, clock_);
-    if (code.empty()) return plain;
-    return StoreError(plain.code(), std::string(plain.what()) + ": " + printable(code), plain.hint(),
-                      plain.retryable(), plain.retry_after(), plain.brief());
+    return s3_error(exchange.request, exchange.response, bucket_, region_, clock_);
+  }
+
+  // The answer to a HEAD has no body, so that it does not say why it is a refusal: the same is asked in a way that is answered with one.
+  StoreError refused_head(const Exchange& exchange, const std::stop_token& stop) {
+    const StoreError plain = error(exchange);
+    const int status = exchange.response.status;
+    if (status < 300 || status >= 500 || plain.retryable()) return plain;
+    const Exchange asked =
+        send(exchange.request.what, "GET", bucket_path_, {{"list-type", "2"}, {"max-keys", "1"}}, stop);
+    return asked.response.status == 200 || asked.response.status == 404 ? plain : error(asked);
   }
 
   void make_bucket(std::stop_token stop) {
-    const bool usual = credentials_.region == "us-east-1" || credentials_.region.empty();
+    const bool usual = region_ == "us-east-1" || region_.empty();
     const Buffer body =
         Buffer::from(usual ? ""
-                           : "<CreateBucketConfiguration><LocationConstraint>" + credentials_.region +
+                           : "<CreateBucketConfiguration><LocationConstraint>" + region_ +
                                  "</LocationConstraint></CreateBucketConfiguration>");
     const Exchange exchange =
         send("make the bucket " + bucket_, "PUT", bucket_path_, {}, stop, 1 << 20, {}, &body);
     if (exchange.response.status == 200) return;
     const std::string code = error_code(exchange.response);
     if (code != "BucketAlreadyOwnedByYou") throw error(exchange);
+  }
+
+  // nullopt where it does not say: then only a page without names is the end.
+  static std::optional<bool> is_truncated(const XmlElement& xml) {
+    const std::string text = xml.child_text("IsTruncated");
+    if (text == "true" || text == "1") return true;
+    if (text == "false" || text == "0") return false;
+    return std::nullopt;
   }
 
   static std::vector<ObjectInfo> read_page(const XmlElement& xml) {
@@ -278,9 +305,9 @@ class S3Store : public ObjectStore {
     return page;
   }
 
-  const S3Credentials credentials_;
+  S3Keys keys_;
   Url root_;  // with the bucket and the prefix
-  const std::string bucket_;
+  const std::string bucket_, region_;
   const bool encrypted_;
   HttpClient http_;
   Clock& clock_;

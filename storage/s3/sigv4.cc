@@ -41,11 +41,14 @@ HttpHeaders sign_s3(const S3Request& request, const S3Credentials& credentials, 
   std::erase_if(time, [](char c) { return c == '-' || c == ':'; });
   const std::string day = time.substr(0, 8);
   const std::string scope = day + "/" + credentials.region + "/s3/aws4_request";
-  const std::string signed_headers = "host;x-amz-content-sha256;x-amz-date";
+  const std::string& token = credentials.session_token.reveal();
+  const std::string signed_headers =
+      std::string("host;x-amz-content-sha256;x-amz-date") + (token.empty() ? "" : ";x-amz-security-token");
   const std::string canonical = request.method + "\n" + request.path + "\n" + canonical_query(request) +
                                 "\nhost:" + request.host +
                                 "\nx-amz-content-sha256:" + request.payload_sha256 + "\nx-amz-date:" + time +
-                                "\n\n" + signed_headers + "\n" + request.payload_sha256;
+                                (token.empty() ? "" : "\nx-amz-security-token:" + token) + "\n\n" +
+                                signed_headers + "\n" + request.payload_sha256;
   const std::string to_sign =
       "AWS4-HMAC-SHA256\n" + time + "\n" + scope + "\n" + sha256_hex(as_bytes(canonical));
   const Secret first("AWS4" + credentials.secret_key.reveal());
@@ -54,11 +57,13 @@ HttpHeaders sign_s3(const S3Request& request, const S3Credentials& credentials, 
        {std::string_view(credentials.region), std::string_view("s3"), std::string_view("aws4_request")}) {
     key = hmac(key, step);
   }
-  return {{"x-amz-date", time},
-          {"x-amz-content-sha256", request.payload_sha256},
-          {"Authorization", "AWS4-HMAC-SHA256 Credential=" + credentials.access_key + "/" + scope +
-                                ", SignedHeaders=" + signed_headers +
-                                ", Signature=" + to_hex(hmac(key, to_sign))}};
+  HttpHeaders headers = {{"x-amz-date", time},
+                         {"x-amz-content-sha256", request.payload_sha256},
+                         {"Authorization", "AWS4-HMAC-SHA256 Credential=" + credentials.access_key + "/" +
+                                               scope + ", SignedHeaders=" + signed_headers +
+                                               ", Signature=" + to_hex(hmac(key, to_sign))}};
+  if (!token.empty()) headers.emplace_back("x-amz-security-token", token);
+  return headers;
 }
 
 }  // namespace guestagent

@@ -16,6 +16,8 @@ struct S3Credentials {
   std::string access_key;
   Secret secret_key;
   std::string region;
+  Secret session_token = {};  // of keys that are good for a while; empty: none
+  bool operator==(const S3Credentials&) const = default;
 };
 
 // What is signed; the query is not encoded, the path is.
@@ -30,7 +32,7 @@ struct S3Request {
 // The query as it goes into the address: sorted and encoded, "" for none.
 std::string canonical_query(const S3Request& request);
 
-// The headers that sign it: x-amz-date, x-amz-content-sha256 and Authorization.
+// The headers that sign it: x-amz-date, x-amz-content-sha256, Authorization and, with a session token, x-amz-security-token.
 HttpHeaders sign_s3(const S3Request& request, const S3Credentials& credentials, WallTime now);
 
 }  // namespace guestagent

@@ -5,19 +5,18 @@ namespace {
 
 class AuthToken : public SwiftAuth {
  public:
-  explicit AuthToken(const SwiftSettings& settings) : settings_(settings) {
-    secret_from_file(settings_.token_file);
-  }
+  explicit AuthToken(const SwiftSettings& settings) : settings_(settings), token_(settings.token_file.string()) {}
 
   SwiftLogin login(HttpClient&, std::stop_token) override {
     const HttpRequest configured{
         .what = "storage.swift.storage_url", .method = "GET", .url = settings_.storage_url};
-    return {secret_from_file(settings_.token_file), chosen_storage_url(settings_.storage_url, configured, {}),
+    return {token_.fresh(), chosen_storage_url(settings_.storage_url, configured, {}),
             std::nullopt};
   }
 
  private:
   const SwiftSettings settings_;
+  RereadSecret token_;
 };
 
 }  // namespace

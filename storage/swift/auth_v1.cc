@@ -7,14 +7,14 @@ namespace {
 class AuthV1 : public SwiftAuth {
  public:
   AuthV1(const SwiftSettings& settings, Clock& clock)
-      : settings_(settings), key_(secret_from_file(settings.key_file)), clock_(clock) {}
+      : settings_(settings), key_(settings.key_file.string()), clock_(clock) {}
 
   SwiftLogin login(HttpClient& http, std::stop_token stop) override {
     HttpRequest request{.what = "log in to Swift", .method = "GET", .url = settings_.auth_url};
-    request.headers = {{"X-Auth-User", settings_.user}, {"X-Auth-Key", key_.reveal()}};
+    request.headers = {{"X-Auth-User", settings_.user}, {"X-Auth-Key", key_.fresh().reveal()}};
     request.max_answer = 64 << 10;
     const HttpResponse response = http.send(request, stop);
-    if (!response.ok()) throw status_error(request, response, clock_, false);
+    if (!response.ok()) throw login_error(request, response, clock_);
     const auto token = response.header("x-auth-token");
     if (!token || token->empty())
       throw answer_error(request, Code::unavailable, "its answer has no X-Auth-Token", "garbage");
@@ -25,7 +25,7 @@ class AuthV1 : public SwiftAuth {
 
  private:
   const SwiftSettings settings_;
-  const Secret key_;
+  RereadSecret key_;
   Clock& clock_;
 };
 

@@ -17,20 +17,20 @@ std::string tokens_url(std::string url) {
 class AuthV3 : public SwiftAuth {
  public:
   AuthV3(const SwiftSettings& settings, Clock& clock)
-      : settings_(settings), by_application_(!settings.application_credential_id.empty()), clock_(clock) {
-    secret_ =
-        secret_from_file(by_application_ ? settings_.application_credential_secret_file : settings_.key_file);
-  }
+      : settings_(settings),
+        by_application_(!settings.application_credential_id.empty()),
+        secret_(by_application_ ? settings.application_credential_secret_file.string() : settings.key_file.string()),
+        clock_(clock) {}
 
   SwiftLogin login(HttpClient& http, std::stop_token stop) override {
-    const Buffer body = Buffer::from(question());
+    const Buffer body = Buffer::from(question(secret_.fresh()));
     HttpRequest request{
         .what = "log in to Keystone", .method = "POST", .url = tokens_url(settings_.auth_url)};
     request.headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}};
     request.body = &body;
     request.max_answer = kMaxCatalog;
     const HttpResponse response = http.send(request, stop);
-    if (!response.ok()) throw status_error(request, response, clock_, false);
+    if (!response.ok()) throw login_error(request, response, clock_);
     const auto token = response.header("x-subject-token");
     if (!token || token->empty())
       throw answer_error(request, Code::unavailable, "its answer has no X-Subject-Token", "garbage");
@@ -38,7 +38,7 @@ class AuthV3 : public SwiftAuth {
   }
 
  private:
-  std::string question() const {
+  std::string question(const Secret& secret) const {
     JsonWriter json;
     json.begin_object().key("auth").begin_object().key("identity").begin_object();
     json.key("methods")
@@ -47,11 +47,11 @@ class AuthV3 : public SwiftAuth {
         .end_array();
     if (by_application_) {
       json.key("application_credential").begin_object().member("id", settings_.application_credential_id);
-      json.member("secret", secret_.reveal()).end_object().end_object();
+      json.member("secret", secret.reveal()).end_object().end_object();
     } else {
       json.key("password").begin_object().key("user").begin_object().member("name", settings_.user);
       json.key("domain").begin_object().member("name", settings_.user_domain).end_object();
-      json.member("password", secret_.reveal()).end_object().end_object().end_object();
+      json.member("password", secret.reveal()).end_object().end_object().end_object();
       json.key("scope").begin_object().key("project").begin_object().member("name", settings_.project);
       json.key("domain")
           .begin_object()
@@ -114,7 +114,7 @@ class AuthV3 : public SwiftAuth {
 
   const SwiftSettings settings_;
   const bool by_application_;
-  Secret secret_;
+  RereadSecret secret_;
   Clock& clock_;
 };
 

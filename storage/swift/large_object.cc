@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
 #include "storage/url.h"
 #include "stream/digest.h"
@@ -14,11 +15,6 @@ namespace {
 
 constexpr std::size_t kUsualSegments = 1000;  // Swift's default, where a cluster does not show its own
 constexpr std::uint64_t kMaxAnswer = 4 << 20;
-
-std::string unquoted(std::string_view etag) {
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
-  return std::string(etag);
-}
 
 // What the server says of the segments it refuses: [["/container/name", "404 Not Found"], …]
 StoreError refusal(const HttpRequest& request, const JsonReader& answer, const std::string& status) {
@@ -125,7 +121,7 @@ bool LargeObjects::put_manifest(const std::string& name, const ObjectInfo* parts
   const HttpResponse response = session_.send(request, path + "?multipart-manifest=put&heartbeat=on", stop);
   if (response.status == 201) {
     // A Swift without large objects has stored the list itself.
-    if (unquoted(response.header("etag").value_or("")) != md5_hex(body)) return true;
+    if (etag_md5(response) != md5_hex(body)) return true;
     HttpRequest undo{.what = "remove " + name, .method = "DELETE"};
     const HttpResponse undone = session_.send(undo, path, stop);
     if (!undone.ok() && undone.status != 404) throw status_error(undo, undone, session_.clock());

@@ -33,12 +33,13 @@ std::shared_ptr<const SwiftSession::Current> SwiftSession::current(std::stop_tok
       patient->renew_at = now + (*current_->expires_at - now) / 4;
       return current_ = patient;
     }
-    // The same login was good before: that it is refused now is the identity service's trouble, not a wrong
-    // key.
-    if (e.code() == Code::permission_denied && !known_url_.empty()) {
-      throw StoreError(e.code(), e.what(), e.hint(), true, e.retry_after(), "login " + e.brief());
-    }
-    throw;
+    // The same login was good before: that it is refused now is the identity service's trouble, or the key was replaced and its file
+    // comes later, rather than a wrong key or address.
+    const bool retryable = e.retryable() || !known_url_.empty();
+    // Whoever asked for an object must not take a login's trouble for that of the object.
+    const bool of_objects = e.code() == Code::not_found || e.code() == Code::resource_exhausted || e.code() == Code::data_loss;
+    const Code code = !of_objects ? e.code() : e.retryable() ? Code::unavailable : Code::failed_precondition;
+    throw StoreError(code, e.what(), e.hint(), retryable, e.retry_after(), "login " + e.brief());
   }
   if (fresh->login.life) {
     fresh->expires_at = clock_.steady() + *fresh->login.life;

@@ -1,9 +1,13 @@
 #include "storage/swift/swift_store.h"
 
-#include <algorithm>
+#include <atomic>
 
 #include "base/json.h"
+#include "base/log.h"
+#include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
+#include "storage/http/object_size.h"
+#include "storage/listed_pages.h"
 #include "storage/swift/large_object.h"
 #include "storage/swift/swift_session.h"
 #include "storage/url.h"
@@ -14,11 +18,6 @@ namespace {
 
 constexpr unsigned kPage = 1000;
 constexpr std::uint64_t kMaxPage = 16 << 20;
-
-bool is_md5(std::string_view text) {
-  return text.size() == 32 &&
-         std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
 
 HttpHeaders expiry_headers(const SwiftSettings& settings) {
   if (settings.delete_after_s == 0) return {};
@@ -55,12 +54,12 @@ class SwiftStore : public ObjectStore {
         throw answer_error(request, Code::unavailable, "answered 404 although the container exists", "404");
     }
     if (response.status != 201) throw status_error(request, response, session_.clock());
-    const auto etag = response.header("etag");
-    if (!etag || *etag != md5) {
+    if (etag_md5(response) != md5) {
+      const bool told = response.header("etag").has_value();
       throw answer_error(
           request, Code::data_loss,
-          etag ? "stored something else: its ETag differs" : "stored it without saying its ETag",
-          etag ? "wrong ETag" : "no ETag");
+          told ? "stored something else: its ETag differs" : "stored it without saying its ETag",
+          told ? "wrong ETag" : "no ETag");
     }
   }
 
@@ -78,9 +77,13 @@ class SwiftStore : public ObjectStore {
     if (response.status == 404) return std::nullopt;
     if (response.status != 200 && response.status != 204)
       throw status_error(request, response, session_.clock());
-    const auto length = response.length();
-    if (!length)
-      throw answer_error(request, Code::unavailable, "its answer has no Content-Length", "garbage");
+    std::optional<std::uint64_t> length = response.length();
+    if (!length) {
+      HttpRequest by_range = size_request(request);
+      const HttpResponse told = session_.send(by_range, path_of(name), stop);
+      length = size_told(by_range, told, session_.clock());
+      if (!length) return std::nullopt;
+    }
     return ObjectInfo{std::string(name), *length,
                       parse_http_date(response.header("last-modified").value_or("")).value_or(WallTime())};
   }
@@ -89,36 +92,40 @@ class SwiftStore : public ObjectStore {
             std::stop_token stop) override {
     const std::string base =
         container_path_ + "?format=json&prefix=" + percent_encode(below_ + std::string(prefix), false);
-    std::string limit = "&limit=" + std::to_string(kPage), marker;
+    std::string limit = "&limit=" + std::to_string(kPage);
+    ListedPages pages(below_, prefix, each);
+    bool missing = false;
     while (true) {
-      HttpRequest request{.what = "list " + std::string(prefix), .method = "GET"};
+      HttpRequest request{.what = prefix.empty() ? "list" : "list " + std::string(prefix), .method = "GET"};
       request.headers = {{"Accept", "application/json"}};
       request.max_answer = kMaxPage;
       const HttpResponse response = session_.send(
-          request, base + limit + (marker.empty() ? "" : "&marker=" + percent_encode(marker, false)), stop);
+          request, base + limit + (pages.last().empty() ? "" : "&marker=" + percent_encode(pages.last(), false)),
+          stop);
       if (response.status == 412 && !limit.empty()) {  // a cluster that allows fewer at once: then its own number
         limit.clear();
         continue;
       }
-      if (response.status == 404 || response.status == 204) return;
+      if (response.status == 404) {
+        // No container, no objects. But Swift says so, too, while the servers that have it do not answer: an empty listing would pass for
+        // a snapshot that is gone.
+        if (!pages.last().empty())
+          throw answer_error(request, Code::unavailable, "answered 404 in the middle of its listing", "404");
+        if (std::exchange(missing, true)) return;
+        continue;
+      }
+      if (response.status == 204) return;
       if (response.status != 200) throw status_error(request, response, session_.clock());
       std::vector<ObjectInfo> page;
       try {
         page = read_page(response.body.text());
+        // A page that is shorter than it may be is no end: only an empty one is.
         if (page.empty()) return;
-        // Else a server that ignores the marker would be asked for ever.
-        for (const ObjectInfo& info : page) {
-          if (info.name <= marker) throw Error(Code::unavailable, "its listing is not in order");
-          marker = info.name;
-        }
+        pages.check(page);
       } catch (const Error& e) {
         throw answer_error(request, Code::unavailable, e.what(), "garbage");
       }
-      for (ObjectInfo& info : page) {
-        if (!info.name.starts_with(below_)) continue;
-        info.name.erase(0, below_.size());
-        if (valid_object_name(info.name)) each(info);
-      }
+      pages.tell(std::move(page));
     }
   }
 
@@ -160,16 +167,17 @@ class SwiftStore : public ObjectStore {
     request.max_answer = max_size;
     HttpResponse response = session_.send(request, path_of(name), stop);
     if (response.status != 200) throw status_error(request, response, session_.clock());
-    const auto length = response.length();
-    if (!length)
-      throw answer_error(request, Code::unavailable, "its answer has no Content-Length", "garbage");
-    if (*length != response.body.size())
+    if (response.length().value_or(response.body.size()) != response.body.size())
       throw answer_error(request, Code::unavailable, "the answer ended too early", "short body");
-    if (!verify) return std::move(response.body);
     // The ETag of a large object is no digest of its bytes.
-    const auto etag = response.header("etag").value_or("");
-    if (is_md5(etag) && !response.header("x-static-large-object") && !response.header("x-object-manifest") &&
-        md5_hex(response.body) != etag) {
+    if (!verify || response.header("x-static-large-object") || response.header("x-object-manifest"))
+      return std::move(response.body);
+    const auto md5 = etag_md5(response);
+    if (!md5) {
+      if (!unverifiable_.exchange(true))
+        log_warning("the store tells no MD5 of what it sends, so that only the snapshot's own digests are checked",
+                    {{"object", std::string(name)}, {"server", server_of(request.url)}});
+    } else if (md5_hex(response.body) != *md5) {
       throw answer_error(request, Code::data_loss, "what came does not fit its ETag", "wrong ETag");
     }
     return std::move(response.body);
@@ -212,6 +220,7 @@ class SwiftStore : public ObjectStore {
   const std::string below_;             // "prefix/", or nothing
   const std::string container_path_;    // "/container", encoded
   LargeObjects large_objects_;
+  std::atomic<bool> unverifiable_{false};  // an answer without an MD5 was warned of
 };
 
 }  // namespace

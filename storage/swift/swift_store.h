@@ -1,7 +1,7 @@
 // OpenStack Swift as a store: the root is STORAGE_URL/CONTAINER/PREFIX.
 //
 // A put is confirmed twice: the MD5 goes with it (the server refuses what does not fit) and the server's own
-// is compared. A get is held against Content-Length and, unless the caller has a digest of its own, the MD5.
+// is compared. A get is held against Content-Length (where the answer has one) and, unless the caller has a digest of its own, the MD5.
 // The container is made when a put finds none.
 #pragma once
 

@@ -31,8 +31,14 @@ std::string parameter(const PeerRequest& request, const std::string& name) {
 
 FakeSwift::FakeSwift()
     : files_(fs::temp_directory_path(), "guestagent-fake"),
+      key_(kFakeKey),
       peer_([this](const PeerRequest& request) { return answer(request); }) {
-  write_file_atomic(files_.path() / "key", kFakeKey, 0600);
+  write_file_atomic(key_file(), kFakeKey, 0600);
+}
+
+void FakeSwift::set_key(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  key_ = key;
 }
 
 StorageSettings FakeSwift::settings(const std::string& auth) {
@@ -45,7 +51,7 @@ StorageSettings FakeSwift::settings(const std::string& auth) {
   s.swift.user = "test:tester";
   s.swift.project = "test";
   s.swift.region = "One";
-  s.swift.key_file = files_.path() / "key";
+  s.swift.key_file = key_file();
   s.retry = {.tries = 4, .first_delay = Millis(500), .max_delay = Millis(30000)};
   s.timeouts = {.connect = Millis(5000), .stall = Millis(400)};
   return s;
@@ -121,8 +127,8 @@ PeerAnswer FakeSwift::answer(const PeerRequest& request) {
 
 PeerAnswer FakeSwift::login(const PeerRequest& request) {
   const bool v3 = request.method == "POST";
-  const bool good = v3 ? request.body.find('"' + std::string(kFakeKey) + '"') != std::string::npos
-                       : header(request, "x-auth-key") == kFakeKey;
+  const bool good = v3 ? request.body.find('"' + key_ + '"') != std::string::npos
+                       : header(request, "x-auth-key") == key_;
   if (!good) return {.status = 401};
   const std::string token = "token-" + std::to_string(++logins_);
   tokens_.insert(token);

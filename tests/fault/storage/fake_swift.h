@@ -33,6 +33,9 @@ class FakeSwift : public SwiftUnderTest {
   unsigned logins() const;
   void set_storage_url(std::string url) override;
   std::string key() const override;
+  // From now on the logins want this one; the settings' file has what it had.
+  void set_key(const std::string& key);
+  fs::path key_file() const { return files_.path() / "key"; }
   void forget_container();
   void set_large_objects(bool on, unsigned most_segments);
   void set_page(std::size_t entries) { page_ = entries; }
@@ -58,7 +61,7 @@ class FakeSwift : public SwiftUnderTest {
   unsigned logins_ = 0, most_segments_ = 1000;
   std::atomic<unsigned> token_life_{3600};
   std::atomic<std::size_t> page_{1000};
-  std::string storage_url_;
+  std::string storage_url_, key_;
   ScriptedHttp peer_;  // last: its threads use the rest
 };
 

@@ -7,6 +7,7 @@
 
 #include "fake_swift.h"
 #include "storage/stores.h"
+#include "stream/digest.h"
 #include "support/fake_clock.h"
 
 namespace guestagent {
@@ -295,6 +296,192 @@ TEST_F(SwiftTrouble, ACallerWithADigestOfItsOwnIsNotHeldUpByTheStores) {
   });
   EXPECT_EQ(store_->get_unverified("a", 100, {}).text(), "wrong");
   EXPECT_EQ(error_of([&] { store_->get("a", 100, {}); }).code(), Code::data_loss);
+}
+
+TEST_F(SwiftTrouble, EtagsAreComparedWhateverTheirForm) {
+  open(swift_.settings());
+  swift_.put_object("a", "body");
+  const auto upper = [](std::string text) {
+    for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    return text;
+  };
+  const std::string right = md5_hex(Buffer::from("body")), wrong = md5_hex(Buffer::from("other"));
+  for (const auto& [form, md5] : std::vector<std::pair<std::string, std::string>>{
+           {right, right}, {'"' + right + '"', right}, {upper(right), right}, {'"' + upper(right) + '"', right}, {"W/\"" + right + '"', right},
+           {wrong, wrong}, {'"' + wrong + '"', wrong}, {upper(wrong), wrong}, {"W/\"" + wrong + '"', wrong}}) {
+    swift_.peer().set_script([form = form](const PeerRequest&) {
+      return PeerPlan{.edit = [form](PeerAnswer& answer) {
+        for (auto& [name, value] : answer.headers)
+          if (name == "Etag") value = form;
+      }};
+    });
+    const auto put = [&] { store_->put("a", Buffer::from("body"), {}); };
+    const auto get = [&] { EXPECT_EQ(store_->get("a", 100, {}).text(), "body"); };
+    if (md5 == right) {
+      EXPECT_NO_THROW(put()) << form;
+      EXPECT_NO_THROW(get()) << form;
+    } else {
+      EXPECT_EQ(error_of(put).code(), Code::data_loss) << form;
+      EXPECT_EQ(error_of(get).code(), Code::data_loss) << form;
+    }
+  }
+}
+
+TEST_F(SwiftTrouble, AnAnswerWithoutAnMd5IsReadAndTold) {
+  open(swift_.settings());
+  swift_.put_object("a", "body");
+  swift_.peer().set_script([](const PeerRequest&) {
+    return PeerPlan{.edit = [](PeerAnswer& answer) { std::erase_if(answer.headers, [](const auto& h) { return h.first == "Etag"; }); }};
+  });
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(store_->get("a", 100, {}).text(), "body");
+  EXPECT_EQ(store_->get("a", 100, {}).text(), "body");
+  const std::string log = testing::internal::GetCapturedStderr();
+  const auto first = log.find("tells no MD5");
+  ASSERT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find("tells no MD5", first + 1), std::string::npos) << "told once";
+}
+
+TEST_F(SwiftTrouble, AnswersWithoutALengthAreAnswers) {
+  open(swift_.settings());
+  for (int i = 0; i < 3; ++i) swift_.put_object("n/" + std::to_string(i), "body");
+  for (const bool chunked : {false, true}) {
+    swift_.peer().set_script([chunked](const PeerRequest& request) {
+      if (request.target.starts_with("/auth/")) return PeerPlan{};
+      return PeerPlan{.edit = [chunked, head = request.method == "HEAD"](PeerAnswer& answer) {
+        std::erase_if(answer.headers, [](const auto& header) { return header.first == "Content-Length"; });
+        if (!chunked || answer.status == 204) {
+          answer.no_length = true;
+          return;
+        }
+        answer.headers.emplace_back("Transfer-Encoding", "chunked");
+        std::string coded;
+        for (const char c : answer.body) coded += std::string("1\r\n") + c + "\r\n";
+        answer.body = head ? "" : coded + "0\r\n\r\n";
+      }};
+    });
+    EXPECT_EQ(store_->get("n/0", 100, {}).text(), "body") << chunked;
+    EXPECT_EQ(store_->stat("n/0", {})->size, 4U) << chunked;
+    EXPECT_FALSE(store_->stat("none", {})) << chunked;
+    unsigned count = 0;
+    store_->list("", [&](const ObjectInfo&) { ++count; }, {});
+    EXPECT_EQ(count, 3U) << chunked;
+  }
+}
+
+TEST_F(SwiftTrouble, APageThatIsShortIsNoEnd) {
+  open(swift_.settings());
+  for (const std::size_t size : {1U, 5U}) {
+    swift_.set_page(size);
+    for (int i = 0; i < 12; ++i) swift_.put_object("n/" + std::to_string(100 + i), "x");
+    unsigned count = 0;
+    store_->list("n/", [&](const ObjectInfo&) { ++count; }, {});
+    EXPECT_EQ(count, 12U);
+  }
+}
+
+TEST_F(SwiftTrouble, AListingThatAnswers404IsAskedAgain) {
+  open(swift_.settings());
+  swift_.set_page(2);
+  for (int i = 0; i < 5; ++i) swift_.put_object("n/" + std::to_string(i), "x");
+  const auto count = [&] {
+    unsigned n = 0;
+    store_->list("n/", [&](const ObjectInfo&) { ++n; }, {});
+    return n;
+  };
+  answer_next("format=json", 1, status(404));
+  EXPECT_EQ(count(), 5U);
+  answer_next("marker=", 1, status(404));
+  EXPECT_EQ(count(), 5U);
+  answer_next("format=json", 1000, status(404));
+  EXPECT_EQ(count(), 0U);
+}
+
+TEST_F(SwiftTrouble, AListingThatIgnoresItsParametersTellsNothingOfOthers) {
+  open(swift_.settings());
+  answer_next("format=json", 1, status(200, R"([{"name": "p/monday/a", "bytes": 1}, {"name": "p/tuesday/a", "bytes": 1}, {"name": "q/monday/a", "bytes": 1}])"));
+  std::vector<std::string> names;
+  store_->list("monday/", [&](const ObjectInfo& info) { names.push_back(info.name); }, {});
+  EXPECT_THAT(names, ElementsAre("monday/a"));
+}
+
+TEST_F(SwiftTrouble, ARotatedKeyIsReadAgain) {
+  for (const char* auth : {"v1", "v3"}) {
+    swift_.set_key(kFakeKey);
+    write_file_atomic(swift_.key_file(), kFakeKey, 0600);
+    open(swift_.settings(auth));
+    store_->put("a", Buffer::from("first"), {});
+    swift_.set_key("another-key");
+    swift_.expire_tokens();
+    const StoreError e = error_of([&] { store_->put("a", Buffer::from("x"), {}); });
+    EXPECT_EQ(e.code(), Code::permission_denied);
+    EXPECT_THAT(e.what(), HasSubstr("; the last: log in to ")) << "which step";
+    EXPECT_THAT(e.what(), HasSubstr(swift_.peer().url()));
+    write_file_atomic(swift_.key_file(), "another-key\n", 0600);
+    store_->put("a", Buffer::from("second"), {});
+    EXPECT_EQ(swift_.object("a"), "second") << auth;
+  }
+}
+
+TEST_F(SwiftTrouble, AKeyFileThatIsGoneForAMomentIsNoEnd) {
+  open(swift_.settings());
+  store_->put("a", Buffer::from("x"), {});
+  fs::remove(swift_.key_file());
+  swift_.expire_tokens();
+  store_->put("a", Buffer::from("y"), {});
+  EXPECT_EQ(swift_.object("a"), "y");
+}
+
+TEST_F(SwiftTrouble, ALoginsTroubleIsNotThatOfAnObject) {
+  struct Row {
+    int status;
+    Code code;
+    const char* hint;
+  };
+  for (const Row& row : {Row{404, Code::failed_precondition, "auth_url"}, Row{413, Code::failed_precondition, ""},
+                         Row{429, Code::unavailable, "log in"}, Row{507, Code::unavailable, ""}, Row{422, Code::unavailable, ""}}) {
+    for (const char* auth : {"v1", "v3"}) {
+      open(swift_.settings(auth));
+      swift_.peer().set_script([&](const PeerRequest& request) {
+        return request.target.starts_with("/auth/") || request.target.starts_with("/v3/") ? status(row.status) : PeerPlan{};
+      });
+      const StoreError e = error_of([&] { store_->get("a", 100, {}); });
+      EXPECT_EQ(e.code(), row.code) << e.what();
+      EXPECT_THAT(e.what(), HasSubstr("log in to "));
+      EXPECT_THAT(e.hint(), HasSubstr(row.hint));
+    }
+  }
+}
+
+TEST_F(SwiftTrouble, AReadOnlyClusterIsSaid) {
+  open(swift_.settings());
+  swift_.put_object("a", "x");
+  answer_next("/p/a", 1000, status(405, "Writes are disabled for this account."));
+  for (const auto& call : {std::function<void()>([&] { store_->put("a", Buffer::from("x"), {}); }),
+                           std::function<void()>([&] { store_->remove("a", {}); })}) {
+    const StoreError e = error_of(call);
+    EXPECT_THAT(e.what(), HasSubstr("Writes are disabled"));
+    EXPECT_THAT(e.hint(), HasSubstr("read-only"));
+  }
+}
+
+TEST_F(SwiftTrouble, ARedirectSaysWhere) {
+  open(swift_.settings());
+  answer_next("/p/a", 1000, {.instead = PeerAnswer{.status = 301, .headers = {{"Location", "https://other.example/v1/x?secret=1"}}}});
+  const StoreError e = error_of([&] { store_->stat("a", {}); });
+  EXPECT_THAT(e.what(), HasSubstr("301 Moved Permanently to https://other.example/v1/x"));
+  EXPECT_THAT(e.what(), testing::Not(HasSubstr("secret")));
+}
+
+TEST_F(SwiftTrouble, HttpsToAPlainPortIsFinal) {
+  StorageSettings settings = swift_.settings();
+  settings.swift.auth_url = "https" + settings.swift.auth_url.substr(4);
+  open(settings);
+  const StoreError e = error_of([&] { store_->stat("a", {}); });
+  EXPECT_EQ(e.code(), Code::failed_precondition);
+  EXPECT_THAT(e.what(), HasSubstr("log in to Swift: https://127.0.0.1"));
+  EXPECT_THAT(e.hint(), HasSubstr("http://"));
+  EXPECT_TRUE(clock_.slept().empty());
 }
 
 TEST_F(SwiftTrouble, ADeleteWhoseAnswerIsLostHasDeleted) {

@@ -97,7 +97,7 @@ storage:
     delete_after: 7d
     large_object: false
     tls: {ca_file: /ca, insecure: true}
-  s3: {endpoint: "http://m:9000", region: eu, access_key: ak, secret_key_file: /sk, path_style: no, tls: {ca_file: /s3ca}}
+  s3: {endpoint: "http://m:9000", region: eu, access_key_file: /akf, secret_key_file: /sk, session_token_file: /st, path_style: no, tls: {ca_file: /s3ca}}
   retry: {tries: 3, first_delay: 1s, max_delay: 1m}
   timeouts: {connect: 5s, stall: 7s}
 datastore: mysql
@@ -176,7 +176,7 @@ mysql:
   swift.delete_after_s = 7 * 86400;
   swift.large_object = false;
   swift.tls = {"/ca", true};
-  e.storage.s3 = {"http://m:9000", "eu", "ak", "/sk", false, {"/s3ca", false}};
+  e.storage.s3 = {"http://m:9000", "eu", "", "/akf", "/sk", "/st", false, {"/s3ca", false}};
   e.storage.retry = {3, Millis(1000), Millis(60000)};
   e.storage.timeouts = {Millis(5000), Millis(7000)};
   MysqlSettings& m = e.mysql;
@@ -377,6 +377,10 @@ TEST(Settings, S3RequiresItsKeys) {
   EXPECT_EQ(mistakes_in(
                 "storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, secret_key_file: /k}}"),
             "accepted");
+  EXPECT_EQ(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key_file: /a, secret_key_file: /k, session_token_file: /t}}"),
+            "accepted");
+  EXPECT_THAT(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, access_key_file: /a, secret_key_file: /k}}"),
+              HasSubstr("must not be set together with access_key"));
 }
 
 TEST(Settings, AddressesAreUrlsWithoutSecrets) {
@@ -480,7 +484,15 @@ TEST(Settings, LoadNamesTheFile) {
     EXPECT_FALSE(e.hint().empty());
   }
   write_file_atomic(file, std::string(2 << 20, '#'));
-  EXPECT_THROW(load_settings(file), Error);
+  for (const fs::path& wrong : {file, dir.path()}) {
+    try {
+      load_settings(wrong);
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Code::invalid_argument) << e.what();
+      EXPECT_THAT(e.hint(), HasSubstr("--config"));
+    }
+  }
 }
 
 }  // namespace

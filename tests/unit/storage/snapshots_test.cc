@@ -101,6 +101,32 @@ TEST_F(Snapshots, WhatCannotBeDeletedIsNamedAndTheRestIsGone) {
   EXPECT_EQ(delete_snapshot(store, "snap", {}), 2U);
 }
 
+TEST_F(Snapshots, AListingThatStillTellsOfWhatIsGoneIsNoFailure) {
+  write(page_bytes(9 * kSegment, 6));
+  // As a container's server that has not heard of the deletes yet.
+  class Lagging : public test::MemoryStore {
+   public:
+    void list(std::string_view, const std::function<void(const ObjectInfo&)>& each, std::stop_token) override {
+      for (const auto& name : names_then) each({name, 1, {}});
+    }
+    std::vector<std::string> names_then;
+  } lagging;
+  for (const auto& [name, body] : store.objects()) lagging.set(name, body);
+  lagging.names_then = lagging.names();
+  EXPECT_EQ(delete_snapshot(lagging, "snap", {}), 12U);
+  EXPECT_THAT(lagging.names(), IsEmpty());
+}
+
+TEST_F(Snapshots, WhatComesBackAfterEachDeleteIsNamed) {
+  store.set("snap/segment-00000001", "x");
+  store.after = [&](const std::string& verb, const std::string& name) {
+    if (verb == "remove" && name == "snap/segment-00000001") store.set(name, "again");
+  };
+  const Error error = error_of([&] { delete_snapshot(store, "snap", {}); });
+  EXPECT_EQ(error.code(), Code::unavailable);
+  EXPECT_THAT(error.what(), HasSubstr("still has snap/segment-00000001"));
+}
+
 TEST_F(Snapshots, AManifestThatStaysKeepsItsSegments) {
   write(page_bytes(3 * kSegment, 7));
   store.before = [](const std::string& verb, const std::string& name) {
