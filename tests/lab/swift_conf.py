@@ -49,9 +49,10 @@ def _proxy(swift):
         auth = ["tempauth"]
         s3 = ["s3api"]
     pipeline = ["catch_errors", "gatekeeper", "healthcheck", "proxy-logging", "cache", "listing_formats", "bulk", "tempurl"]
-    pipeline += (s3 if o.s3 else []) + auth + ["copy", "slo", "dlo", "versioned_writes", "symlink", "proxy-logging", "proxy-server"]
+    pipeline += (s3 if o.s3 else []) + auth + ["etag-quoter", "copy", "slo", "dlo", "versioned_writes", "symlink", "proxy-logging", "proxy-server"]
     filters = {
         "catch_errors": "", "gatekeeper": "", "healthcheck": "", "listing_formats": "", "bulk": "", "tempurl": "", "copy": "", "symlink": "",
+        "etag-quoter": "use = egg:swift#etag_quoter\nenable_by_default = false\n",
         "cache": f"use = egg:swift#memcache\nmemcache_servers = 127.0.0.1:{swift.ports['memcached']}\nmemcache_max_connections = 8\n",
         "proxy-logging": "use = egg:swift#proxy_logging\nreveal_sensitive_prefix = 0\n",
         "tempauth": f"token_life = {o.token_life}\nuser_{swift.account}_{swift.user_name} = {swift.key} .admin\n",

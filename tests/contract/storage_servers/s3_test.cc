@@ -43,6 +43,50 @@ TEST(S3StoreTest, AWrongSecretIsRefusedAndNotTold) {
   }
 }
 
+// A HEAD, whose answer has no body: what is wrong is asked for.
+TEST(S3StoreTest, TheFirstRequestIsToldWhatIsWrong) {
+  struct Row {
+    std::function<void(LabSettings&)> spoil;
+    const char* words;
+    const char* hint;
+  };
+  for (const Row& row : {
+           Row{[](LabSettings& s) { s.storage.s3.secret_key_file = s.secret("wrong", "not-the-secret"); }, "SignatureDoesNotMatch", "secret_key_file"},
+           Row{[](LabSettings& s) { s.storage.s3.access_key = "test:nobody"; }, "", "access_key"},
+           Row{[](LabSettings& s) { s.storage.s3.region = "eu-central-1"; }, "is in us-east-1, not in eu-central-1", "storage.s3.region to us-east-1"},
+           Row{[](LabSettings& s) { s.storage.container = "No_Bucket"; }, "InvalidBucketName", "storage.container"},
+       }) {
+    LabSettings settings = lab_s3();
+    row.spoil(settings);
+    const auto store = make_store(settings.storage, system_clock());
+    try {
+      store->stat("x", {});
+      FAIL() << row.words;
+    } catch (const StoreError& e) {
+      EXPECT_THAT(e.what(), testing::HasSubstr(row.words));
+      EXPECT_THAT(e.hint(), testing::HasSubstr(row.hint)) << e.what();
+    }
+  }
+}
+
+TEST(S3StoreTest, AClockThatIsWrongIsSaid) {
+  class OtherClock : public Clock {
+   public:
+    WallTime now() const override { return system_clock().now() - std::chrono::hours(2); }
+    SteadyTime steady() const override { return system_clock().steady(); }
+    bool sleep(Millis duration, std::stop_token stop) override { return system_clock().sleep(duration, std::move(stop)); }
+  } clock;
+  const LabSettings settings = lab_s3();
+  const auto store = make_store(settings.storage, clock);
+  try {
+    store->stat("x", {});
+    FAIL();
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.code(), Code::permission_denied) << e.what();
+    EXPECT_THAT(e.hint(), testing::HasSubstr("clock"));
+  }
+}
+
 TEST(S3StoreTest, NothingIsJoined) {
   const LabSettings settings = lab_s3();
   const auto store = make_store(settings.storage, system_clock());

@@ -93,6 +93,21 @@ TEST_F(SwiftStoreTest, DeleteAfterIsOnPiecesAndWhole) {
   EXPECT_TRUE(whole.header("x-static-large-object"));
 }
 
+// As accounts and containers may ask for, and clusters by default: "…" around every ETag.
+TEST_F(SwiftStoreTest, QuotedEtagsAreEtags) {
+  HttpRequest quote{.what = "ask for quotes", .method = "PUT", .url = container_url()};
+  ask("HEAD", container_url());
+  quote.headers = {{"X-Auth-Token", token_}, {"X-Container-Rfc-Compliant-Etags", "true"}};
+  ASSERT_TRUE(http_.send(quote, {}).ok());
+  const Buffer body = test_bytes(100000, 1);
+  store_->put("part", body, {});
+  const auto seen = ask("HEAD", store_->href("part")).header("etag").value_or("");
+  ASSERT_TRUE(seen.starts_with('"')) << "the lab's cluster does not quote: " << seen;
+  EXPECT_EQ(store_->get("part", 1 << 20, {}).text(), body.text());
+  ASSERT_TRUE(store_->join("whole", {{"part", body.size(), {}}}, {}));
+  EXPECT_EQ(store_->get("whole", 1 << 20, {}).text(), body.text());
+}
+
 // The lab's cluster gives 100 names at once when run with --listing-limit 100, and refuses to be asked for more.
 TEST_F(SwiftStoreTest, ListsMoreThanAPage) {
   constexpr unsigned kCount = 203;
