@@ -20,7 +20,7 @@ Key read_key(const fs::path& file) {
   if (!fd) throw system_error(what, errno);
   struct stat info = {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(what, errno);
-  if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, what + ": not a regular file");
+  if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, what + ": not a regular file", "name the file with the key");
   if ((info.st_mode & 077) != 0) {
     throw Error(Code::permission_denied, what + ": others than its owner can read it", "chmod 600 " + file.string());
   }

@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "storage/http/answer_reader.h"
+#include "storage/http/etag.h"
+#include "storage/s3/s3_errors.h"
 #include "storage/s3/xml.h"
 #include "storage/url.h"
 
@@ -34,7 +36,9 @@ void read_answer(std::string_view text) {
   check(reader.response().body.size() <= (reader.response().ok() ? kMost : 64U << 10));
   check(reader.response().headers.size() <= 256);
   reader.response().length();
-  reader.response().header("etag");
+  const auto md5 = etag_md5(reader.response());
+  check(!md5 || md5->size() == 32);
+  check(read_s3_refusal(reader.response()).message.size() < 1000);
 }
 
 unsigned depth(const XmlElement& element) {
