@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A scripted xtrabackup for MySQL 5.6 and 5.7: command line, option file, phases, messages, info files and end are those of the
-tool's documentation; the copy is one of a server that stands still. The real tool is in no package registry.
+"""A scripted xtrabackup for MySQL 5.6 and 5.7: command line, option groups, phases, messages, info files and ends are those of the real
+2.4.8; the copy is one of a server that stands still, and its xtrabackup_logfile has the whole redo log. The real tool is in no package
+registry.
 
     xtrabackup.py DIR ARGUMENT…     DIR/xtrabackup.json: {"version": "2.4.29", "fault": …, "log": FILE}; each call is a line in FILE
 
@@ -8,9 +9,11 @@ It is strict where the real tool is lenient: an argument that the documentation 
 `install(dir, …)` puts it there with its xbstream.
 """
 
+import ctypes
 import json
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -24,6 +27,9 @@ BACKUP = {"defaults-file", "backup", "stream", "target-dir", "extra-lsndir", "pa
 PREPARE = {"prepare", "target-dir", "use-memory"}
 COPIED = {".frm", ".isl", ".MYD", ".MYI", ".MRG", ".TRG", ".TRN", ".ARM", ".ARZ", ".CSM", ".CSV", ".opt", ".par", ".ibd"}
 CHUNK = 1 << 20
+# What a statement begins with that the tool waits for before it asks for its lock.
+WAITED_FOR = ("insert", "update", "delete", "replace", "alter", "load", "select", "do", "handler", "call", "execute", "begin", "(select")
+PDEATHSIG = 1  # prctl
 LOG_HEADER = 2048  # of ib_logfile0: where the last checkpoint is
 
 
@@ -49,8 +55,8 @@ def calls(tools):
     return [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def say(text):
-    print(f"{time.strftime('%y%m%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)
+def say(text, end="\n"):
+    print(f"{time.strftime('%y%m%d %H:%M:%S')} {text}", end=end, file=sys.stderr, flush=True)
 
 
 def die(text):
@@ -82,15 +88,19 @@ def read_options(file, groups):
 
 
 class Server:
-    """A session by the stock client; the password goes by a file."""
+    """A session by the stock client, where host, port and socket of the option groups say; the password goes by a file."""
 
     def __init__(self, options):
+        tcp = options.get("host", "localhost") != "localhost"
+        where = f'host="{options["host"]}"\nport={options.get("port", 3306)}\nprotocol=tcp' if tcp else f'socket="{options["socket"]}"'
         with tempfile.NamedTemporaryFile("w", suffix=".cnf") as file:
             quoted = options.get("password", "").replace("\\", "\\\\").replace('"', '\\"')
-            file.write(f'[client]\nsocket="{options["socket"]}"\nuser="{options["user"]}"\npassword="{quoted}"\n')
+            file.write(f'[client]\n{where}\nuser="{options["user"]}"\npassword="{quoted}"\n')
             file.flush()
+            # The real tool has no second process: this one dies with it.
             self.process = subprocess.Popen(["mariadb", f"--defaults-file={file.name}", "--batch", "--skip-column-names", "--unbuffered",
-                                             "--force"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                             "--force"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                            preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL))
             self.rows("SELECT 1")
 
     def rows(self, sql):
@@ -115,17 +125,17 @@ class Server:
 
 
 class Stream:
-    """xbstream on standard output."""
+    """xbstream on standard output; `ending` is what the options for compression and encryption put after every name."""
 
-    def __init__(self):
-        self.out = sys.stdout.buffer
+    def __init__(self, ending=""):
+        self.out, self.ending = sys.stdout.buffer, ending
 
     def chunk(self, path, data, offset):
-        name = os.fsencode(str(path))
+        name = os.fsencode(f"{path}{self.ending}")
         self.out.write(b"XBSTCK01\0P" + struct.pack("<I", len(name)) + name + struct.pack("<QQI", len(data), offset, zlib.crc32(data)) + data)
 
     def end(self, path):
-        name = os.fsencode(str(path))
+        name = os.fsencode(f"{path}{self.ending}")
         self.out.write(b"XBSTCK01\0E" + struct.pack("<I", len(name)) + name)
 
     def text(self, path, text):
@@ -152,15 +162,20 @@ class Stream:
 
 
 def wait_for_no_updates(server, timeout, threshold):
+    """It looks once a second, at statements that begin with certain words and are old enough, and says them whole, without a line end."""
     say(f"Waiting {timeout} seconds for queries running longer than {threshold} seconds to finish")
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        # Its own waiting queries are short; system threads have no query.
-        if not server.rows("SELECT id FROM information_schema.processlist WHERE info IS NOT NULL AND command = 'Query' AND "
-                           f"time >= {threshold} AND id <> CONNECTION_ID()"):
+        running = server.rows("SELECT id, time, info FROM information_schema.processlist WHERE info IS NOT NULL AND "
+                              f"time >= {threshold} AND id <> CONNECTION_ID()")
+        waited_for = [row for row in running if re.match(r"[(]?[a-z]+", row[2].lower()) and row[2].lower().startswith(WAITED_FOR)]
+        if not waited_for:
             return
-        time.sleep(0.5)
-    print("Unable to obtain lock. Please try again later.", file=sys.stderr)
+        for number, age, text in waited_for[:1]:
+            text = text.replace("\\n", "\n")
+            say(f"Waiting for query {number} (duration {age} sec): {text}", end="")
+        time.sleep(1)
+    say("Unable to obtain lock. Please try again later.", end="")
     sys.exit(1)
 
 
@@ -180,19 +195,29 @@ def backup(given, options, config):
     print(f"Using server version {version}", file=sys.stderr)
     if not version.startswith(("5.5.", "5.6.") if config["version"].startswith("2.3") else ("5.5.", "5.6.", "5.7.")):
         die(f"Unsupported server version: '{version}'. Please report a bug at https://bugs.launchpad.net/percona-xtrabackup")
-    data = Path(server.variable("datadir"))
-    if Path(options["datadir"]).resolve() != data.resolve():
-        die("datadir of the option file and of the server differ")
+    data, told = Path(options["datadir"]), Path(server.variable("datadir"))
+    if told.resolve() != data.resolve():
+        print(f"Warning: option 'datadir' has different values:\n  '{data}/' in defaults file\n  '{told}/' in SHOW VARIABLES", file=sys.stderr)
     started = time.strftime("%Y-%m-%d %H:%M:%S")
-    stream = Stream()
+    # As with its tables, for their number alone.
+    server.rows("SELECT COUNT(*) FROM information_schema.tables WHERE engine = 'MyISAM' OR engine = 'RocksDB'")
+    stream = Stream((".qp" if "compress" in options else "") + (".xbcrypt" if "encrypt" in options else ""))
     log_size, log_files = int(server.variable("innodb_log_file_size")), int(server.variable("innodb_log_files_in_group"))
     stream.text("backup-my.cnf", "# This MySQL options file was generated by innobackupex.\n\n# The MySQL server\n[mysqld]\n"
-                f"innodb_checksum_algorithm=innodb\ninnodb_data_file_path={server.variable('innodb_data_file_path')}\n"
+                f"innodb_checksum_algorithm=innodb\ninnodb_log_checksum_algorithm=innodb\ninnodb_data_file_path={server.variable('innodb_data_file_path')}\n"
                 f"innodb_log_files_in_group={log_files}\ninnodb_log_file_size={log_size}\ninnodb_fast_checksum=false\n"
                 f"innodb_page_size={server.variable('innodb_page_size')}\ninnodb_log_block_size=512\ninnodb_undo_directory=.\n"
                 f"innodb_undo_tablespaces=0\nserver_id={server.variable('server_id')}\n\nredo_log_version=0\n")
     timeout = int(given.get("ftwrl-wait-timeout", 0))
-    say(f">> log scanned up to ({lsns(server)[1]})")
+    print(f".{time.strftime('%y%m%d %H:%M:%S')} >> log scanned up to ({lsns(server)[1]})", file=sys.stderr)
+    if fault == "crash":
+        print("xtrabackup: got signal 11; this could be because you hit a bug\nxtrabackup(my_print_stacktrace+0x2c) [0xd0a5bc]", file=sys.stderr)
+        sys.exit(2)
+    if fault == "index":
+        die("An optimized (without redo logging) DDLoperation has been performed. All modified pages may not have been flushed to the disk "
+            "yet. \n    PXB will not be able take a consistent backup. Retry the backup operation")
+    if fault == "connections":
+        die("failed to connect to MySQL server: Too many connections.")
     if timeout:
         wait_for_no_updates(server, timeout, int(given.get("ftwrl-wait-threshold", 60)))
     else:
@@ -230,8 +255,10 @@ def backup(given, options, config):
     say("Executing FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS...")
     server.rows("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
     if fault == "wrapped":
-        die("it looks like InnoDB log has wrapped around before xtrabackup could process all records due to either log copying being "
-            "too slow, or log files being too small.")
+        print("xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. 24577 from the log "
+              "file.\nxtrabackup: error: it looks like InnoDB log has wrapped around before xtrabackup could process all records due to either "
+              "log copying being too slow, or  log files being too small.", file=sys.stderr)
+        die("xtrabackup_copy_logfile() failed.")
     print(f"xtrabackup: The latest check point (for incremental): '{checkpoint}'\nxtrabackup: Stopping log copying thread.", file=sys.stderr)
     say("Executing UNLOCK TABLES")
     server.rows("UNLOCK TABLES")
@@ -278,19 +305,23 @@ def prepare(given, config):
         die("xtrabackup_logfile has another size than backup-my.cnf says")
     for number in range(int(options["innodb-log-files-in-group"])):
         (root / f"ib_logfile{number}").write_bytes(log[number * size:(number + 1) * size])
+    (root / "ibtmp1").write_bytes(bytes(12 << 20))
+    (root / "xtrabackup_binlog_pos_innodb").write_text("binlog.000001\t4\n")
     checkpoints.write_text(text.replace("full-backuped", "full-prepared"))
     print("InnoDB: Starting shutdown...", file=sys.stderr)
     say("completed OK!")
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it has no handler
     home, argv = Path(sys.argv[1]), sys.argv[2:]
     config = json.loads((home / "xtrabackup.json").read_text())
     with open(config["log"], "a") as log:
         log.write("\t".join(["xtrabackup", *argv]) + "\n")
     given = {"argv0": str(home / "xtrabackup"), "argv": argv}
     if "--version" in argv:
-        print("xtrabackup: recognized server arguments: ", file=sys.stderr)
+        if config["version"] not in ("2.3.10", "2.4.8"):
+            print("xtrabackup: recognized server arguments: ", file=sys.stderr)
         print(f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)", file=sys.stderr)
         return
     for number, argument in enumerate(argv):
