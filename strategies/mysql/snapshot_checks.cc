@@ -3,12 +3,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 
 #include "base/host_name.h"
 #include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
+#include "strategies/mysql/host_checks.h"
 #include "strategies/mysql/snapshot_source.h"
 
 namespace guestagent::mysql {
@@ -21,7 +23,16 @@ constexpr std::uint64_t kCopyRate = 100 * kMiB;
 constexpr Millis kSample{200};
 constexpr std::size_t kNamed = 5;  // how many of a list are named in a message
 
+// Of the rights that an agent's account has, those that a snapshot uses everywhere.
+constexpr std::array<std::string_view, 7> kSourceRights = {"RELOAD",         "PROCESS",     "CREATE USER", "REPLICATION SLAVE", "REPLICATION CLIENT",
+                                                           "BINLOG MONITOR", "BACKUP_ADMIN"};
+constexpr std::array<std::string_view, 3> kPurgeRights = {"SYSTEM_VARIABLES_ADMIN", "BINLOG ADMIN", "SUPER"};
+
 using Result = Check::Result;
+
+bool named_in(std::string_view list, std::string_view right) {
+  return (", " + std::string(list) + ",").find(", " + std::string(right) + ",") != std::string::npos;
+}
 
 std::string first_of(const std::vector<std::string>& names) {
   std::string out;
@@ -42,6 +53,7 @@ class SourceChecks {
       : settings_(settings), client_(client), server_(server), out_(out) {}
 
   void all() {
+    if (!rights()) return;
     binary_log();
     identity();
     reachable_by_replicas();
@@ -53,6 +65,37 @@ class SourceChecks {
   }
 
  private:
+  // Those without which the copy, the account or the lease would fail, some of them only after all the data has been read.
+  bool rights() {
+    const std::vector<std::string> grants = client_.own_grants();
+    const auto held = [&](std::string_view right) {
+      const auto missing = missing_privileges(right, grants);
+      return std::find(missing.begin(), missing.end(), right) == missing.end();
+    };
+    const std::string_view wanted = client_.dialect().agent_privileges;
+    std::vector<std::string> lacks;
+    for (const std::string_view right : kSourceRights) {
+      if (named_in(wanted, right) && !held(right)) lacks.emplace_back(right);
+    }
+    const auto purges = client_.purge_settings();
+    const bool purged = std::any_of(purges.begin(), purges.end(),
+                                    [](const auto& each) { return each.second.find_first_not_of("0.") != std::string::npos; });
+    // Any one of them may set the expiry of binary logs.
+    if (purged && std::none_of(kPurgeRights.begin(), kPurgeRights.end(), held)) {
+      lacks.emplace_back(*std::find_if(kPurgeRights.begin(), kPurgeRights.end(), [&](auto right) { return named_in(wanted, right); }));
+    }
+    if (const auto option = missing_privileges("", grants); !option.empty()) lacks.push_back(option.back());
+    if (lacks.empty()) {
+      add("account's rights", Result::ok, client_.target().user + " may do what a snapshot needs");
+      return true;
+    }
+    std::string names;
+    for (const std::string& each : lacks) names += (names.empty() ? "" : ", ") + each;
+    add("account's rights", Result::failed, "the agent's account " + client_.target().user + " lacks " + names,
+        "GRANT them ON *.* TO it WITH GRANT OPTION", Code::permission_denied);
+    return false;
+  }
+
   void add(std::string name, Result result, std::string message, std::string hint = "",
            Code code = Code::failed_precondition) {
     out_.push_back({std::move(name), result, std::move(message), std::move(hint), code});
