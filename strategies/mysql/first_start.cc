@@ -138,7 +138,7 @@ bool account_works(const ConnectTarget& target) {
 
 void run_upgrade(const fs::path& program, const fs::path& socket, JobContext& job) {
   ChildSpec spec;
-  spec.argv = {program.string(), "--no-defaults", "--socket=" + socket.string(), "--user=root", "--default-character-set=utf8mb4"};
+  spec.argv = {program.string(), "--no-defaults", "--protocol=socket", "--socket=" + socket.string(), "--user=root", "--default-character-set=utf8mb4"};
   spec.on_line = [](std::string_view line) { log_debug("upgrade", {{"line", std::string(line)}}); };
   Child child(std::move(spec));
   const Child::Exit exit = child.wait(job.stop_token());

@@ -45,13 +45,15 @@ SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {
     case 2013:
     case 2026:
     case 2055:
-    case 1040:  // too many connections
     case 1053:  // shutdown in progress
     case 1927:  // connection was killed
     case 4031:  // inactivity
       return {Code::unavailable, number, message,
               target.host.empty() ? "is the server running, and is mysql.socket the socket it listens on?"
                                   : "is that address reachable from this host, and the server running?"};
+    case 1040:
+      return {Code::unavailable, number, message,
+              "all connections of the server are in use: a larger max_connections, or a quieter time"};
     case 1044:
     case 1045:
     case 1142:
