@@ -172,6 +172,7 @@ void read_mysql(YamlReader& in, MysqlSettings& out) {
   in.number("backup_parallel", out.backup_parallel, 1, 64);
   in.size("prepare_memory", out.prepare_memory);
   in.duration("lock_wait", out.lock_wait, Seconds(1));
+  in.duration("freeze_limit", out.freeze_limit, Seconds(1));
   in.choice("require_tls", out.require_tls, {"auto", "yes", "no"});
   in.path("replication_ca_file", out.replication_ca_file);
   in.text("replication_host", out.replication_host);

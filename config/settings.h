@@ -176,7 +176,8 @@ struct MysqlSettings {
   fs::path tools_dir;                // where the tools are if not on PATH
   unsigned backup_parallel = 2;
   std::uint64_t prepare_memory = 0;  // 0: from the redo's size and what is free
-  Millis lock_wait{60000};           // the longest that the backup's lock may wait on the source
+  Millis lock_wait{60000};           // the longest that the backup's lock may wait on the source, or be held
+  Millis freeze_limit{3000};         // the longest that writers may stand at once behind that waiting
   std::string require_tls = "auto";  // auto | yes | no, for the replication account
   fs::path replication_ca_file;      // on a replica: the CA that the source's certificate must have
   std::string replication_host = "%";  // host part of the replication account

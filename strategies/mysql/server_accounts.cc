@@ -138,6 +138,10 @@ void ServerClient::kill_session(std::uint64_t id) {
   }
 }
 
+std::uint64_t ServerClient::uptime_s() {
+  return state_->connection.read("SHOW GLOBAL STATUS LIKE 'Uptime'").number(0, "Value");
+}
+
 std::vector<std::pair<std::string, std::string>> ServerClient::purge_settings() {
   std::vector<std::pair<std::string, std::string>> out;
   for (const std::string_view name : dialect().purge_variables) {

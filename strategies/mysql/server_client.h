@@ -232,6 +232,7 @@ class ServerClient {
   std::vector<DumpThread> dump_threads(const std::string& user);
   std::vector<Session> sessions();
   void kill_session(std::uint64_t id);  // gone already: no error
+  std::uint64_t uptime_s();             // since the server was started
 
   // --- binary logs' expiry (the lease) ---
   // Every variable that lets the server purge, with its value.

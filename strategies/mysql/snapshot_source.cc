@@ -1,12 +1,16 @@
 #include "strategies/mysql/snapshot_source.h"
 
+#include <utility>
+
 #include "base/json.h"
 #include "base/log.h"
 #include "strategies/mysql/backup_copy.h"
 #include "strategies/mysql/clone_copy.h"
+#include "strategies/mysql/copy_place.h"
 #include "strategies/mysql/snapshot_checks.h"
 #include "strategies/mysql/source_server.h"
 #include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/tool_copy.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -38,10 +42,10 @@ class WorkDir {
 
 class Stream : public SnapshotStream {
  public:
-  // `undo` is called once when the stream dies before facts().
+  // `undo` is called once when the stream dies before facts(); `prove` with the copy's position when it is whole.
   Stream(std::unique_ptr<WorkDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy,
-         std::function<void()> undo)
-      : work_(std::move(work)), facts_(std::move(facts)), undo_(std::move(undo)), copy_(std::move(copy)) {}
+         std::function<void()> undo, std::function<void(const Position&)> prove)
+      : work_(std::move(work)), facts_(std::move(facts)), undo_(std::move(undo)), prove_(std::move(prove)), copy_(std::move(copy)) {}
 
   ~Stream() override {
     copy_.reset();
@@ -49,7 +53,11 @@ class Stream : public SnapshotStream {
     if (undo_) undo_();
   }
 
-  std::size_t read(std::span<std::byte> into) override { return copy_->read(into); }
+  std::size_t read(std::span<std::byte> into) override {
+    const std::size_t n = copy_->read(into);
+    if (n == 0 && !into.empty() && prove_) std::exchange(prove_, nullptr)(copy_->position());
+    return n;
+  }
   std::uint64_t expected_bytes() const override { return facts_.dataset_bytes; }
 
   SourceFacts facts() override {
@@ -65,6 +73,7 @@ class Stream : public SnapshotStream {
   std::unique_ptr<WorkDir> work_;
   SourceFacts facts_;
   std::function<void()> undo_;
+  std::function<void(const Position&)> prove_;
   std::unique_ptr<BackupCopy> copy_;
 };
 
@@ -158,7 +167,11 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
     BackupSpec spec{tool,         server,           target,
                     work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }, &job};
     auto copy = start_copy(settings_, std::move(spec), clock_);
-    return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo);
+    const auto prove = [this, lease = facts.lease_position](const Position& position) {
+      ServerClient now(local_target(settings_));
+      require_place(position, lease, now.binlog_files(), now.dialect().gtid);
+    };
+    return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo, prove);
   } catch (...) {
     undo();
     throw;
@@ -166,14 +179,20 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
 }
 
 std::string SnapshotSource::recover(JobContext& job) {
+  std::string ended;
   for (const Journal::Step& step : job.journal().steps()) {
     if (step.name != kWorkStep) continue;
     const JsonDocument document = parse_json(step.data, "journal");
     const fs::path path = JsonReader(document, "journal", Code::data_loss).string("path");
     // Only what stands where we make such directories.
-    if (path.parent_path() == state_dir_ / "work") remove_tree(path);
+    if (path.parent_path() != state_dir_ / "work") continue;
+    // First of all: writers may stand behind them.
+    if (end_left_sessions(settings_, path, clock_)) ended = "ended what the backup tool had left waiting in the server";
+    remove_tree(path);
   }
-  std::string done = recover_clone(settings_, job);
+  std::string done = ended;
+  const std::string cloned = recover_clone(settings_, job);
+  done += (done.empty() || cloned.empty() ? "" : ", ") + cloned;
   if (job.journal().find("source.account") == nullptr) return done.empty() ? "nothing was made on the source" : done;
   ServerClient client(local_target(settings_));
   const std::string undone = accounts_.undo_journal(client, job);

@@ -1,7 +1,9 @@
-// What the copies by a backup program have in common: the program runs, its stream is read, its end is judged, and while it
-// runs somebody watches that its locks do not hold up the source.
+// What the copies by a backup program have in common: the program runs and reaches the server through a gate, its stream is read, its end
+// is judged, and while it runs somebody watches that its locks do not hold up the source. However it ends, its sessions on the server
+// have ended when the object is gone.
 #pragma once
 
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -10,7 +12,9 @@
 
 #include "base/child.h"
 #include "strategies/mysql/backup_copy.h"
+#include "strategies/mysql/tool_gate.h"
 #include "strategies/mysql/tool_info.h"
+#include "strategies/mysql/tool_lines.h"
 
 namespace guestagent::mysql {
 
@@ -32,20 +36,22 @@ class ToolCopy : public BackupCopy {
   virtual void hear(std::string_view line) = 0;
   // The bytes that read() answers.
   virtual void see(Bytes) {}
-  // Why the source stands still because of the copy, or "". Called every half second on a thread of its own.
-  virtual std::string frozen(ServerClient& client) = 0;
+  // Throws for a stream that is not what was asked for; called after see().
+  virtual void require_stream() const {}
   // The tool has ended well: where the copy stands, or Error when what it left is not whole.
   virtual Position finish() = 0;
   // What the account needs, for the hint.
   virtual std::string_view rights() const = 0;
 
-  // Ends the program and its threads; every derived destructor calls it, before what hear() and see() use is gone.
+  // Ends the program, its threads and its sessions; every derived destructor calls it, before what hear() and see() use is gone.
   void stop();
 
   std::uint64_t lock_wait_s() const;
   fs::path info_dir() const { return spec_.work_dir / "info"; }  // for --extra-lsndir
   // Throws for what a full, plain copy is not.
   void require_plain(const ToolInfo& info, std::string_view file) const;
+  // Throws what a copy made to be of another kind by `option` is refused with.
+  [[noreturn]] void refuse_option(const std::string& option, const std::string& why) const;
   // Throws data_loss for GTIDs that are no set of this server's kind.
   void require_set(const Position& position, std::string_view file) const;
 
@@ -54,16 +60,34 @@ class ToolCopy : public BackupCopy {
   Clock& clock_;
 
  private:
+  void take_line(std::string_view line);
   void watch(const std::stop_token& stop);
+  void show_waiting(bool& shown);
+  // Why the source stands still because of the copy, or "".
+  std::string holds_up();
+  void end_with(Error why);
+  void require_this_server() const;
   void judge();
+  std::vector<std::string> last_lines() const;
   Error failure(const std::string& what, const std::vector<std::string>& lines) const;
 
   Position position_;
   bool ended_ = false;
-  std::mutex mutex_;
-  std::string stopped_because_;  // guarded by mutex_
+  ServerClient client_;  // of the watchdog's thread while that runs
+  ToolLines lines_;      // of the thread that hears
+  mutable std::mutex mutex_;
+  std::optional<Error> ended_with_;     // guarded by mutex_: why the agent ended the tool
+  std::deque<std::string> last_lines_;  // guarded by mutex_
+  bool other_data_ = false;             // guarded by mutex_: the tool reads other files than those of the server that it asks
+  std::unique_ptr<ToolGate> gate_;
   std::unique_ptr<Child> child_;
   std::jthread watchdog_;  // after child_: ends first
 };
+
+// Ends those sessions and waits until the server has let go of them; what is gone already is no error. Throws Error when it does not.
+void end_sessions(ServerClient& client, const std::vector<std::uint64_t>& sessions, Clock& clock);
+
+// After a crash: ends what a tool whose copy was in `work_dir` left in the server. Answers whether there was anything.
+bool end_left_sessions(const MysqlSettings& settings, const fs::path& work_dir, Clock& clock);
 
 }  // namespace guestagent::mysql

@@ -1,6 +1,7 @@
 #include "strategies/mysql/xbstream_files.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace guestagent::mysql {
@@ -16,6 +17,22 @@ T little(std::string_view bytes) {
   T out = 0;
   for (std::size_t i = sizeof(T); i-- > 0;) out = static_cast<T>(out << 8 | static_cast<unsigned char>(bytes[i]));
   return out;
+}
+
+// "ibdata1.qp", "d/t.ibd.lz4.xbcrypt": no file of a server is called so.
+std::string_view option_in_name(std::string_view path) {
+  constexpr std::array<std::string_view, 8> kEndings = {".ibd", ".cnf", ".frm", ".opt", ".MYD", ".MYI", ".sdi", "_logfile"};
+  const auto stem_of = [](std::string_view name) { return name.substr(0, name.rfind('.')); };
+  const auto ours = [&](std::string_view name) {
+    return name.starts_with("ibdata") || std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view each) { return name.ends_with(each); });
+  };
+  const auto compressed = [](std::string_view name) { return name.ends_with(".qp") || name.ends_with(".lz4") || name.ends_with(".zst"); };
+  const bool encrypted = path.ends_with(".xbcrypt");
+  if (encrypted) path = stem_of(path);
+  const bool also = compressed(path);
+  if (also) path = stem_of(path);
+  if ((!encrypted && !also) || !ours(path)) return "";
+  return encrypted ? "encrypt" : "compress";
 }
 
 }  // namespace
@@ -50,6 +67,7 @@ void XbstreamFiles::take(std::string_view bytes) {
       return;
     case Part::path:
       path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
+      if (changed_by_.empty()) changed_by_ = option_in_name(path_);
       into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
       if (type_ == 'E') {
         if (into_ != nullptr) into_->whole = true;

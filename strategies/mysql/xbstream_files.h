@@ -27,6 +27,8 @@ class XbstreamFiles {
   // follow each other.
   std::optional<std::string> file(std::string_view name) const;
   bool lost() const { return lost_; }
+  // The tool's option that has changed the files of the stream, as their names show: "compress", "encrypt"; "": none.
+  std::string_view changed_by() const { return changed_by_; }
   // Whether a chunk ended exactly here.
   bool at_boundary() const { return !lost_ && part_ == Part::head && held_.empty(); }
 
@@ -43,6 +45,7 @@ class XbstreamFiles {
   const std::vector<std::string_view> names_;
   std::map<std::string, File, std::less<>> files_;
   bool lost_ = false;
+  std::string_view changed_by_;
   Part part_ = Part::head;
   std::string held_;  // of a part that has not come whole yet
   char type_ = 0;

@@ -11,11 +11,12 @@ namespace {
 constexpr std::string_view kInfo = "xtrabackup_info";
 constexpr std::string_view kBinlogInfo = "xtrabackup_binlog_info";
 constexpr std::string_view kCheckpoints = "xtrabackup_checkpoints";
+constexpr std::string_view kMyCnf = "backup-my.cnf";
 
 class Xtrabackup : public ToolCopy {
  public:
   Xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
-      : ToolCopy(settings, std::move(spec), clock), files_({kInfo, kBinlogInfo, kCheckpoints}) {}
+      : ToolCopy(settings, std::move(spec), clock), files_({kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
   ~Xtrabackup() override { stop(); }
 
   std::vector<std::string> options() const;
@@ -24,7 +25,7 @@ class Xtrabackup : public ToolCopy {
  protected:
   void hear(std::string_view line) override;
   void see(Bytes data) override { files_.see(data); }
-  std::string frozen(ServerClient& client) override;
+  void require_stream() const override;
   Position finish() override;
   std::string_view rights() const override {
     return old_series() ? "RELOAD, LOCK TABLES, PROCESS and REPLICATION CLIENT"
@@ -36,6 +37,7 @@ class Xtrabackup : public ToolCopy {
   bool says_version_check() const { return old_series() || spec_.tool.version.starts_with("8.0."); }
   std::string required_file(std::string_view name) const;
   Position checked_position(const ToolInfo& info) const;
+  void require_server() const;
 
   XbstreamFiles files_;
   std::mutex said_mutex_;
@@ -64,6 +66,8 @@ std::string Xtrabackup::lines() const {
   if (says_version_check()) out += "loose-no-version-check\n";
   // Else, with some servers, the position stands in the redo log alone, and is told only by prepare.
   if (old_series()) out += "loose-binlog-info=on\n";
+  // The socket needs none, as the agent's own connection has none; and through it the gate could not look.
+  if (!spec_.target.tls) out += "loose-ssl-mode=DISABLED\n";
   return out;
 }
 
@@ -73,15 +77,26 @@ void Xtrabackup::hear(std::string_view line) {
   if (auto position = position_in_line(line)) said_position_ = std::move(position);
 }
 
-std::string Xtrabackup::frozen(ServerClient& client) {
-  for (const Session& session : client.sessions()) {
-    const bool locks = session.info.starts_with("FLUSH ") || session.info.starts_with("LOCK ");
-    if (session.user == spec_.target.user && locks && session.seconds > lock_wait_s()) {
-      return "its " + session.info + " waited longer than " + std::to_string(lock_wait_s()) +
-             " s for the queries of others";
-    }
-  }
-  return {};
+// Seen at the first file, long before the small ones that are read here come, under another name.
+void Xtrabackup::require_stream() const {
+  if (files_.changed_by().empty()) return;
+  const std::string option(files_.changed_by());
+  refuse_option(option, "the stream's files are not the server's: the option " + option + " is set");
+}
+
+// Where the tool tells which server it asked.
+void Xtrabackup::require_server() const {
+  const auto text = files_.file(kMyCnf);
+  if (!text) return;
+  constexpr std::string_view kServerId = "\nserver_id=";
+  const std::size_t at = text->find(kServerId);
+  if (at == std::string::npos || spec_.server.server_id == 0) return;
+  const std::string said = text->substr(at + kServerId.size(), text->find('\n', at + 1) - at - kServerId.size());
+  if (said == "0" || said == std::to_string(spec_.server.server_id)) return;
+  throw Error(Code::failed_precondition,
+              "copying the server's data: " + std::string(kMyCnf) + ": server_id: " + said.substr(0, 20) + " is not this server's, " +
+                  std::to_string(spec_.server.server_id),
+              "remove host, port and socket from the [client] and [xtrabackup] groups of the server's option files");
 }
 
 std::string Xtrabackup::required_file(std::string_view name) const {
@@ -128,6 +143,7 @@ Position Xtrabackup::finish() {
   }
   const ToolInfo info = parse_tool_info(required_file(kInfo), kInfo);
   require_plain(info, kInfo);
+  require_server();
   if (info.format != "xbstream") {
     throw Error(Code::data_loss, "reading the backup's " + std::string(kInfo) + ": format: \"" + info.format + "\", not xbstream",
                 "take the copy again");

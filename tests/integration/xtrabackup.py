@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The copy by xtrabackup on a real MySQL 5.6: command lines, phases, and what goes wrong, with a scripted tool."""
 
+import os
 import sys
 import threading
 
@@ -17,6 +18,9 @@ FAULTS = {
     "bad-binlog-info": ("DATA_LOSS", "xtrabackup_binlog_info"),
     "other-position": ("DATA_LOSS", "not what"),
     "cut": ("DATA_LOSS", "ends within a chunk"),
+    "crash": ("INTERNAL", "exit status 2"),
+    "index": ("UNAVAILABLE", "an index was built"),
+    "connections": ("UNAVAILABLE", "max_connections"),
 }
 
 
@@ -81,7 +85,7 @@ def long_query(site, agent, source):
     agent.write_config({"mysql": {"lock_wait": "3s"}})
     agent.start()
     with source.session() as slow, source.session() as writer:
-        slow.start("SELECT SLEEP(60) FROM lab.t01 LIMIT 1")
+        slow.start("SELECT SLEEP(60),\n'geheim' FROM lab.t01 LIMIT 1")
         time.sleep(1.5)
         longest, done = [0.0], threading.Event()
 
@@ -93,11 +97,131 @@ def long_query(site, agent, source):
                 longest[0], n = max(longest[0], time.monotonic() - began), n + 1
         beside = threading.Thread(target=write)
         beside.start()
-        refused(lambda: site.call(agent, "get_replication_snapshot"), "DEADLINE_EXCEEDED", "lock_wait")
+        error = refused(lambda: site.call(agent, "get_replication_snapshot"), "DEADLINE_EXCEEDED", "lock_wait")
         done.set()
+        told = f"{error} {site.call(agent, 'list_jobs')} {agent.log_tail(1000)}"
+        check("Waiting for query" in told and "geheim" not in told, "the text of somebody's query was told, or nothing of it")
         beside.join()
         log(f"longest write meanwhile: {longest[0]:.2f} s")
         check(longest[0] < 3, "a writer stood still")
+    untouched(site, agent, source)
+
+
+def own_sessions(source, agent):
+    return source.sql(f"SELECT id, time, state, info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE 'FLUSH%'")
+
+
+def still_served(source, agent, what):
+    """The query runs on; nothing of the tool's is left behind it, and a writer is served at once."""
+    check_equal(source.value("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"), "1",
+                f"{what}: the long query, which must still run for this to say anything")
+    check_equal(own_sessions(source, agent), [], f"{what}: sessions of the tool on the server")
+    source.sql("INSERT INTO lab.beside VALUES (NULL); CREATE TABLE lab.made (id INT); DROP TABLE lab.made", timeout=30)
+    check_equal(source.value("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl\\_%'"), "0", f"{what}: replication accounts")
+
+
+def left_waiting(site, agent, source):
+    """Queries that the tool does not wait for politely: its lock waits behind them, and all writers behind the lock. They do not wait
+    for longer than the limit, whatever becomes of tool and agent."""
+    source.sql("CREATE TABLE lab.beside (id INT AUTO_INCREMENT PRIMARY KEY)")
+    flushing = lambda: wait_for("the tool's lock to wait", lambda: own_sessions(source, agent), 60, 0.02)
+
+    def ended(job):
+        return wait_for(f"the end of {job}", lambda: (r := agent.call("get_job", {"job_id": job}))["state"] != "running" and r, 60)
+
+    def give_up():
+        refused(lambda: site.call(agent, "get_replication_snapshot"), "DEADLINE_EXCEEDED", "lock_wait")
+
+    def cancel():
+        agent.call("get_replication_snapshot", {"async": True, "job_id": "cancelled-one"})
+        flushing()
+        agent.call("cancel_job", {"job_id": "cancelled-one"})
+        check_equal(ended("cancelled-one")["state"], "cancelled", "state of the job")
+
+    def kill_tool():
+        agent.call("get_replication_snapshot", {"async": True, "job_id": "killed-tool"})
+        flushing()
+        for pid, line in site.scratch.processes().items():
+            if "xtrabackup.py" in line and "--backup" in line:
+                os.kill(pid, 9)
+        check_equal(ended("killed-tool")["error"]["data"]["code"], "INTERNAL", "code of the job's error")
+
+    def kill_agent():
+        agent.call("get_replication_snapshot", {"async": True, "job_id": "killed-agent"})
+        flushing()
+        agent.kill9()
+        # No next start is needed for the writers to go on.
+        wait_for("the server to give up the lock", lambda: not own_sessions(source, agent), 60)
+        source.sql("INSERT INTO lab.beside VALUES (NULL)", timeout=30)
+        agent.start()
+        check(ended("killed-agent")["state"] != "succeeded", "a job whose agent was killed succeeded")
+
+    cases = [("give up", give_up, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
+             # As one that began in the second before the lock: not waited for.
+             ("cancelled", cancel, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1"),
+             ("tool killed", kill_tool, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
+             ("agent killed", kill_agent, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1")]
+    for what, act, query in cases:
+        agent.stop()
+        agent.write_config({"mysql": {"lock_wait": "4s" if act is give_up else "600s", "freeze_limit": "1s"}})
+        agent.start()
+        with source.session() as slow:
+            slow.start(query)
+            time.sleep(1.2)
+            act()
+            still_served(source, agent, what)
+            source.sql("KILL " + source.value("SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"))
+        untouched(site, agent, source)
+        log(f"{what}: good")
+    # A statement of the tool's that locks nothing and waits.
+    with source.session() as slow:
+        slow.start("CREATE TABLE lab.slowly AS SELECT SLEEP(600) FROM lab.t01 LIMIT 1")
+        time.sleep(0.5)
+        agent.call("get_replication_snapshot", {"async": True, "job_id": "waiting-one"})
+        wait_for("the job to say that it waits", lambda: agent.call("get_job", {"job_id": "waiting-one"})["phase"] == "wait for the source", 60)
+        agent.call("cancel_job", {"job_id": "waiting-one"})
+        check_equal(ended("waiting-one")["state"], "cancelled", "state of the job")
+        check_equal(source.sql(f"SELECT info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE '%information_schema.tables%'"),
+                    [], "sessions of the tool on the server")
+        source.sql("KILL " + source.value("SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"))
+    source.sql("DROP TABLE IF EXISTS lab.slowly; DROP TABLE lab.beside")
+    untouched(site, agent, source)
+
+
+def option_files(site, agent, source, other):
+    """What the server's own option files say to clients and to the tool."""
+    extra = source.conf_d / "site.cnf"
+    # A proxy's address, say; the same account is there too.
+    other.sql(f"SET sql_log_bin=0; GRANT ALL ON *.* TO '{agent.user}'@'127.0.0.1' IDENTIFIED BY '{agent.password}'")
+    other.sql("CREATE DATABASE elsewhere; CREATE TABLE elsewhere.t (id INT); " + "INSERT INTO elsewhere.t VALUES (1);" * 20)
+    groups = "".join(f"[{group}]\nhost=127.0.0.1\nport={other.port}\nprotocol=tcp\nssl-ca=/nonexistent.pem\n" for group in ("client", "xtrabackup"))
+    extra.write_text(groups)
+    flushes = other.value("SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME='COM_FLUSH'")
+    snapshot = site.call(agent, "get_replication_snapshot")
+    check_equal(source.place(snapshot["binlog_position"]), source.position(), "position of the copy")
+    check_equal(other.value("SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME='COM_FLUSH'"), flushes, "locks on the other server")
+    other.sql(f"SET sql_log_bin=0; DROP USER '{agent.user}'@'127.0.0.1'")
+    other.sql("DROP DATABASE elsewhere")
+    site.call(agent, "cleanup_replication_source", {"replication_user": snapshot["replication_user"]["name"]})
+    site.call(agent, "delete_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})
+    for option in ("compress", "encrypt"):
+        extra.write_text(f"[xtrabackup]\n{option}=AES256\n")
+        refused(lambda: site.call(agent, "get_replication_snapshot"), "FAILED_PRECONDITION", option, "[xtrabackup]")
+        untouched(site, agent, source)
+    extra.unlink()
+
+
+def rights(site, agent, source):
+    """Each right that a snapshot needs is asked for by name before anything is made or copied."""
+    source.sql("SET GLOBAL expire_logs_days=5")
+    before = len([c for c in calls(source.tools) if "--backup" in c])
+    for right in ("RELOAD", "PROCESS", "CREATE USER", "REPLICATION SLAVE", "REPLICATION CLIENT", "SUPER", "GRANT OPTION"):
+        source.sql(f"SET sql_log_bin=0; REVOKE {right} ON *.* FROM '{agent.user}'@'localhost'")
+        error = refused(lambda: site.call(agent, "get_replication_snapshot"), "PERMISSION_DENIED", "lacks")
+        check_equal(error.message.split("lacks ")[1].split(";")[0].strip(), right, "what is missing")
+        source.sql(f"SET sql_log_bin=0; GRANT ALL ON *.* TO '{agent.user}'@'localhost' WITH GRANT OPTION")
+    check_equal(len([c for c in calls(source.tools) if "--backup" in c]), before, "calls of the tool")
+    source.sql("SET GLOBAL expire_logs_days=0")
     untouched(site, agent, source)
 
 
@@ -149,6 +273,10 @@ def main():
             agent, target_agent = site.agent(source), site.agent(target)
             with step("command lines"):
                 command_lines(site, agent, source, target, target_agent)
+            with step("option files of the site"):
+                option_files(site, agent, source, target)
+            with step("rights"):
+                rights(site, agent, source)
             with step("faults of the tool"):
                 faults(site, agent, source)
             with step("a failed prepare"):
@@ -158,6 +286,8 @@ def main():
                 site.call(agent, "delete_replication_snapshot", {"snapshot_href": f"file://{site.store_dir}/guestagent/snapshots/second/manifest.json"})
             with step("a long query"):
                 long_query(site, agent, source)
+            with step("a lock that waits when all ends"):
+                left_waiting(site, agent, source)
         with step("with GTIDs"):
             with_gtids()
         log("xtrabackup: good")

@@ -1,7 +1,10 @@
 // What can go wrong on the source while it is copied, and on the way from it.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+
+#include <thread>
 
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/replica_stop.h"
@@ -41,7 +44,12 @@ MysqlSettings with_tool(const MariadbServer& server, const std::string& script) 
       "#!/bin/sh\nfor a in \"$@\"; do case $a in --version) echo 'mariadb-backup based on MariaDB server " +
           server.sql("SELECT SUBSTRING_INDEX(@@version, '-', 1)").substr(0, 8) +
           "-MariaDB' >&2; exit 0;; --extra-lsndir=*) info=${a#*=};; --defaults-file=*) options=${a#*=};; "
-          "esac; done\n" +
+          "esac; done\n"
+          // As a tool does: it asks the server of its option file, there for the position too.
+          "sock=$(sed -n 's/^socket=\"\\(.*\\)\"$/\\1/p' \"$options\")\n"
+          "ask() { mariadb --no-defaults --socket=\"$sock\" --user=root --skip-column-names --batch --execute=\"$1\"; }\n"
+          "where=$(ask 'SHOW MASTER STATUS'); file=$(echo \"$where\" | cut -f1); pos=$(echo \"$where\" | cut -f2)\n"
+          "gtid=$(ask 'SELECT @@gtid_binlog_pos')\n" +
           script,
       0755);
   ::chmod((dir / "mariadb-backup").c_str(), 0755);
@@ -53,11 +61,11 @@ MysqlSettings with_tool(const MariadbServer& server, const std::string& script) 
 const char kGoodInfo[] =
     "printf '%s\\n' 'tool_name = mariadb-backup' 'tool_version = 10' 'server_version = 10' 'start_time = t' "
     "'end_time = t' "
-    "\"binlog_pos = filename 'binlog.000001', position '4711', GTID of the last change '0-1-5'\" "
+    "\"binlog_pos = filename '$file', position '$pos', GTID of the last change '$gtid'\" "
     "'innodb_to_lsn = 7' 'partial = N' "
     "'incremental = N' 'format = xbstream' 'compressed = N' > $info/xtrabackup_info\n";
 const char kSays[] =
-    "echo \"binlog position: filename 'binlog.000001', position '4711', GTID of the last change '0-1-5'\" "
+    "echo \"binlog position: filename '$file', position '$pos', GTID of the last change '$gtid'\" "
     ">&2\n";
 const char kCompleted[] = "echo 'completed OK!' >&2\n";
 
@@ -80,7 +88,9 @@ TEST(ToolFaults, AGoodToolIsBelieved) {
   FakeJob job(server.dir() / "journal");
   auto stream = parts.source.open({"snap"}, job);
   EXPECT_EQ(test::drain_to_file(*stream, server.dir() / "snap.xb"), 5U);
-  EXPECT_EQ(stream->facts().binlog_position.offset, 4711U);
+  const Position at = stream->facts().binlog_position;
+  EXPECT_EQ(server.sql("SHOW MASTER STATUS").substr(0, at.file->size() + 1 + std::to_string(*at.offset).size()),
+            *at.file + "\t" + std::to_string(*at.offset));
 }
 
 TEST(ToolFaults, ExitZeroWithoutTheWordIsAFailure) {
@@ -187,6 +197,119 @@ TEST(SourceFaults, ALockedTableCannotHoldTheCopyForLong) {
   server.sql("INSERT INTO d.t(b) VALUES ('served')");
 }
 
+const char kLongWrite[] = "INSERT INTO d.m SELECT SLEEP(600)";
+
+std::string left_of_tool(const MariadbServer& server) {
+  return server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'FLUSH%' OR INFO LIKE 'BACKUP%'");
+}
+
+// A server that is held up by a query of an hour, and a session of somebody else with the agent's own account in the same wait.
+class HeldUp {
+ public:
+  HeldUp() {
+    test::make_table(server, 10);
+    server.sql("CREATE TABLE d.m(a INT) ENGINE=MyISAM");
+    query_ = server.sql_async(kLongWrite);
+    wait_for([&] { return running() == "1\n"; });
+  }
+  std::string running() const {
+    return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO = '") + kLongWrite + "'");
+  }
+  void still_served() const {
+    EXPECT_EQ(running(), "1\n") << "the query must still run for this to say anything";
+    EXPECT_EQ(left_of_tool(server), "0\n");
+    server.sql("SET lock_wait_timeout=20; INSERT INTO d.t(b) VALUES ('served')");
+    EXPECT_EQ(accounts_of(server), "");
+  }
+  MariadbServer server;
+
+ private:
+  std::unique_ptr<Child> query_;
+};
+
+// The server does not notice that a client is gone whose lock it waits for: it went on to hold up all writers.
+TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
+  for (const char* how : {"dropped", "killed", "gives up"}) {
+    SCOPED_TRACE(how);
+    HeldUp held;
+    MysqlSettings settings = with_tool(held.server, std::string("echo data\n") + (how == std::string("killed") ? "(sleep 2; kill -9 $$) &\n" : "") +
+                                                        "ask 'SET lock_wait_timeout=31536000; FLUSH TABLES WITH READ LOCK' >&2 || exit 1\n");
+    settings.lock_wait = how == std::string("gives up") ? Seconds(3) : Seconds(600);
+    settings.freeze_limit = Seconds(1);
+    SourceParts parts(held.server, settings);
+    FakeJob job(held.server.dir() / "journal");
+    {
+      auto stream = parts.source.open({"snap"}, job);
+      wait_for([&] { return left_of_tool(held.server) != "0\n"; });
+      if (how != std::string("dropped")) {
+        EXPECT_EQ(error_of([&] { test::drain_to_file(*stream, held.server.dir() / "snap.xb"); }).code(),
+                  how == std::string("killed") ? Code::internal : Code::deadline_exceeded);
+      }
+    }
+    held.still_served();
+  }
+}
+
+// What an agent that died leaves the next start ends: that and no session of another with the same account.
+TEST(SourceFaults, ALockThatWaitsForADeadAgentIsEndedByTheNextStart) {
+  HeldUp held;
+  SourceParts parts(held.server);
+  const std::string tool = "FLUSH TABLES WITH READ LOCK", person = "FLUSH LOCAL TABLES WITH READ LOCK";
+  const auto waiting = [&](const std::string& statement) {
+    return held.server.sql("SELECT ID FROM information_schema.processlist WHERE INFO='" + statement + "'");
+  };
+  const auto of_tool = held.server.sql_async("SET lock_wait_timeout=600; " + tool);
+  wait_for([&] { return !waiting(tool).empty(); });
+  const auto of_person = held.server.sql_async("SET lock_wait_timeout=600; " + person);
+  wait_for([&] { return !waiting(person).empty(); });
+  const fs::path work = parts.state / "work" / "copy-dead";
+  FakeJob job(held.server.dir() / "journal");
+  const auto crashed = [&](const std::string& ids) {
+    fs::create_directories(work.parent_path());
+    make_dir(work, 0700);
+    write_file_atomic(work / "sessions", ids, 0600);
+    job.journal().record("source.work", "{\"path\": \"" + work.string() + "\"}");
+  };
+  // Of a server's life before this one: such numbers are of others now.
+  crashed(waiting(tool));
+  const timespec long_ago[2] = {{1000000000, 0}, {1000000000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, (work / "sessions").c_str(), long_ago, 0), 0);
+  parts.source.recover(job);
+  EXPECT_NE(waiting(tool), "");
+  EXPECT_FALSE(fs::exists(work));
+  crashed("999999\n" + waiting(tool));
+  EXPECT_THAT(parts.source.recover(job), HasSubstr("left waiting"));
+  EXPECT_EQ(waiting(tool), "");
+  EXPECT_NE(waiting(person), "");
+  EXPECT_FALSE(fs::exists(work));
+}
+
+// A copy of this server with the position of another, which a group for clients named.
+TEST(SourceFaults, TheOptionFilesOfTheSiteLeadTheToolNowhereElse) {
+  MariadbServer other;
+  other.sql("CREATE USER agent@'%' IDENTIFIED BY 'pw'; GRANT ALL ON *.* TO agent@'%' WITH GRANT OPTION; CREATE DATABASE elsewhere");
+  std::vector<std::string> lines;
+  for (const char* group : {"[client]", "[mariadb-backup]", "[client-mariadb]", "[mariabackup]"}) {
+    lines.insert(lines.end(), {group, "host=127.0.0.1", "port=" + std::to_string(other.port()), "protocol=tcp"});
+  }
+  test::MariadbOptions options;
+  options.lines = lines;
+  MariadbServer server(options);
+  server.sql("CREATE USER agent@localhost IDENTIFIED BY 'pw'; GRANT ALL ON *.* TO agent@localhost WITH GRANT OPTION");
+  test::make_table(server, 10);
+  MysqlSettings settings = server.settings();
+  settings.user = "agent";
+  settings.password_file = server.dir() / "password";
+  write_file_atomic(*settings.password_file, "pw\n", 0600);
+  SourceParts parts(server, settings);
+  FakeJob job(server.dir() / "journal");
+  auto stream = parts.source.open({"snap"}, job);
+  test::drain_to_file(*stream, server.dir() / "snap.xb");
+  const Position at = stream->facts().binlog_position;
+  EXPECT_EQ(server.sql("SELECT @@gtid_binlog_pos"), *at.gtid + "\n");
+  EXPECT_NE(other.sql("SELECT @@gtid_binlog_pos"), *at.gtid + "\n");
+}
+
 // The tool's own limit is for its first stage only.
 TEST(SourceFaults, AQueryThatHoldsALaterStageIsLimitedToo) {
   MariadbServer server;
@@ -212,6 +335,35 @@ TEST(SourceFaults, AQueryThatHoldsALaterStageIsLimitedToo) {
     // The source serves others at once, though the query still runs.
     server.sql("INSERT INTO d.t(b) VALUES ('served'); CREATE TABLE d.new_one(a INT)");
     wait_for([&] { return backup_sessions(server) == "0\n"; });
+  }
+  EXPECT_EQ(accounts_of(server), "");
+}
+
+// The real tool in a later stage, whose wait it does not limit itself.
+TEST(SourceFaults, ALaterStageThatWaitsEndsWithTheCopy) {
+  MariadbServer server;
+  test::make_table(server, 300000);
+  server.sql("CREATE TABLE d.m(a INT) ENGINE=MyISAM");
+  MysqlSettings settings = server.settings();
+  settings.lock_wait = Seconds(600);
+  SourceParts parts(server, settings);
+  FakeJob job(server.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    std::vector<std::byte> some(1 << 16);
+    ASSERT_GT(stream->read(some), 0U);
+    auto holder = server.sql_async(kLongWrite);
+    wait_for([&] { return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite + "'") == "1\n"; });
+    std::thread canceller([&] {
+      wait_for([&] { return backup_sessions(server) != "0\n"; });
+      job.cancel();
+    });
+    EXPECT_EQ(code_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); }), "CANCELLED");
+    canceller.join();
+    stream.reset();
+    EXPECT_EQ(server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite + "'"), "1\n");
+    EXPECT_EQ(backup_sessions(server), "0\n");
+    server.sql("SET lock_wait_timeout=20; INSERT INTO d.t(b) VALUES ('served'); CREATE TABLE d.new_one(a INT)");
   }
   EXPECT_EQ(accounts_of(server), "");
 }

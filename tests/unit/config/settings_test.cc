@@ -126,6 +126,7 @@ mysql:
   backup_parallel: 5
   prepare_memory: 1GiB
   lock_wait: 5s
+  freeze_limit: 2s
   require_tls: yes
   replication_ca_file: /rca
   replication_host: 10.1.%
@@ -198,6 +199,7 @@ mysql:
   m.backup_parallel = 5;
   m.prepare_memory = std::uint64_t{1} << 30;
   m.lock_wait = Millis(5000);
+  m.freeze_limit = Millis(2000);
   m.require_tls = "yes";
   m.replication_ca_file = "/rca";
   m.replication_host = "10.1.%";

@@ -1,8 +1,13 @@
 // What xtrabackup of each series is given, and what is believed of what it leaves. The tool is a script that plays a stream.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
+#include <cstring>
 #include <map>
+#include <thread>
 
 #include "strategies/mysql/backup_copy.h"
 #include "tests/support/errors.h"
@@ -57,16 +62,51 @@ std::vector<Series> all_series() {
           series("8.0.35-31", "8.0.36", true), series("8.4.0-1", "8.4.6", true), series("9.1.0-1", "9.1.0", false)};
 }
 
+// A server that greets, and knows no more.
+class Greeter {
+ public:
+  explicit Greeter(const fs::path& path) : listener_(::socket(AF_UNIX, SOCK_STREAM, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(listener_.get(), 8), 0);
+    thread_ = std::thread([this] {
+      for (;;) {
+        const UniqueFd peer(::accept(listener_.get(), nullptr, nullptr));
+        if (!peer) return;
+        const std::string greeting("\x0c\0\0\0\x0a" "5.6\0\x07\0\0\0xxx", 16);
+        EXPECT_EQ(::send(peer.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL), static_cast<ssize_t>(greeting.size()));
+      }
+    });
+  }
+  ~Greeter() {
+    ::shutdown(listener_.get(), SHUT_RDWR);
+    thread_.join();
+  }
+
+ private:
+  UniqueFd listener_;
+  std::thread thread_;
+};
+
+// How the script reaches the server of its option file.
+const char kAsks[] =
+    "perl -MIO::Socket::UNIX -e '$s=IO::Socket::UNIX->new(Peer=>$ARGV[0]) or exit; sysread $s,$b,1' "
+    "\"$(sed -n 's/^socket=\"\\(.*\\)\"$/\\1/p' options)\"\n";
+
 class Taken {
  public:
-  explicit Taken(const Series& of, const std::string& last_words = "completed OK!") : dir_(fs::temp_directory_path(), "ga-xtra-") {
+  explicit Taken(const Series& of, const std::string& last_words = "completed OK!", const std::string& asks = kAsks, int status = 0)
+      : dir_(fs::temp_directory_path(), "ga-xtra-"), server_(dir_.path() / "nobody.sock") {
     std::string stream = packed("d/t.ibd", std::string(70000, 'x'));
     for (const auto& [name, text] : of.files) stream += packed(name, text);
     write_file_atomic(dir_.path() / "stream", stream);
     write_file_atomic(dir_.path() / "said", of.said + "\n" + last_words + "\n");
     const fs::path tool = dir_.path() / "xtrabackup";
     write_file_atomic(tool, "#!/bin/sh\ncd " + dir_.path().string() + "\nprintf '%s\\n' \"$@\" > argv\ncat \"${1#--defaults-file=}\" > options\n" +
-                                "stat -c %a \"${1#--defaults-file=}\" > mode\nenv > environment\ncat stream\ncat said >&2\n");
+                                "stat -c %a \"${1#--defaults-file=}\" > mode\nenv > environment\n" + asks + "cat stream\ncat said >&2\nexit " +
+                                std::to_string(status) + "\n");
     ::chmod(tool.c_str(), 0755);
     settings_.defaults_file = "/nonexistent/my.cnf";
     settings_.lock_wait = Seconds(7);
@@ -76,6 +116,8 @@ class Taken {
     spec.server.version = parse_server_version(of.server, "");
     spec.server.gtid_on = of.gtid;
     spec.server.data_dir = "/data/of/mysql";
+    spec.server.server_id = 7;
+    spec.server.port = 3307;
     spec.target.socket = dir_.path() / "nobody.sock";
     spec.target.user = "agent";
     spec.target.password = Secret("pass \"word\"");
@@ -91,10 +133,12 @@ class Taken {
     }
     return copy_->position();
   }
+  std::string dir() const { return dir_.path().string(); }
   std::string text(const char* name) const { return read_file(dir_.path() / name); }
 
  private:
   TempDir dir_;
+  Greeter server_;
   MysqlSettings settings_;
   std::unique_ptr<BackupCopy> copy_;
 };
@@ -136,7 +180,11 @@ TEST(Xtrabackup, TheCommandLineOfEachSeriesAndNoPasswordInIt) {
     EXPECT_NE(options.find("[xtrabackup]\n"), std::string::npos);
     EXPECT_NE(options.find("user=\"agent\"\npassword=\"pass \\\"word\\\"\"\ndatadir=\"/data/of/mysql\"\n"), std::string::npos) << options;
     EXPECT_EQ(options.find("binlog-info=on") != std::string::npos, old);
+    EXPECT_NE(options.find("[xtrabackup]\nhost=localhost\nport=3307\nloose-protocol=socket\nsocket=\"" + taken.dir() + "/work/server.sock\"\n"),
+              std::string::npos)
+        << options;
     EXPECT_EQ(taken.text("mode"), "600\n");
+    EXPECT_EQ(taken.text("environment").find("HOME="), std::string::npos) << "it would look for option files there";
   }
 }
 
@@ -187,6 +235,58 @@ TEST(Xtrabackup, OnlyTheLastWordCounts) {
   EXPECT_EQ(refusal(good, "completed OK!\nand then it went wrong").code(), Code::internal);
   EXPECT_EQ(refusal(good, "").code(), Code::internal);
   EXPECT_EQ(refusal(good, "[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.").code(), Code::failed_precondition);
+}
+
+// `[client] host=` in a server's files led it elsewhere: data of the one, a position of the other.
+TEST(Xtrabackup, ACopyThatDidNotAskThisServerIsRefused) {
+  const Error error = error_of([&] { Taken(series("2.4.29", "5.7.44", true), "completed OK!", "").position(); });
+  EXPECT_EQ(error.code(), Code::failed_precondition);
+  EXPECT_THAT(error.hint(), ::testing::HasSubstr("remove host"));
+  Series other = series("2.4.29", "5.7.44", true);
+  other.files["backup-my.cnf"] = "[mysqld]\nserver_id=8\n\nredo_log_version=1\n";
+  EXPECT_EQ(refusal(other).code(), Code::failed_precondition);
+  other.files["backup-my.cnf"] = "[mysqld]\nserver_id=7\n\nredo_log_version=1\n";
+  EXPECT_NO_THROW(Taken(other).position());
+}
+
+TEST(Xtrabackup, AnOptionThatChangesTheFilesIsNamed) {
+  for (const auto& [ending, option] : std::map<std::string, std::string>{{".qp", "compress"}, {".lz4", "compress"}, {".zst", "compress"},
+                                                                         {".xbcrypt", "encrypt"}, {".qp.xbcrypt", "encrypt"}}) {
+    Series changed = series("2.4.29", "5.7.44", true);
+    changed.files["backup-my.cnf" + ending] = "x";
+    changed.files.erase("xtrabackup_info");
+    const Error error = refusal(changed);
+    EXPECT_EQ(error.code(), Code::failed_precondition) << ending;
+    EXPECT_THAT(error.hint(), ::testing::HasSubstr(option)) << ending;
+  }
+  Series plain = series("2.4.29", "5.7.44", true);
+  for (const char* name : {"d/qp.ibd", "d/a.qp/db.opt", "d/x.MYD", "ibdata1"}) plain.files[name] = "x";
+  EXPECT_NO_THROW(Taken(plain).position());
+}
+
+TEST(Xtrabackup, WhatItSaysOfItsFailureAndOfNobodysQueries) {
+  const std::map<std::string, Code> table = {
+      {"xtrabackup: error: failed to connect to MySQL server: Too many connections.", Code::unavailable},
+      {"Error: failed to execute query BACKUP STAGE START: Lock wait timeout exceeded; try restarting transaction", Code::deadline_exceeded},
+      {"261127 12:00:00 Unable to obtain lock. Please try again later.", Code::deadline_exceeded},
+      {"xtrabackup: error: An optimized (without redo logging) DDLoperation has been performed. All modified pages may not have been flushed to "
+       "the disk yet. \n    PXB will not be able take a consistent backup. Retry the backup operation",
+       Code::unavailable},
+      {"xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. 24577 from the log "
+       "file.\nxtrabackup: error: xtrabackup_copy_logfile() failed.",
+       Code::resource_exhausted},
+      {"Warning: option 'datadir' has different values:\n  '/a/' in defaults file\n  '/b/' in SHOW VARIABLES", Code::failed_precondition},
+      {"xtrabackup: got signal 11", Code::internal},
+  };
+  for (const auto& [words, code] : table) {
+    const std::string said = "261127 11:59:59 Waiting for query 8 (duration 3 sec): SELECT 'geheim'261127 11:59:59 >> log scanned up to (1)\n" + words;
+    const Error error = error_of([&] { Taken(series("2.4.29", "5.7.44", true), said, kAsks, 1).position(); });
+    EXPECT_EQ(error.code(), code) << words << ": " << error.what();
+    EXPECT_THAT(error.what(), ::testing::Not(::testing::HasSubstr("geheim")));
+    EXPECT_FALSE(error.hint().empty());
+  }
+  // Also where it ends well: it was not this server's data.
+  EXPECT_EQ(refusal(series("2.4.29", "5.7.44", true), "Warning: option 'datadir' has different values:\ncompleted OK!").code(), Code::failed_precondition);
 }
 
 }  // namespace
