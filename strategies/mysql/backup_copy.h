@@ -25,7 +25,7 @@ struct BackupSpec {
   JobContext* job = nullptr;  // outlives the copy; its journal is only for the starting of it
 };
 
-// Dropping it before the end kills the tool and waits for it; the server then gives its locks free by itself.
+// Dropping it before the end kills the tool, waits for it and ends what it left on the server.
 class BackupCopy : public ByteSource {
  public:
   // read() answers 0 only when the tool ended with status 0 and said that it completed, and what it wrote of

@@ -191,8 +191,9 @@ std::vector<std::string> server_argv(const MysqlSettings& settings, const std::v
 }
 
 std::vector<std::string> server_environment() {
-  constexpr std::array<std::string_view, 6> ours = {"NOTIFY_SOCKET=", "WATCHDOG_",   "LISTEN_",
-                                                    "GUESTAGENT_",    "JOURNAL_STREAM=", "INVOCATION_ID="};
+  // MYSQL_HOME, MYSQL_TCP_PORT and the like are of a person's clients; a server that is started by its own unit has none of them.
+  constexpr std::array<std::string_view, 7> ours = {"NOTIFY_SOCKET=", "WATCHDOG_",       "LISTEN_", "GUESTAGENT_",
+                                                    "JOURNAL_STREAM=", "INVOCATION_ID=", "MYSQL_"};
   std::vector<std::string> out;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;

@@ -19,8 +19,8 @@ constexpr int kPollMs = 200;
 constexpr Millis kWatchEvery{500};
 constexpr Millis kShowAfter{3000};  // that the tool waits for the server
 constexpr std::size_t kLinesKept = 20, kLineKept = 500;
-constexpr int kEndTries = 300;
-constexpr Millis kEndPoll{100};
+constexpr int kSessionTries = 300;
+constexpr Millis kSessionPoll{100};
 // A server's start is told in whole seconds.
 constexpr Seconds kStartSlack{2};
 
@@ -33,7 +33,7 @@ ConnectTarget hurried(ConnectTarget target) {
 
 void end_sessions(ServerClient& client, const std::vector<std::uint64_t>& sessions, Clock& clock) {
   if (sessions.empty()) return;
-  for (int i = 0; i < kEndTries; ++i) {
+  for (int i = 0; i < kSessionTries; ++i) {
     bool left = false;
     for (const Session& session : client.sessions()) {
       // Our own account's, as the numbers already say.
@@ -42,7 +42,7 @@ void end_sessions(ServerClient& client, const std::vector<std::uint64_t>& sessio
       left = true;
     }
     if (!left) return;
-    clock.sleep(kEndPoll, {});
+    clock.sleep(kSessionPoll, {});
   }
   throw Error(Code::deadline_exceeded, "ending the backup tool's sessions on the server: they are still there",
               "SHOW PROCESSLIST shows what they wait for");

@@ -186,15 +186,17 @@ TEST_F(Control, ArgvAndEnvironment) {
 
   ::setenv("NOTIFY_SOCKET", "/run/x", 1);
   ::setenv("GUESTAGENT_X", "1", 1);
+  ::setenv("MYSQL_TCP_PORT", "1", 1);  // of whoever started the agent, not the server's
   ::setenv("TZ", "UTC", 1);
   bool zone = false;
   for (const std::string& entry : server_environment()) {
-    EXPECT_FALSE(entry.starts_with("NOTIFY_SOCKET=") || entry.starts_with("GUESTAGENT_")) << entry;
+    EXPECT_FALSE(entry.starts_with("NOTIFY_SOCKET=") || entry.starts_with("GUESTAGENT_") || entry.starts_with("MYSQL_")) << entry;
     zone = zone || entry == "TZ=UTC";
   }
   EXPECT_TRUE(zone);
   ::unsetenv("NOTIFY_SOCKET");
   ::unsetenv("GUESTAGENT_X");
+  ::unsetenv("MYSQL_TCP_PORT");
   ::unsetenv("TZ");
   settings = server.settings();
 }

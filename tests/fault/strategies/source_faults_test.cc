@@ -250,6 +250,23 @@ TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
   }
 }
 
+TEST(SourceFaults, ALockThatIsKeptForTooLongEndsTheCopy) {
+  MariadbServer server;
+  test::make_table(server, 10);
+  MysqlSettings settings = with_tool(server, "echo data\nask 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)' >&2\n");
+  settings.lock_wait = Seconds(2);
+  SourceParts parts(server, settings);
+  FakeJob job(server.dir() / "journal");
+  {
+    auto stream = parts.source.open({"snap"}, job);
+    const Error error = error_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); });
+    EXPECT_EQ(error.code(), Code::deadline_exceeded);
+    EXPECT_THAT(error.what(), HasSubstr("kept the source locked"));
+  }
+  EXPECT_EQ(server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='SELECT SLEEP(600)'"), "0\n");
+  server.sql("SET lock_wait_timeout=20; INSERT INTO d.t(b) VALUES ('served')");
+}
+
 // What an agent that died leaves the next start ends: that and no session of another with the same account.
 TEST(SourceFaults, ALockThatWaitsForADeadAgentIsEndedByTheNextStart) {
   HeldUp held;
