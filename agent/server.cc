@@ -192,7 +192,7 @@ struct Server::State {
         jobs(j),
         metrics(std::move(m)),
         limits(l),
-        local(settings),
+        local(unix_access(settings)),
         wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!wake) throw system_error("make an event descriptor", errno);
     if (settings.listen.address.empty()) return;

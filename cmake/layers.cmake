@@ -19,13 +19,14 @@ function(ga_layer name)
 endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
+ga_layer(net DIRS net LINKS ga_base PRIVATE_LINKS OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 ga_layer(storage DIRS storage storage/local storage/http storage/swift storage/s3
          LINKS ga_stream ga_config PRIVATE_LINKS CURL::libcurl OpenSSL::Crypto)
 ga_layer(strategies DIRS strategies strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
-ga_layer(agent DIRS agent LINKS ga_storage ga_strategies
+ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
          PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 
 # The controller's page is part of the binary.
@@ -40,7 +41,7 @@ foreach(pair index.html:kPageIndex page.css:kPageStyle graph.js:kPageGraph page.
                      DEPENDS ${CMAKE_SOURCE_DIR}/controller/page/${page_file} ${CMAKE_SOURCE_DIR}/cmake/embed.cmake)
   list(APPEND page_sources ${CMAKE_BINARY_DIR}/page/${page_name}.cc)
 endforeach()
-ga_layer(controller DIRS controller LINKS ga_stream ga_config
+ga_layer(controller DIRS controller LINKS ga_stream ga_config ga_net
          PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
 target_sources(ga_controller PRIVATE ${page_sources})
 

@@ -12,13 +12,14 @@ from pathlib import Path
 # What each layer may include beside itself.
 LAYERS = {
     "base": set(),
+    "net": {"base"},
     "stream": {"base"},
     "config": {"base"},
     "storage": {"base", "stream", "config"},
     "strategies": {"base", "stream", "config"},
-    "agent": {"base", "stream", "config", "storage", "strategies"},
+    "agent": {"base", "net", "stream", "config", "storage", "strategies"},
     # The controller is a role of the same binary, but talks to agents by RPC only.
-    "controller": {"base", "stream", "config"},
+    "controller": {"base", "net", "stream", "config"},
 }
 # The program's main alone knows both roles.
 EXCEPTIONS = {("agent/main.cc", "controller")}
@@ -41,8 +42,8 @@ LIBRARIES = [
     (r"(spdlog|fmt)/", r"base/log\.cc", None),
     (r"rapidjson/", r"base/json\.(h|cc)", None),
     (r"sqlite3\.h", r"controller/.*", 1),
-    (r"openssl/", r"(stream|storage|strategies|agent|controller)/.*", None),
-    (r"systemd/", r"(strategies|agent|controller)/.*", None),
+    (r"openssl/", r"(net|stream|storage|strategies|agent|controller)/.*", None),
+    (r"systemd/", r"(net|strategies|agent|controller)/.*", None),
     (r"prometheus/", r"(agent|controller)/.*", None),
 ]
 SYSTEM = re.compile(r"[a-z0-9_]+|[a-z0-9_]+\.h|(sys|net|netinet|arpa|linux|asm)/[a-z0-9_]+\.h")
