@@ -43,8 +43,9 @@ void Jobs::State::recover_dead() {
     } catch (const Error& e) {
       if (!first) {
         first = Error(
-            Code::failed_precondition, "recover job " + id + ", which died: " + e.what(),
-            e.hint().empty() ? "mend the cause; nothing else is changed before it is recovered" : e.hint());
+            Code::failed_precondition,
+            "finish or undo what job " + id + " left: " + e.what() + " (tried again every minute, and before each change)",
+            e.hint().empty() ? "remove the cause; nothing else is changed on this host before that" : e.hint());
       }
     }
   }
