@@ -28,6 +28,7 @@ struct Instance {
   std::uint64_t server_id = 0;           // given by the controller, once; 0: not yet
   std::uint64_t reported_server_id = 0;  // what its agent says
   std::string last_error;                // why the last task on it failed
+  bool has_data = false;                 // what its agent said of user data when it was last asked
   std::string created_at;
 };
 
@@ -83,6 +84,7 @@ struct Task {
   std::string warning;  // what could not be removed yet
   std::string snapshot_href, account;
   std::string created_at, finished_at;
+  bool overwrite = false;  // hosts that have data of their own may be taken, and their data replaced
 
   bool ended() const { return state != "running"; }
   // The id of a job of this task on an agent: the same after a crash, another one in another round.

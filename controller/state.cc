@@ -10,7 +10,7 @@
 namespace guestagent::controller {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 constexpr const char* kSchema = R"(
 CREATE TABLE instances (
@@ -49,6 +49,17 @@ CREATE INDEX events_by_time ON events(at);
 PRAGMA user_version = 1;
 )";
 
+// A key of an older version belongs to a request that is not known: whatever comes with it is another one.
+constexpr const char* kToSchema2 = R"(
+CREATE TABLE requests (
+  key TEXT PRIMARY KEY, digest TEXT NOT NULL, task_id TEXT NOT NULL, instance_id TEXT NOT NULL, forgot INTEGER NOT NULL, at TEXT NOT NULL);
+INSERT INTO requests SELECT request_key, '', id, '', 0, created_at FROM tasks WHERE request_key IS NOT NULL;
+UPDATE tasks SET request_key = NULL;
+ALTER TABLE tasks ADD COLUMN overwrite INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN has_data INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
+)";
+
 FileLock own(const fs::path& file) {
   auto lock = FileLock::try_take(file.string() + ".lock");
   if (!lock) {
@@ -76,9 +87,10 @@ State::Db::Db(const fs::path& file, Clock& c) : owner(own(file)), sql(file), clo
                     std::to_string(kSchemaVersion) + ")",
                 "upgrade guestagent");
   }
-  if (version == 0) {
+  for (const auto& [to, script] : {std::pair(1, kSchema), std::pair(2, kToSchema2)}) {
+    if (version >= to) continue;
     sql.script("BEGIN IMMEDIATE");
-    sql.script(kSchema);
+    sql.script(script);
     sql.script("COMMIT");
   }
 }
@@ -101,6 +113,7 @@ Instance read_instance(const SqlRow& r) {
   i.reported_server_id = r.uint(10);
   i.last_error = r.text(11);
   i.created_at = r.text(12);
+  i.has_data = r.boolean(13);
   return i;
 }
 
@@ -108,9 +121,15 @@ Member read_member(const SqlRow& r) {
   return {r.text(0), r.text(1), r.boolean(2), r.text(3), r.text(4)};
 }
 
-Instance State::add_instance(const NewInstance& in) {
+std::optional<Repeated> State::repeated(const RequestMark& mark) {
+  return mark.key.empty() ? std::nullopt : StateChange(*db_).repeated(mark);
+}
+
+Instance State::add_instance(const NewInstance& in, const RequestMark& mark) {
   StateChange change(*db_);
+  if (const auto known = change.repeated(mark)) return change.instance(known->instance_id);
   const std::string id = in.id.empty() ? new_uuid() : in.id;
+  const std::string name = in.name.empty() ? id : in.name;
   if (change.sql.number("SELECT count(*) FROM instances WHERE id = ?", {id}) != 0) {
     throw Error(Code::already_exists, "registering a host: an instance has the id " + id + " already");
   }
@@ -118,16 +137,20 @@ Instance State::add_instance(const NewInstance& in) {
     throw Error(Code::already_exists, "registering a host: " + in.address + ": instance " + row.text(0) +
                                           " has this agent already");
   });
+  change.sql.each("SELECT id FROM instances WHERE name IN (?1, ?2) OR id = ?1", {name, id}, [&](const SqlRow& row) {
+    throw Error(Code::already_exists,
+                "registering a host: " + printable(name) + ": instance " + row.text(0) + " has this name already",
+                "give it a name of its own: \"name\" in the request (guestagent register --name)");
+  });
   change.sql.run(
       "INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
-      ") VALUES (?,?,?,?,?,?,?,'registered',?,NULL,?,'',?)",
-      {id, in.name.empty() ? id : in.name, in.address, in.host.flavor, in.host.availability_zone,
-       in.host.volume_size, in.host.nics, in.spare ? "spare" : "active", in.reported_server_id, change.now});
+      ") VALUES (?,?,?,?,?,?,?,'registered',?,NULL,?,'',?,?)",
+      {id, name, in.address, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
+       in.spare ? "spare" : "active", in.reported_server_id, change.now, in.has_data});
   change.touch_instance(id);
   change.touch_topology();
-  change.event({.kind = "registered",
-                .instance_id = id,
-                .message = (in.name.empty() ? id : in.name) + " was registered"});
+  change.event({.kind = "registered", .instance_id = id, .message = name + " was registered"});
+  change.note(mark, {.instance_id = id});
   const Instance out = change.instance(id);
   change.commit("add_instance");
   return out;
@@ -147,10 +170,14 @@ Instance State::instance(const std::string& id) {
   const auto named = db_->sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE name = ?",
                                   {id}, read_instance);
   if (named.size() == 1) return named[0];
-  throw Error(Code::not_found,
-              "looking for instance " + printable(id) + ": " +
-                  (named.empty() ? "there is none" : "several have this name"),
-              "GET /instances (guestagent instances) lists them with their ids");
+  const std::string doing = "looking for instance " + printable(id) + ": ";
+  if (named.empty()) {
+    throw Error(Code::not_found, doing + "there is none",
+                "GET /instances (guestagent instances) lists them with their ids");
+  }
+  std::string ids;
+  for (const Instance& one : named) ids += (ids.empty() ? "" : ", ") + one.id;
+  throw Error(Code::failed_precondition, doing + "several have this name", "say which by its id: " + ids);
 }
 
 std::vector<Instance> State::instances() {
@@ -159,8 +186,14 @@ std::vector<Instance> State::instances() {
                       read_instance);
 }
 
-void State::forget_instance(const std::string& id, bool force) {
+std::vector<Instance> State::spare_hosts(const std::string& source_id) {
+  std::lock_guard lock(db_->mutex);
+  return spare_hosts_for(db_->sql, source_id);
+}
+
+void State::forget_instance(const std::string& id, bool force, const RequestMark& mark) {
   StateChange change(*db_);
+  if (change.repeated(mark)) return;
   const Instance instance = change.instance(id);
   const auto refuse = [&](const std::string& why, const char* hint) {
     throw Error(Code::failed_precondition, "forgetting instance " + instance.name + ": " + why, hint);
@@ -176,7 +209,8 @@ void State::forget_instance(const std::string& id, bool force) {
   }
   if (!force) {
     if (change.sql.number("SELECT count(*) FROM members WHERE instance_id = ?", {id}) != 0) {
-      refuse("it is a replica", "detach it first; force forgets it as it is, still following");
+      refuse("it is a replica",
+             "detach it first; force forgets it as it is: still following, by an account that stays on its source");
     }
     if (change.sql.number("SELECT count(*) FROM cleanups WHERE instance_id = ? AND kind IN "
                           "('snapshot','account','host','snapshot_job')",
@@ -185,15 +219,36 @@ void State::forget_instance(const std::string& id, bool force) {
              "wait until its agent answers; force gives the removal up");
     }
   }
+  std::string told = instance.name + " was forgotten";
+  // It goes on following, so what it follows with stays, and nobody drops it any more.
+  std::string source_id, account;
+  change.sql.each("SELECT source_id, account FROM members WHERE instance_id = ?", {id}, [&](const SqlRow& row) {
+    source_id = row.text(0);
+    account = row.text(1);
+  });
+  if (!source_id.empty()) {
+    change.sql.run("UPDATE accounts SET released = 2 WHERE source_id = ? AND name = ?", {source_id, account});
+    told += "; it goes on following " + change.instance(source_id).name;
+    if (!account.empty()) told += ", where its replication account " + account + " stays";
+  }
   change.leave_topology(id);
   change.sql.run("DELETE FROM cleanups WHERE instance_id = ?", {id});
   change.sql.run("DELETE FROM accounts WHERE source_id = ?", {id});
-  change.release_accounts("");
+  for (const std::string& dropped : change.release_accounts(""))
+    told += "; the replication account " + dropped + ", which nobody else uses, is dropped";
   change.sql.run("DELETE FROM instances WHERE id = ?", {id});
   change.touch_instance(id);
   change.touch_topology();
-  change.event({.kind = "forgotten", .instance_id = id, .message = instance.name + " was forgotten"});
+  change.event({.kind = "forgotten", .instance_id = id, .message = told});
+  change.note(mark, {.instance_id = id, .forgot = true});
   change.commit("forget_instance");
+}
+
+void State::set_has_data(const std::string& id, bool has_data) {
+  StateChange change(*db_);
+  change.sql.run("UPDATE instances SET has_data = ?2 WHERE id = ?1", {id, has_data});
+  if (change.sql.changes() != 0) change.touch_instance(id);
+  change.commit("has_data");
 }
 
 void State::set_reported_server_id(const std::string& id, std::uint64_t server_id) {
@@ -265,6 +320,18 @@ void State::drop_events_before(WallTime time) {
   StateChange change(*db_);
   change.sql.run("DELETE FROM events WHERE at < ?", {format_utc(time)});
   change.commit("drop_events");
+}
+
+void State::drop_tasks_before(WallTime time) {
+  StateChange change(*db_);
+  const std::string before = format_utc(time);
+  // The newest stays: replicas have their places by the numbers of their tasks, which must only go up.
+  change.sql.run(
+      "DELETE FROM tasks WHERE state <> 'running' AND finished_at < ? AND id NOT IN (SELECT task_id FROM cleanups) "
+      "AND rowid < (SELECT max(rowid) FROM tasks)",
+      {before});
+  change.sql.run("DELETE FROM requests WHERE at < ? AND task_id NOT IN (SELECT id FROM tasks)", {before});
+  change.commit("drop_tasks");
 }
 
 }  // namespace guestagent::controller

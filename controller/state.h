@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -17,11 +18,25 @@
 
 namespace guestagent::controller {
 
+// Marks a changing request, so that one that is sent again is not done again.
+struct RequestMark {
+  std::string key;     // the caller's; empty: none
+  std::string digest;  // of method, path and body
+};
+
+// What a request with the same mark has come to.
+struct Repeated {
+  std::string task_id = {};      // of the task that it began or changed; empty where it was about a host
+  std::string instance_id = {};  // of the host that it registered or forgot
+  bool forgot = false;
+};
+
 struct NewInstance {
   std::string id;  // empty: a new UUID
   std::string name, address;
   HostTemplate host;  // what it has
   bool spare = true;
+  bool has_data = false;
   std::uint64_t reported_server_id = 0;
 };
 
@@ -31,9 +46,10 @@ struct NewReplicate {
   HostTemplate host;
   bool read_only = true;
   bool provision = false;   // make new hosts instead of taking spare ones
-  std::string name;         // of hosts that are made; empty: from the source's name
-  std::string request;      // JSON, for people
-  std::string request_key;  // a repeat with the same key answers the same task; empty: none
+  bool overwrite = false;  // hosts with data of their own may be among the picked
+  std::string name;        // of hosts that are made; empty: from the source's name
+  std::string request;     // JSON, for people
+  RequestMark mark;
 };
 
 struct Change {
@@ -56,16 +72,25 @@ class State {
   ~State();
   void observe(Observer observer);  // before threads
 
+  // --- requests
+  // nullopt: it was not sent before, or has no key. already_exists: the key was used for another request (named by what it came
+  // to). Every change below that takes a mark looks again, in its own transaction, and then answers what the first one came to.
+  std::optional<Repeated> repeated(const RequestMark& mark);
+
   // --- hosts
-  // already_exists for an id or agent address that is known.
-  Instance add_instance(const NewInstance& in);
+  // already_exists for an id, a name or an agent address that is known. An id is taken as a name too, and the other way round.
+  Instance add_instance(const NewInstance& in, const RequestMark& mark = {});
   std::optional<Instance> find_instance(const std::string& id);
-  Instance instance(const std::string& id);  // by id, or by a name that only one has; not_found
+  // By id, or by a name that only one has. not_found; failed_precondition where several have the name.
+  Instance instance(const std::string& id);
   std::vector<Instance> instances();
+  // Free for a task to take as replicas of `source_id`, best first.
+  std::vector<Instance> spare_hosts(const std::string& source_id);
   // failed_precondition: a source of others, in a running task, or (unless `force`) a replica or needed for a
-  // clean-up.
-  void forget_instance(const std::string& id, bool force);
+  // clean-up. A replica goes on following: its account on the source is kept for good, and the event says so.
+  void forget_instance(const std::string& id, bool force, const RequestMark& mark = {});
   void set_reported_server_id(const std::string& id, std::uint64_t server_id);
+  void set_has_data(const std::string& id, bool has_data);
 
   // --- topology
   std::vector<Member> members();
@@ -77,17 +102,19 @@ class State {
   // failed_precondition when the source or the spare hosts do not allow it; the hosts are taken by the same
   // transaction.
   Task start_replicate(const NewReplicate& in, const Pick& pick);
-  Task start_detach(const std::string& instance_id, const std::string& request,
-                    const std::string& request_key);
-  Task task(const std::string& id);    // not_found
-  std::vector<Task> tasks(int limit);  // newest first
+  Task start_detach(const std::string& instance_id, const std::string& request, const RequestMark& mark = {});
+  Task task(const std::string& id);          // not_found
+  std::vector<Task> tasks(int limit);        // newest first
+  std::map<std::string, int> task_counts();  // by state
   std::vector<Task> running_tasks();   // oldest first
   std::vector<Replica> replicas(const std::string& task_id);
-  void request_cancel(const std::string& task_id);  // failed_precondition when it has ended
+  void request_cancel(const std::string& task_id, const RequestMark& mark = {});  // failed_precondition when it has ended
   // Another round for the replicas that did not succeed, on the same hosts but for those in `replace`
   // (numbers) and those that are no longer free. failed_precondition when it still runs or nothing is left to
   // do.
-  Task retry(const std::string& task_id, const std::set<int>& replace, const Pick& pick);
+  // `overwrite`: from now on hosts with data of their own may be taken.
+  Task retry(const std::string& task_id, const std::set<int>& replace, const Pick& pick, bool overwrite = false,
+             const RequestMark& mark = {});
 
   // --- what happened to a running task
   void snapshot_taken(const std::string& task_id, const Secret& metadata, const std::string& href,
@@ -127,6 +154,8 @@ class State {
   std::vector<Event> events_after(std::int64_t seq, int limit);  // oldest first
   std::vector<Event> last_events(int limit);                     // newest first
   void drop_events_before(WallTime time);
+  // Tasks that ended before it, but for those of which something is still to be removed; and the marks of requests.
+  void drop_tasks_before(WallTime time);
 
  private:
   friend class StateChange;

@@ -51,6 +51,26 @@ void StateChange::event(Event event) {
   changes_.push_back({Change::Kind::event, {}, std::move(event)});
 }
 
+std::optional<Repeated> StateChange::repeated(const RequestMark& mark) {
+  if (mark.key.empty()) return std::nullopt;
+  std::optional<Repeated> out;
+  sql.each("SELECT task_id, instance_id, forgot, digest FROM requests WHERE key = ?", {mark.key}, [&](const SqlRow& row) {
+    out = Repeated{row.text(0), row.text(1), row.boolean(2)};
+    if (row.text(3) == mark.digest) return;
+    throw Error(Code::already_exists,
+                "Idempotency-Key " + printable(mark.key) + ": it was used for another request, of " +
+                    (out->task_id.empty() ? "instance " + out->instance_id : "task " + out->task_id),
+                "use a new key for a new request; the same key only for the same method, path and body");
+  });
+  return out;
+}
+
+void StateChange::note(const RequestMark& mark, const Repeated& outcome) {
+  if (mark.key.empty()) return;
+  sql.run("INSERT INTO requests (key, digest, task_id, instance_id, forgot, at) VALUES (?,?,?,?,?,?)",
+          {mark.key, mark.digest, outcome.task_id, outcome.instance_id, outcome.forgot, now});
+}
+
 Instance StateChange::instance(const std::string& id) {
   auto found =
       sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
@@ -124,7 +144,7 @@ void StateChange::end_cleanup(std::int64_t id) {
   sql.run("DELETE FROM cleanups WHERE id = ?", {id});
 }
 
-void StateChange::release_accounts(const std::string& for_task) {
+std::vector<std::string> StateChange::release_accounts(const std::string& for_task) {
   struct Account {
     std::string source_id, name, task_id;
     int round;
@@ -149,6 +169,9 @@ void StateChange::release_accounts(const std::string& for_task) {
         "(?,?,'account',?,?,0)",
         {for_task.empty() ? account.task_id : for_task, account.round, account.source_id, account.name});
   }
+  std::vector<std::string> names;
+  for (const Account& account : unused) names.push_back(account.name);
+  return names;
 }
 
 std::uint64_t StateChange::give_server_id(const Instance& instance) {

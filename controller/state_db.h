@@ -33,6 +33,10 @@ class StateChange {
   void touch_topology() { changes_.push_back({Change::Kind::topology, {}, {}}); }
   void event(Event event);
 
+  // As State::repeated; `note` keeps what the request with this mark has come to.
+  std::optional<Repeated> repeated(const RequestMark& mark);
+  void note(const RequestMark& mark, const Repeated& outcome);
+
   // What several changes have in common.
   Instance instance(const std::string& id);  // not_found
   Task task(const std::string& id);          // not_found
@@ -50,7 +54,8 @@ class StateChange {
   void end_cleanup(std::int64_t id);
   // Puts on the list of clean-ups every account that no replica uses, will use, or may turn out to use.
   // `for_task` waits for them.
-  void release_accounts(const std::string& for_task);
+  // Answers their names.
+  std::vector<std::string> release_accounts(const std::string& for_task);
   std::uint64_t give_server_id(const Instance& instance);
 
   // `label` names the place to tests that crash here.
@@ -63,6 +68,8 @@ class StateChange {
   bool open_ = true;
 };
 
+std::vector<Instance> spare_hosts_for(Sqlite& sql, const std::string& source_id);
+
 // One row each, with the columns as the k…Columns below list them.
 Instance read_instance(const SqlRow& row);
 Task read_task(const SqlRow& row);
@@ -73,11 +80,11 @@ Event read_event(const SqlRow& row);
 
 #define GUESTAGENT_INSTANCE_COLUMNS                                                             \
   "id, name, address, flavor, availability_zone, volume_size, nics, origin, state, server_id, " \
-  "reported_server_id, last_error, created_at"
+  "reported_server_id, last_error, created_at, has_data"
 #define GUESTAGENT_TASK_COLUMNS                                                                      \
   "id, kind, state, step, round, source_id, request, flavor, availability_zone, volume_size, nics, " \
   "read_only, cancel, error_code, error, error_hint, warning, "                                      \
-  "snapshot_href, account, created_at, finished_at"
+  "snapshot_href, account, created_at, finished_at, overwrite"
 #define GUESTAGENT_REPLICA_COLUMNS                                                                 \
   "task_id, number, instance_id, instance_name, state, server_id, error_code, error, error_hint, " \
   "started_at, finished_at"

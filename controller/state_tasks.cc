@@ -22,14 +22,13 @@ void check_source(const Instance& source) {
   }
 }
 
-void insert_task(StateChange& change, const Task& task, const std::string& request_key) {
+void insert_task(StateChange& change, const Task& task, const RequestMark& mark) {
   change.sql.run(
       "INSERT INTO tasks (id, kind, state, step, round, source_id, request, flavor, availability_zone, "
-      "volume_size, nics, "
-      "read_only, created_at, request_key) VALUES (?,?,'running',?,1,?,?,?,?,?,?,?,?,?)",
-      {task.id, task.kind, task.step, task.source_id, task.request, task.host.flavor,
-       task.host.availability_zone, task.host.volume_size, task.host.nics, task.read_only, task.created_at,
-       request_key.empty() ? SqlValue(nullptr) : SqlValue(request_key)});
+      "volume_size, nics, read_only, created_at, overwrite) VALUES (?,?,'running',?,1,?,?,?,?,?,?,?,?,?)",
+      {task.id, task.kind, task.step, task.source_id, task.request, task.host.flavor, task.host.availability_zone,
+       task.host.volume_size, task.host.nics, task.read_only, task.created_at, task.overwrite});
+  change.note(mark, {.task_id = task.id});
   change.touch_task(task.id);
 }
 
@@ -41,20 +40,28 @@ void insert_replica(StateChange& change, const std::string& task_id, int number,
       {task_id, number, host.id, host.name, server_id});
 }
 
-std::vector<Instance> spare_hosts(StateChange& change, const std::string& but) {
-  return change.sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS
-                        " FROM instances WHERE state = 'spare' AND address IS NOT NULL AND id <> ? "
-                        "AND id NOT IN (SELECT source_id FROM members) ORDER BY last_error <> '', rowid",
-                        {but}, read_instance);
+// The task of a request that was sent before.
+std::optional<Task> known_task(StateChange& change, const RequestMark& mark) {
+  const auto known = change.repeated(mark);
+  return known ? std::optional(change.task(known->task_id)) : std::nullopt;
 }
 
-std::optional<Task> repeated(StateChange& change, const std::string& request_key) {
-  if (request_key.empty()) return std::nullopt;
-  return change.sql.one("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks WHERE request_key = ?", {request_key},
-                        read_task);
+// A name that no instance has: `base` and the first number from `from` on that makes it one.
+std::string free_name(StateChange& change, const std::string& base, std::int64_t from) {
+  for (;; ++from) {
+    const std::string name = base + std::to_string(from);
+    if (change.sql.number("SELECT count(*) FROM instances WHERE name = ?1 OR id = ?1", {name}) == 0) return name;
+  }
 }
 
 }  // namespace
+
+std::vector<Instance> spare_hosts_for(Sqlite& sql, const std::string& source_id) {
+  return sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS
+                 " FROM instances WHERE state = 'spare' AND address IS NOT NULL AND id <> ? "
+                 "AND id NOT IN (SELECT source_id FROM members) ORDER BY last_error <> '', rowid",
+                 {source_id}, read_instance);
+}
 
 Task read_task(const SqlRow& r) {
   Task t;
@@ -74,6 +81,7 @@ Task read_task(const SqlRow& r) {
   t.account = r.text(18);
   t.created_at = r.text(19);
   t.finished_at = r.text(20);
+  t.overwrite = r.boolean(21);
   return t;
 }
 
@@ -84,7 +92,7 @@ Replica read_replica(const SqlRow& r) {
 
 Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   StateChange change(*db_);
-  if (auto known = repeated(change, in.request_key)) return *known;
+  if (auto known = known_task(change, in.mark)) return *known;
   const Instance source = change.instance(in.source_id);
   check_source(source);
 
@@ -97,23 +105,24 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   task.host = in.host;
   task.read_only = in.read_only;
   task.created_at = change.now;
-  insert_task(change, task, in.request_key);
+  task.overwrite = in.overwrite;
+  insert_task(change, task, in.mark);
 
   std::vector<Instance> hosts;
   if (in.provision) {
     const auto named = change.sql.number("SELECT count(*) FROM instances WHERE origin = 'provisioned'");
     for (int n = 1; n <= in.count; ++n) {
       const std::string id = "r" + task.id.substr(1) + "-" + std::to_string(n);
-      const std::string name = (in.name.empty() ? source.name + "-slave" : in.name) +
-                               std::to_string(in.name.empty() ? named + n : n);
+      const std::string name = in.name.empty() ? free_name(change, source.name + "-slave", named + n)
+                                               : free_name(change, in.name, n);
       change.sql.run("INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
-                     ") VALUES (?,?,NULL,?,?,?,?,'provisioned','building',NULL,0,'',?)",
+                     ") VALUES (?,?,NULL,?,?,?,?,'provisioned','building',NULL,0,'',?,0)",
                      {id, name, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
                       change.now});
       hosts.push_back(change.instance(id));
     }
   } else {
-    for (const std::string& id : pick(spare_hosts(change, source.id), in.host, in.count))
+    for (const std::string& id : pick(spare_hosts_for(change.sql, source.id), in.host, in.count))
       hosts.push_back(change.instance(id));
   }
   for (std::size_t n = 0; n < hosts.size(); ++n) {
@@ -132,10 +141,9 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   return out;
 }
 
-Task State::start_detach(const std::string& instance_id, const std::string& request,
-                         const std::string& request_key) {
+Task State::start_detach(const std::string& instance_id, const std::string& request, const RequestMark& mark) {
   StateChange change(*db_);
-  if (auto known = repeated(change, request_key)) return *known;
+  if (auto known = known_task(change, mark)) return *known;
   const Instance host = change.instance(instance_id);
   const std::string doing = "detaching " + host.name + ": ";
   std::string source_id, busy_with;
@@ -163,7 +171,7 @@ Task State::start_detach(const std::string& instance_id, const std::string& requ
   task.source_id = source_id;
   task.request = request;
   task.created_at = change.now;
-  insert_task(change, task, request_key);
+  insert_task(change, task, mark);
   insert_replica(change, task.id, 1, host, host.server_id);
   change.touch_instance(host.id);
   change.event(
@@ -188,6 +196,14 @@ std::vector<Task> State::tasks(int limit) {
                       read_task);
 }
 
+std::map<std::string, int> State::task_counts() {
+  std::lock_guard lock(db_->mutex);
+  std::map<std::string, int> out;
+  db_->sql.each("SELECT state, count(*) FROM tasks GROUP BY state", {},
+                [&](const SqlRow& row) { out[row.text(0)] = static_cast<int>(row.integer(1)); });
+  return out;
+}
+
 std::vector<Task> State::running_tasks() {
   std::lock_guard lock(db_->mutex);
   return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks WHERE state = 'running' ORDER BY rowid",
@@ -200,16 +216,21 @@ std::vector<Replica> State::replicas(const std::string& task_id) {
                       {task_id}, read_replica);
 }
 
-void State::request_cancel(const std::string& task_id) {
+void State::request_cancel(const std::string& task_id, const RequestMark& mark) {
   StateChange change(*db_);
+  if (change.repeated(mark)) return;
   change.running_task(task_id);
+  change.note(mark, {.task_id = task_id});
   change.sql.run("UPDATE tasks SET cancel = 1 WHERE id = ?", {task_id});
   change.touch_task(task_id);
   change.commit("request_cancel");
 }
 
-Task State::retry(const std::string& task_id, const std::set<int>& replace, const Pick& pick) {
+Task State::retry(const std::string& task_id, const std::set<int>& replace, const Pick& pick, bool overwrite,
+                  const RequestMark& mark) {
   StateChange change(*db_);
+  if (auto known = known_task(change, mark)) return *known;
+  change.note(mark, {.task_id = task_id});
   const Task task = change.task(task_id);
   const std::string doing = "retrying task " + task_id + ": ";
   if (!task.ended()) throw Error(Code::failed_precondition, doing + "it still runs");
@@ -240,7 +261,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
         {task_id});
   } else {
     check_source(change.instance(task.source_id));
-    std::vector<Instance> spare = spare_hosts(change, task.source_id);
+    std::vector<Instance> spare = spare_hosts_for(change.sql, task.source_id);
     const auto take = [&](const std::string& id) {
       const auto found =
           std::find_if(spare.begin(), spare.end(), [&](const Instance& i) { return i.id == id; });
@@ -284,8 +305,9 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
   change.sql.run(
       "UPDATE tasks SET state = 'running', step = ?2, round = round + 1, cancel = 0, error_code = '', error "
       "= '', "
-      "error_hint = '', warning = '', snapshot_href = '', account = '', finished_at = '' WHERE id = ?1",
-      {task_id, task.kind == "detach" ? "detach" : "snapshot"});
+      "error_hint = '', warning = '', snapshot_href = '', account = '', finished_at = '', overwrite = overwrite OR ?3 "
+      "WHERE id = ?1",
+      {task_id, task.kind == "detach" ? "detach" : "snapshot", overwrite});
   change.touch_task(task_id);
   change.touch_topology();
   change.event({.kind = "task",

@@ -44,7 +44,7 @@ class StateTest : public testing::Test {
     state->finish(task_id, "");
   }
   Task detach(const std::string& id) {
-    const Task task = state->start_detach(id, "{}", "");
+    const Task task = state->start_detach(id, "{}");
     state->detached(task.id);
     return task;
   }
