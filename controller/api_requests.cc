@@ -1,7 +1,7 @@
 #include "controller/api_requests.h"
 
 #include "base/text.h"
-#include "controller/http_client.h"
+#include "controller/agent_address.h"
 
 namespace guestagent::controller {
 namespace {
@@ -63,9 +63,10 @@ std::string action_name(const JsonDocument& body, std::initializer_list<std::str
 
 ReplicateBody read_replicate(const JsonValue& replicate) {
   const JsonReader in(replicate, "replicate");
-  in.allow_only({"count", "instance", "topology"});
+  in.allow_only({"count", "instance", "topology", "overwrite"});
   ReplicateBody out;
   out.count = static_cast<int>(in.opt_uint("count", 1, kMostReplicas).value_or(1));
+  out.overwrite = in.opt_boolean("overwrite").value_or(false);
   if (const auto instance = in.opt_object("instance")) {
     for (const char* unsupported : {"datastore_version", "databases", "users"}) {
       if (instance->has(unsupported))
@@ -94,7 +95,7 @@ DetachOptions read_detach(const JsonValue& detach) {
   return {in.opt_boolean("force").value_or(false), in.opt_uint("drain_timeout_s")};
 }
 
-RegisterBody read_register(const JsonDocument& body) {
+RegisterBody read_register(const JsonDocument& body, const AgentAccessSettings& agents) {
   const JsonReader outer(body, "body");
   const bool wrapped = outer.has("instance");
   if (wrapped) outer.allow_only({"instance"});
@@ -102,7 +103,7 @@ RegisterBody read_register(const JsonDocument& body) {
   in.allow_only({"address", "id", "name", "availability_zone", "flavorRef", "volume", "nics", "pool"});
   RegisterBody out;
   out.instance.address = in.string("address");
-  HttpAddress::parse(out.instance.address);
+  agent_address(out.instance.address, agents);
   out.instance.id = in.opt_string("id").value_or("");
   if (!out.instance.id.empty() && !good_id(out.instance.id)) {
     throw in.error("id",

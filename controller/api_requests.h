@@ -14,13 +14,14 @@ struct ReplicateBody {
   HostTemplate host;
   std::string name;
   ReplicaTopology topology;
+  bool overwrite = false;
 };
 
 // The only member of an action's body: {"replicate": {…}}, {"detach": {}}. `known`: what may stand there.
 std::string action_name(const JsonDocument& body, std::initializer_list<std::string_view> known);
 
 // {"count", "instance": {"availability_zone", "flavorRef", "volume": {"size"}, "nics", "name"}, "topology":
-// {"slave_of", "read_only"}}
+// {"slave_of", "read_only"}, "overwrite"}
 ReplicateBody read_replicate(const JsonValue& replicate);
 // {"force", "drain_timeout_s"}; the design's is empty.
 DetachOptions read_detach(const JsonValue& detach);
@@ -30,6 +31,6 @@ struct RegisterBody {
   NewInstance instance;
   std::optional<bool> pool;
 };
-RegisterBody read_register(const JsonDocument& body);
+RegisterBody read_register(const JsonDocument& body, const AgentAccessSettings& agents);
 
 }  // namespace guestagent::controller

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "controller/http_client.h"
+#include "controller/agent_address.h"
 
 namespace guestagent::controller {
 namespace {
@@ -106,7 +106,7 @@ std::vector<std::string> own_environment() {
 
 class Exec : public Provisioner {
  public:
-  explicit Exec(const ProvisionerSettings& settings) : settings_(settings) {}
+  Exec(const ProvisionerSettings& settings, const AgentAccessSettings& agents) : settings_(settings), agents_(agents) {}
   bool makes_hosts() const override { return true; }
 
   std::string make(const Instance& instance, bool again, std::stop_token stop) override {
@@ -114,7 +114,7 @@ class Exec : public Provisioner {
     const std::string printed = run(settings_.command, "create", instance, stop);
     const std::string address = last_line(printed);
     with_context("making the host " + instance.name + ": what the command printed last",
-                 [&] { HttpAddress::parse(address); });
+                 [&] { agent_address(address, agents_); });
     return address;
   }
 
@@ -151,6 +151,7 @@ class Exec : public Provisioner {
   }
 
   ProvisionerSettings settings_;
+  AgentAccessSettings agents_;
 };
 
 }  // namespace
@@ -175,8 +176,8 @@ std::vector<std::string> pick_hosts(const std::vector<Instance>& spare, const Ho
   return out;
 }
 
-std::unique_ptr<Provisioner> make_provisioner(const ProvisionerSettings& settings) {
-  if (settings.kind == "exec") return std::make_unique<Exec>(settings);
+std::unique_ptr<Provisioner> make_provisioner(const ProvisionerSettings& settings, const AgentAccessSettings& agents) {
+  if (settings.kind == "exec") return std::make_unique<Exec>(settings, agents);
   return std::make_unique<Pool>();
 }
 

@@ -29,6 +29,6 @@ class Provisioner {
 };
 
 // The pool makes no hosts: its make() is never called.
-std::unique_ptr<Provisioner> make_provisioner(const ProvisionerSettings& settings);
+std::unique_ptr<Provisioner> make_provisioner(const ProvisionerSettings& settings, const AgentAccessSettings& agents);
 
 }  // namespace guestagent::controller

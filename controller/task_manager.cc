@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <system_error>
 #include <thread>
 
 #include "base/json.h"
 #include "base/log.h"
+#include "controller/good_hosts.h"
 #include "controller/task_run.h"
 
 namespace guestagent::controller {
@@ -15,6 +17,7 @@ namespace {
 constexpr Millis kJanitorPause{1000};
 constexpr Millis kLongestBackoff{300000};
 constexpr Millis kEventSweep{3600000};
+constexpr int kMostRaces = 3;
 
 // The janitor serves many: it does not wait for one agent.
 AgentAccessSettings impatient(AgentAccessSettings settings) {
@@ -40,11 +43,14 @@ struct TaskManager::Shared {
   std::stop_source stop;
   std::jthread janitor;
 
+  StartThread start_thread;
+
   Shared(State& state, Agents& agents, Provisioner& provisioner, Live& live,
-         const ControllerSettings& settings, Clock& clock)
-      : tools{state, agents, provisioner, live, settings, clock, limiter},
+         const ControllerSettings& settings, Clock& clock, Look look, StartThread start)
+      : tools{state, agents, provisioner, live, settings, clock, limiter, std::move(look)},
         limiter(settings.agents.parallel_attaches),
-        quick(impatient(settings.agents)) {}
+        quick(impatient(settings.agents)),
+        start_thread(std::move(start)) {}
 
   void begin(const Task& task) {
     std::lock_guard lock(mutex);
@@ -53,12 +59,22 @@ struct TaskManager::Shared {
     if (running.count(task.id) != 0) return;  // a request that was repeated
     auto entry = std::make_shared<Running>();
     entry->run = std::make_unique<TaskRun>(tools, task.id, task.cancel);
-    // The thread must not own the entry: it would join itself.
-    entry->thread = std::jthread([raw = entry.get(), token = stop.get_token()] {
-      raw->run->run(token);
-      raw->done = true;
-    });
+    try {
+      // The thread must not own the entry: it would join itself.
+      entry->thread = start_thread([raw = entry.get(), token = stop.get_token()] {
+        raw->run->run(token);
+        raw->done = true;
+      });
+    } catch (const std::system_error& e) {
+      log_warning("there is no thread for a task; it waits for one", {{"task", task.id}, {"error", e.what()}});
+      return;
+    }
     running.emplace(task.id, std::move(entry));
+  }
+
+  // Those that had no thread yet. The janitor calls it.
+  void begin_waiting() {
+    for (const Task& task : tools.state.running_tasks()) begin(task);
   }
 
   // A task's thread is a moment longer there than the task runs.
@@ -84,6 +100,7 @@ struct TaskManager::Shared {
     SteadyTime sweep = tools.clock.steady();
     while (!token.stop_requested()) {
       try {
+        begin_waiting();
         std::map<std::int64_t, Backoff> still;
         for (const Cleanup& cleanup : tools.state.orphan_cleanups()) {
           const auto known = later.find(cleanup.id);
@@ -100,6 +117,8 @@ struct TaskManager::Shared {
         if (tools.clock.steady() >= sweep) {
           tools.state.drop_events_before(tools.clock.now() -
                                          std::chrono::hours(24) * tools.settings.monitor.event_days);
+          tools.state.drop_tasks_before(tools.clock.now() -
+                                        std::chrono::hours(24) * tools.settings.monitor.task_days);
           sweep = tools.clock.steady() + kEventSweep;
         }
       } catch (const std::exception& e) {
@@ -112,8 +131,9 @@ struct TaskManager::Shared {
 };
 
 TaskManager::TaskManager(State& state, Agents& agents, Provisioner& provisioner, Live& live,
-                         const ControllerSettings& settings, Clock& clock)
-    : shared_(std::make_unique<Shared>(state, agents, provisioner, live, settings, clock)) {}
+                         const ControllerSettings& settings, Clock& clock, Look look, StartThread start_thread)
+    : shared_(std::make_unique<Shared>(state, agents, provisioner, live, settings, clock, std::move(look),
+                                       std::move(start_thread))) {}
 
 TaskManager::~TaskManager() {
   shut_down();
@@ -138,64 +158,72 @@ Task TaskManager::create_replicated_instances(const std::string& master_id, int 
   in.provision = shared_->tools.provisioner.makes_hosts();
   in.name = note.name;
   in.request = note.text;
-  in.request_key = note.key;
-  Task task = state.start_replicate(in, pick_hosts);
+  in.mark = note.mark;
+  in.overwrite = note.overwrite;
+  Task task = in.provision ? state.start_replicate(in, pick_hosts) : start_on_good_hosts(in);
   shared_->begin(task);
   return task;
 }
 
+Task TaskManager::start_on_good_hosts(const NewReplicate& in) {
+  TaskTools& tools = shared_->tools;
+  GoodHosts good(tools.state, tools.agents, tools.live, in.source_id, in.overwrite);
+  for (int n = 1;; ++n) {
+    good.find(in.host, in.count, {}, shared_->stop.get_token());
+    try {
+      return tools.state.start_replicate(in, good.pick());
+    } catch (const Error& e) {
+      // Another task may have been faster.
+      if (e.code() != Code::failed_precondition || n == kMostRaces) throw;
+    }
+  }
+}
+
 Task TaskManager::detach_replication(const std::string& slave_instance, const DetachOptions& options,
-                                     const RequestNote& note) {
+                                     const RequestMark& mark) {
   JsonWriter params;
   params.begin_object();
   if (options.force) params.member("force", true);
   if (options.drain_timeout_s) params.member("drain_timeout_s", *options.drain_timeout_s);
-  Task task = shared_->tools.state.start_detach(slave_instance, params.end_object().text(), note.key);
+  Task task = shared_->tools.state.start_detach(slave_instance, params.end_object().text(), mark);
   shared_->begin(task);
   return task;
 }
 
-void TaskManager::cancel(const std::string& task_id) {
-  shared_->tools.state.request_cancel(task_id);
+void TaskManager::cancel(const std::string& task_id, const RequestMark& mark) {
+  shared_->tools.state.request_cancel(task_id, mark);
   std::lock_guard lock(shared_->mutex);
   const auto found = shared_->running.find(task_id);
   if (found != shared_->running.end()) found->second->run->cancel();
 }
 
-Task TaskManager::retry(const std::string& task_id, bool replace) {
+Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite, const RequestMark& mark) {
   TaskTools& tools = shared_->tools;
   const Task before = tools.state.task(task_id);
   if (before.ended()) shared_->await_end(task_id);
+  if (before.kind != "replicate" || tools.provisioner.makes_hosts()) {
+    const Task task = tools.state.retry(task_id, {}, pick_hosts, overwrite, mark);
+    shared_->begin(task);
+    return task;
+  }
+  Cleaner cleaner(tools.state, tools.agents, tools.provisioner, shared_->quick, tools.clock);
+  for (const Cleanup& cleanup : tools.state.orphan_cleanups()) {
+    if (cleanup.task_id == task_id && cleanup.kind == "attach_job") cleaner.attempt(cleanup, shared_->stop.get_token());
+  }
+  GoodHosts good(tools.state, tools.agents, tools.live, before.source_id, overwrite || before.overwrite);
   std::set<int> others;
-  if (before.kind == "replicate" && !tools.provisioner.makes_hosts()) {
-    Cleaner cleaner(tools.state, tools.agents, tools.provisioner, shared_->quick, tools.clock);
-    for (const Cleanup& cleanup : tools.state.orphan_cleanups()) {
-      if (cleanup.task_id == task_id && cleanup.kind == "attach_job")
-        cleaner.attempt(cleanup, shared_->stop.get_token());
-    }
-    for (const Replica& replica : tools.state.replicas(task_id)) {
-      if (replica.state == "succeeded") continue;
-      const auto host = tools.state.find_instance(replica.instance_id);
-      bool answers = false;
-      if (host && !host->address.empty()) {
-        try {
-          tools.agents.call(host->address, "get_info", "{}", shared_->stop.get_token());
-          answers = true;
-        } catch (const Error& e) {
-          log_info("a host is not tried again", {{"instance", host->name}, {"why", e.what()}});
-        }
-      }
-      if (replace || !answers) others.insert(replica.number);
-    }
+  std::set<std::string> own;
+  for (const Replica& replica : tools.state.replicas(task_id)) {
+    if (replica.state == "succeeded") continue;
+    own.insert(replica.instance_id);
+    const auto host = tools.state.find_instance(replica.instance_id);
+    const bool stays = host && !replace && host->state == "spare" && good.is_good(*host, shared_->stop.get_token());
+    if (!stays && !(host && host->origin == "provisioned" && host->state == "failed")) others.insert(replica.number);
   }
-  Task task;
-  try {
-    task = tools.state.retry(task_id, others, pick_hosts);
-  } catch (const Error& e) {
-    // Where no other host is free, the silent one may still come back while the snapshot is taken.
-    if (replace || others.empty() || e.code() != Code::failed_precondition) throw;
-    task = tools.state.retry(task_id, {}, pick_hosts);
+  if (!others.empty() && before.ended()) {
+    good.find(before.host, static_cast<int>(others.size()), own, shared_->stop.get_token());
   }
+  const Task task = tools.state.retry(task_id, others, good.pick(), overwrite, mark);
   shared_->begin(task);
   return task;
 }

@@ -222,7 +222,7 @@ class FakeAgent:
                 "snapshot": {"id": snapshot_id, "segments": 3, "format_version": 1, "requires": []}}
 
     def _check_attach_replication_slave(self, params):
-        if self.has_data:
+        if self.has_data and not params["slave_config"].get("overwrite"):
             raise RpcError("FAILED_PRECONDITION", "the host has user data", "overwrite: true")
         if params["snapshot"]["dataset"]["snapshot_href"] not in self.fleet.snapshots:
             raise RpcError("NOT_FOUND", "no such snapshot")
