@@ -11,7 +11,7 @@ namespace guestagent::controller {
 namespace {
 
 struct Node {
-  std::string id, name, state, verdict, source, lag, reasons, address, flavor, zone, volume;
+  std::string id, name, state, verdict, source, outside, lag, reasons, address, flavor, zone, volume;
   bool read_only = false;
 };
 
@@ -46,6 +46,7 @@ Node read_node(const JsonValue& value) {
     for (const std::string& reason : status->strings("reasons"))
       out.reasons += (out.reasons.empty() ? "" : "; ") + reason;
   }
+  if (const auto follows = in.opt_object("follows")) out.outside = follows->string("name");
   if (const auto mysql = in.opt_object("mysql")) {
     const JsonValue* sources = mysql->array("slave_of");
     if (sources != nullptr && !sources->Empty())
@@ -63,6 +64,7 @@ std::vector<Node> read_nodes(const JsonValue& instances) {
 
 // The word for people: what the host is, unless it serves, then how it is.
 std::string word(const Node& node) {
+  if (node.state == "spare" && node.verdict == "unreachable") return "spare, unreachable";
   return node.state == "active" ? node.verdict : node.state;
 }
 
@@ -93,6 +95,7 @@ void draw(const Node& node, const Children& children, const std::string& first, 
     if (!node.lag.empty()) out += "  lag " + node.lag;
     if (!node.read_only) out += "  writable";
   }
+  if (!node.outside.empty()) out += "  (follows " + node.outside + ", not by this controller)";
   if (!node.reasons.empty() && node.verdict != "healthy" && node.verdict != "source")
     out += "  (" + node.reasons + ")";
   out += "\n";
@@ -145,8 +148,15 @@ std::string show_topology(const JsonValue& instances, const std::string& root) {
   const Children children = children_of(nodes);
   std::string out;
   if (!root.empty()) {
-    auto top = std::find_if(nodes.begin(), nodes.end(),
-                            [&](const Node& n) { return n.id == root || n.name == root; });
+    auto top = std::find_if(nodes.begin(), nodes.end(), [&](const Node& n) { return n.id == root; });
+    if (top == nodes.end()) {
+      const auto named = [&](const Node& n) { return n.name == root; };
+      if (std::count_if(nodes.begin(), nodes.end(), named) > 1) {
+        throw Error(Code::failed_precondition, "looking for instance " + root + ": several have this name",
+                    "say which by its id; guestagent instances lists them");
+      }
+      top = std::find_if(nodes.begin(), nodes.end(), named);
+    }
     if (top == nodes.end()) throw Error(Code::not_found, "looking for instance " + root + ": there is none");
     while (!top->source.empty()) {
       const std::string above = top->source;

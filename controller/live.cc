@@ -4,11 +4,27 @@
 
 namespace guestagent::controller {
 
-void Live::set_status(const std::string& instance_id, LiveStatus status) {
+std::uint64_t Live::begin_look(const std::string& instance_id) {
+  std::lock_guard lock(mutex_);
+  return ++instances_[instance_id].newest_look;
+}
+
+void Live::forget_status(const std::string& instance_id) {
+  {
+    std::lock_guard lock(mutex_);
+    Seen& seen = instances_[instance_id];
+    ++seen.newest_look;
+    seen.status = LiveStatus{};
+  }
+  if (on_instance) on_instance(instance_id);
+}
+
+bool Live::set_status(const std::string& instance_id, LiveStatus status, std::optional<std::uint64_t> look) {
   bool differs = false;
   {
     std::lock_guard lock(mutex_);
     Seen& seen = instances_[instance_id];
+    if (look && *look < seen.newest_look) return false;
     // Tenths of seconds are what a reader can see.
     const auto shown = [](const LiveStatus& s) { return std::lround(s.lag_seconds.value_or(-1) * 10); };
     differs = seen.status.verdict != status.verdict || seen.status.reasons != status.reasons ||
@@ -18,6 +34,7 @@ void Live::set_status(const std::string& instance_id, LiveStatus status) {
     seen.status = std::move(status);
   }
   if (differs && on_instance) on_instance(instance_id);
+  return true;
 }
 
 LiveStatus Live::status(const std::string& instance_id) const {

@@ -19,6 +19,7 @@ struct LiveStatus {
   std::optional<double> lag_seconds;
   std::optional<std::uint64_t> lag_transactions;
   std::optional<bool> read_only;
+  std::uint64_t follows = 0;  // server_id of the source that its server follows; 0: none, or not told
   std::string seen_at;  // UTC of the last answer; empty: none yet
   std::string raw;      // the agent's whole answer, JSON; empty: none
 };
@@ -26,7 +27,8 @@ struct LiveStatus {
 struct JobView {
   std::string job_id, phase;
   std::uint64_t done_bytes = 0;
-  std::optional<std::uint64_t> total_bytes;
+  std::optional<std::uint64_t> total_bytes;  // never below done_bytes
+  bool past_total = false;                   // more was done than was expected
   double rate = 0;
   std::optional<std::uint64_t> eta_s;
   std::string note;  // why it does not move: "waits for job X", "no answer since …"
@@ -44,7 +46,13 @@ class Live {
   std::function<void(const std::string& instance_id)> on_instance;
   std::function<void(const std::string& task_id)> on_task;
 
-  void set_status(const std::string& instance_id, LiveStatus status);
+  // A look at an instance: begin it before its agent is asked. What an older look brings after a newer one has begun is not taken,
+  // nor after forget_status().
+  std::uint64_t begin_look(const std::string& instance_id);
+  // False where it was not taken.
+  bool set_status(const std::string& instance_id, LiveStatus status, std::optional<std::uint64_t> look = std::nullopt);
+  // What was seen is true no longer: the verdict is unknown until the next look.
+  void forget_status(const std::string& instance_id);
   LiveStatus status(const std::string& instance_id) const;
   // Oldest first; negative where there was no answer or no lag to tell.
   std::vector<double> lag_history(const std::string& instance_id) const;
@@ -60,6 +68,7 @@ class Live {
   struct Seen {
     LiveStatus status;
     std::deque<float> lag;
+    std::uint64_t newest_look = 0;
   };
   std::size_t history_;
   Millis interval_;

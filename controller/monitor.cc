@@ -40,6 +40,8 @@ LiveStatus judge(const std::string& answer, bool is_member, std::uint64_t expect
   out.lag_seconds = in.opt_number("lag_seconds");
   out.lag_transactions = in.opt_uint("lag_transactions");
   out.read_only = in.opt_boolean("read_only");
+  if (const auto source = in.opt_object("source"); source && in.opt_string("role").value_or("") == "replica")
+    out.follows = source->opt_uint("server_id").value_or(0);
   if (!is_member) return out;
   const std::string role = in.opt_string("role").value_or("replica");
   if (out.verdict == "standalone" || (out.verdict == "source" && role != "replica")) {
@@ -173,6 +175,7 @@ void Monitor::look(const Instance& instance, std::stop_token stop) {
       expected = s.server_ids[member->second.source_id];
     }
   }
+  const std::uint64_t begun = s.live.begin_look(instance.id);
   LiveStatus status;
   try {
     status = judge(s.agents.call(instance.address, "get_replication_status", "{}", stop), is_member, expected,
@@ -201,8 +204,26 @@ void Monitor::look(const Instance& instance, std::stop_token stop) {
     status.lag_seconds.reset();
     status.lag_transactions.reset();
   }
-  s.tell(instance, status, is_member);
-  s.live.set_status(instance.id, status);
+  if (s.live.set_status(instance.id, status, begun)) s.tell(instance, status, is_member);
+}
+
+void Monitor::look_now(const std::string& instance_id, std::stop_token stop) {
+  Shared& s = *shared_;
+  try {
+    const auto instance = s.state.find_instance(instance_id);
+    if (!instance || !is_followed_up(*instance)) return;
+    const auto follow = s.state.members();
+    {
+      std::lock_guard lock(s.mutex);
+      s.members.erase(instance_id);
+      for (const Member& member : follow) {
+        if (member.instance_id == instance_id) s.members.emplace(instance_id, member);
+      }
+    }
+    look(*instance, stop);
+  } catch (const std::exception& e) {
+    log_warning("a status could not be used", {{"instance", instance_id}, {"error", e.what()}});
+  }
 }
 
 // A change between well and not well is an event; the way between two kinds of well is a task's to tell.
@@ -264,7 +285,7 @@ std::string controller_metrics(State& state, const Live& live) {
              std::to_string(*status.lag_seconds) + "\n";
     }
   }
-  for (const Task& task : state.tasks(100000)) ++tasks[task.state];
+  for (const auto& [name, count] : state.task_counts()) tasks[name] = count;
   const auto head = [&](const char* name, const char* help) {
     out += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " gauge\n";
   };

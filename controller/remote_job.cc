@@ -45,6 +45,12 @@ Record read_record(const std::string& text) {
     out.view.total_bytes = progress->opt_uint("total_bytes");
     out.view.rate = progress->opt_number("rate").value_or(0);
     out.view.eta_s = progress->opt_uint("eta_s");
+    // A total is an estimate: one that was passed says nothing any more.
+    if (out.view.total_bytes && out.view.done_bytes > *out.view.total_bytes) {
+      out.view.past_total = true;
+      out.view.total_bytes.reset();
+      out.view.eta_s.reset();
+    }
   }
   if (out.state == "succeeded") {
     out.end.how = JobEnd::How::succeeded;
@@ -64,6 +70,16 @@ Record read_record(const std::string& text) {
   return out;
 }
 
+// A connection may break once without a meaning; what is to be stopped is not waited for longer than this many tries.
+constexpr int kTriesToCancel = 2;
+
+JobEnd lost_while_cancelled(const Error& last) {
+  return {JobEnd::How::lost,
+          {},
+          {"CANCELLED", std::string("cancelled on request; its agent did not answer: ") + last.what(),
+           "when the agent is back, its job is stopped there"}};
+}
+
 JobEnd lost(const Error& last) {
   return {JobEnd::How::lost,
           {},
@@ -78,13 +94,14 @@ TaskError task_error(const Error& error) {
 }
 
 JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancelled,
-                      const std::function<void(JobView)>& show, std::stop_token stop) {
+                      const std::function<void(JobView)>& show, std::stop_token stop,
+                      const std::function<bool()>& hurry) {
   const std::string params = with_id(job);
   const SteadyTime begun = clock_.steady();
   SteadyTime last_answer = begun;
   Millis pause = kFirstPoll;
   bool asked = false, told_to_stop = false;
-  int restarts = 0;
+  int restarts = 0, unanswered = 0;
   JobView view;
   view.job_id = job.job_id;
   const auto note = [&](const std::string& text) {
@@ -106,11 +123,13 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
         failpoint("rpc:" + job.method + ":after");
         asked = true;
         last_answer = clock_.steady();
+        unanswered = 0;
         continue;
       }
       const Record record = read_record(agents_.call(job.address, "get_job", only_id(job.job_id), stop));
       asked = true;
       last_answer = clock_.steady();
+      unanswered = 0;
       view = record.view;
       view.job_id = job.job_id;
       show(view);
@@ -122,12 +141,18 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
       }
     } catch (const NoAnswer& e) {
       note(e.what());
-      if (clock_.steady() - last_answer > settings_.lost_after) return lost(e);
+      ++unanswered;
+      if (cancelled()) {
+        if (unanswered >= kTriesToCancel) return lost_while_cancelled(e);
+        pause = kFirstPoll;
+      } else if (clock_.steady() - last_answer > settings_.lost_after || hurry()) {
+        return lost(e);
+      }
     } catch (const Error& e) {
       if (stop.stop_requested()) throw;
       if (e.code() == Code::busy) {
         last_answer = clock_.steady();
-        if (last_answer - begun > settings_.busy_timeout) return {JobEnd::How::failed, {}, task_error(e)};
+        if (last_answer - begun > settings_.busy_timeout || hurry()) return {JobEnd::How::failed, {}, task_error(e)};
         note(std::string("waits: ") + e.what());
       } else if (e.code() == Code::not_found && (asked || want_stop)) {
         last_answer = clock_.steady();
@@ -135,12 +160,13 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
         // The agent has lost the record, so the job cannot have been completed there either.
         if (++restarts > kMostRestarts) return {JobEnd::How::failed, {}, task_error(e)};
         asked = false;
-      } else if (!asked) {
+      } else if (!asked && !want_stop) {
         return {JobEnd::How::failed, {}, task_error(e)};
       } else if (e.code() !=
                  Code::failed_precondition) {  // which is the answer to a cancel that came too late
         note(e.what());
-        if (clock_.steady() - last_answer > settings_.lost_after) return lost(e);
+        if (cancelled() && ++unanswered >= kTriesToCancel) return lost_while_cancelled(e);
+        if (clock_.steady() - last_answer > settings_.lost_after || hurry()) return lost(e);
       }
     }
     rest();

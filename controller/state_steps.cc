@@ -130,7 +130,7 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
   const Replica replica = change.replica(task_id, number);
   if (replica.ended()) return;
   change.end_replica(replica, cancelled ? "cancelled" : "failed", error);
-  const std::string why = cancelled ? "" : error.message;
+  const std::string why = cancelled && host != HostAfter::lost ? "" : error.message;
   switch (host) {
     case HostAfter::put_back:
       change.set_instance_state(replica.instance_id, "spare", why);

@@ -17,6 +17,19 @@ constexpr Millis kCleanupPause{500};
 
 const TaskError kCancelled{"CANCELLED", "cancelled on request", ""};
 
+bool was_cancelled(const JobEnd& end) {
+  return end.how == JobEnd::How::cancelled || (end.how == JobEnd::How::lost && end.error.code == kCancelled.code);
+}
+
+// The agent's own words, but for a hint that only who calls the agent could follow.
+TaskError told(TaskError error) {
+  if (error.hint.find("overwrite") != std::string::npos) {
+    error.hint = "the host has data of its own: retry with \"overwrite\": true (guestagent retry TASK --overwrite) replaces it, "
+                 "\"replace\": true (--replace) takes another host";
+  }
+  return error;
+}
+
 [[noreturn]] void stopping() {
   throw Error(Code::cancelled, "the controller stops");
 }
@@ -48,7 +61,7 @@ TaskRun::TaskRun(TaskTools tools, std::string task_id, bool cancelled)
       runner_(t_.agents, t_.settings.agents, t_.clock) {}
 
 void TaskRun::run(std::stop_token stop) {
-  const LogScope scope({id_, ""});
+  const LogScope scope({"", ""});
   while (!stop.stop_requested()) {
     try {
       const Task task = t_.state.task(id_);
@@ -57,7 +70,7 @@ void TaskRun::run(std::stop_token stop) {
       one_step(task, stop);
     } catch (const std::exception& e) {
       if (stop.stop_requested()) return;
-      log_error("a task's step failed and is tried again", {{"error", e.what()}});
+      log_error("a task's step failed and is tried again", {{"task", id_}, {"error", e.what()}});
       t_.clock.sleep(kAfterTrouble, stop);
     }
   }
@@ -65,7 +78,7 @@ void TaskRun::run(std::stop_token stop) {
 }
 
 void TaskRun::one_step(const Task& task, std::stop_token stop) {
-  log_info("task step", {{"step", task.step}, {"round", std::to_string(task.round)}});
+  log_info("task step", {{"task", id_}, {"step", task.step}, {"round", std::to_string(task.round)}});
   if (task.step == "snapshot") {
     take_snapshot(task, stop);
   } else if (task.step == "replicas") {
@@ -93,6 +106,7 @@ void TaskRun::take_snapshot(const Task& task, std::stop_token stop) {
   if (end.how == JobEnd::How::succeeded) {
     try {
       const SnapshotFacts facts = read_snapshot(end.result);
+      check_master(end.result);
       t_.live.clear_job(task.id, 0);
       return t_.state.snapshot_taken(task.id, Secret(end.result), facts.href, facts.account);
     } catch (const Error& e) {
@@ -100,8 +114,9 @@ void TaskRun::take_snapshot(const Task& task, std::stop_token stop) {
       end.error = task_error(e);
     }
   }
-  t_.state.snapshot_failed(task.id, end.error, end.how == JobEnd::How::lost,
-                           end.how == JobEnd::How::cancelled);
+  // A snapshot that is there and cannot be used is found again by its job, and removed.
+  const bool is_left = end.how == JobEnd::How::lost || end.how == JobEnd::How::succeeded;
+  t_.state.snapshot_failed(task.id, end.error, is_left, was_cancelled(end));
 }
 
 void TaskRun::make_replicas(const Task& task, std::stop_token stop) {
@@ -120,7 +135,7 @@ void TaskRun::make_replicas(const Task& task, std::stop_token stop) {
   std::mutex mutex;
   std::exception_ptr trouble;
   const auto work = [&] {
-    const LogScope scope({id_, "replicas"});
+    const LogScope scope({"", "replicas"});
     for (;;) {
       Replica next;
       {
@@ -212,20 +227,25 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
   params.key("slave_config")
       .begin_object()
       .member("read_only", task.read_only)
-      .member("server_id", replica.server_id)
-      .end_object();
+      .member("server_id", replica.server_id);
+  if (task.overwrite) params.member("overwrite", true);
+  params.end_object();
   job.params = params.end_object().text();
   const JobEnd end = follow(task, replica.number, job, stop);
   t_.live.clear_job(task.id, replica.number);
   switch (end.how) {
     case JobEnd::How::succeeded:
-      return t_.state.replica_serving(task.id, replica.number);
+      t_.live.forget_status(replica.instance_id);
+      t_.state.replica_serving(task.id, replica.number);
+      return t_.look(replica.instance_id, stop);
     case JobEnd::How::lost:
-      return t_.state.replica_failed(task.id, replica.number, end.error, State::HostAfter::lost, false);
+      return t_.state.replica_failed(task.id, replica.number, end.error, State::HostAfter::lost, was_cancelled(end));
     case JobEnd::How::failed:
     case JobEnd::How::cancelled:
-      return t_.state.replica_failed(task.id, replica.number, end.error, host_after(replica.instance_id),
-                                     end.how == JobEnd::How::cancelled);
+      t_.live.forget_status(replica.instance_id);
+      t_.state.replica_failed(task.id, replica.number, told(end.error), host_after(replica.instance_id),
+                              end.how == JobEnd::How::cancelled);
+      return t_.look(replica.instance_id, stop);
   }
 }
 
@@ -239,8 +259,13 @@ void TaskRun::detach(const Task& task, std::stop_token stop) {
   job.params = task.request;
   const JobEnd end = follow(task, 1, job, stop);
   t_.live.clear_job(task.id, 1);
-  if (end.how == JobEnd::How::succeeded) return t_.state.detached(task.id);
-  t_.state.detach_failed(task.id, end.error, end.how == JobEnd::How::lost, end.how == JobEnd::How::cancelled);
+  t_.live.forget_status(replica.instance_id);
+  if (end.how == JobEnd::How::succeeded) {
+    t_.state.detached(task.id);
+  } else {
+    t_.state.detach_failed(task.id, end.error, end.how == JobEnd::How::lost, was_cancelled(end));
+  }
+  if (end.how != JobEnd::How::lost) t_.look(replica.instance_id, stop);
 }
 
 void TaskRun::clean_up(const Task& task, std::stop_token stop) {
@@ -249,8 +274,10 @@ void TaskRun::clean_up(const Task& task, std::stop_token stop) {
     const auto left = t_.state.cleanups_of(task.id);
     if (left.empty()) break;
     if (n > 1 && !t_.clock.sleep(kCleanupPause, stop)) stopping();
-    for (const Cleanup& cleanup : left) cleaner.attempt(cleanup, stop);
+    for (const Cleanup& cleanup : left) cleaner.attempt(cleanup, stop, [this] { return cancelled_.load(); });
   }
+  // What the source is now, with other replicas and accounts than before.
+  if (!cancelled_) t_.look(task.source_id, stop);
   std::string warning;
   for (const Cleanup& cleanup : t_.state.cleanups_of(task.id)) {
     warning += (warning.empty() ? "still to be removed: " : "; ") + cleanup.kind +

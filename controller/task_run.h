@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <stop_token>
 
@@ -43,6 +44,8 @@ struct TaskTools {  // all outlive the run
   const ControllerSettings& settings;
   Clock& clock;
   Limiter& limiter;
+  // Asks an instance's agent for its status now. Throws nothing.
+  std::function<void(const std::string& instance_id, std::stop_token)> look;
 };
 
 class TaskRun {

@@ -51,6 +51,7 @@ void write_mysql(JsonWriter& out, const std::string& source_id, bool read_only) 
 }
 
 double fraction(const std::optional<JobView>& job) {
+  if (job && job->past_total) return 0.99;
   if (!job || !job->total_bytes || *job->total_bytes == 0) return 0;
   return std::min(1.0, static_cast<double>(job->done_bytes) / static_cast<double>(*job->total_bytes));
 }
@@ -59,7 +60,11 @@ double fraction(const std::optional<JobView>& job) {
 
 int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot) {
-  if (task.ended()) return 100;
+  if (task.state == "succeeded") return 100;
+  if (task.ended()) {  // what there is of it
+    const auto made = std::count_if(replicas.begin(), replicas.end(), [](const Replica& r) { return r.state == "succeeded"; });
+    return replicas.empty() ? 0 : static_cast<int>(100 * made / static_cast<std::ptrdiff_t>(replicas.size()));
+  }
   if (task.step == "clean_up") return 97;
   if (task.step == "snapshot") return static_cast<int>(40 * fraction(snapshot));
   const double first = task.kind == "replicate" ? 40 : 0;
@@ -102,7 +107,12 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
   if (instance.server_id != 0) out.member("server_id", instance.server_id);
   out.member("created_at", instance.created_at);
   if (!instance.last_error.empty()) out.member("last_error", instance.last_error);
+  if (instance.state == "spare" && instance.has_data) out.member("has_user_data", true);
   if (member) write_mysql(out, member->source_id, member->read_only);
+  if (!member) {
+    if (const auto source = followed_outside(instance))
+      out.key("follows").begin_object().member("id", source->id).member("name", source->name).end_object();
+  }
   write_status(out.key("status"), live_.status(instance.id));
   if (w) {
     out.key("task")
@@ -113,6 +123,19 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
         .end_object();
     if (const auto job = job_of(*w)) write_job(out.key("job"), *job);
   }
+}
+
+std::optional<Instance> Views::followed_outside(const Instance& instance) const {
+  const std::uint64_t source = live_.status(instance.id).follows;
+  std::optional<Instance> out;
+  if (source == 0 || (instance.state != "active" && instance.state != "spare")) return out;
+  for (Instance& other : state_.instances()) {
+    if (other.id == instance.id || (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
+      continue;
+    if (out) return std::nullopt;  // two of one number: which it is cannot be told
+    out = std::move(other);
+  }
+  return out;
 }
 
 std::string Views::instances(bool history) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/json.h"
@@ -27,6 +28,8 @@ class Views {
   std::string task(const std::string& id) const;
   std::string task_event(const std::string& id) const;
   std::string events(int limit) const;
+  // The instance that this one's server follows without being a member of its topology: somebody else set it up.
+  std::optional<Instance> followed_outside(const Instance& instance) const;
 
  private:
   struct Work {  // what a running task does on an instance
@@ -44,7 +47,7 @@ class Views {
   const Live& live_;
 };
 
-// How far the whole task is, 0 to 100; goes up only within a step.
+// How far the whole task is, 0 to 100; goes up only within a step. One that ended short of success: the share that succeeded.
 int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot);
 

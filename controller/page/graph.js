@@ -41,6 +41,7 @@ function lastSeen(instance) {
 // The word for an instance, which is also its colour.
 function wordOf(instance) {
   if (instance.state === "active") return instance.status.verdict;
+  if (instance.state === "spare" && instance.status.verdict === "unreachable") return "unreachable";
   return instance.state;
 }
 

@@ -140,7 +140,7 @@ function sayWrong(fresh) {
 function showSummary() {
   const counts = new Map();
   for (const instance of instances.values()) {
-    const word = instance.state === "spare" ? "free" : wordOf(instance);
+    const word = instance.state === "spare" && instance.status.verdict !== "unreachable" ? "free" : wordOf(instance);
     counts.set(word, (counts.get(word) || 0) + 1);
   }
   const order = ["broken", "diverged", "unreachable", "lost", "failed", "lagging", "building", "source", "healthy"];

@@ -162,6 +162,71 @@ TEST(JobRunner, AnswersThatAreNoneCountAsSilence) {
   EXPECT_EQ(run(agents, clock).end.how, JobEnd::How::lost);
 }
 
+// Whether the agent never answered, fell silent in the middle, or says what is no answer.
+TEST(JobRunner, CancelEndsTheWaitForASilentAgentAtOnce) {
+  for (const int answers : {0, 1, 5}) {
+    for (const bool nonsense : {false, true}) {
+      bool cancelled = answers == 0;
+      ScriptedAgents agents([&](const auto& call, int nth) -> std::string {
+        if (call.method == "cancel_job") throw silence();
+        if (call.method != "get_job" && answers != 0) return "{}";
+        if (call.method == "get_job" && nth <= answers) return kRunning;
+        cancelled = true;
+        if (nonsense && call.method == "get_job") return "[]";
+        throw silence();
+      });
+      FakeClock clock;
+      const AgentAccessSettings access = settings();
+      JobRunner runner(agents, access, clock);
+      const SteadyTime begun = clock.steady();
+      const JobEnd end = runner.run(
+          {"unix:/a", "attach_replication_slave", "j1", "{}"}, [&] { return cancelled; }, [](const JobView&) {}, {});
+      EXPECT_EQ(end.how, JobEnd::How::lost) << answers << nonsense;
+      EXPECT_EQ(end.error.code, "CANCELLED");
+      EXPECT_LT(clock.steady() - begun, Seconds(10)) << answers << nonsense;  // by the fake clock
+    }
+  }
+}
+
+TEST(JobRunner, InAHurryNobodyIsWaitedForAndNothingIsStopped) {
+  const AgentAccessSettings access = settings();
+  const auto ends = [&](const Error& error) {
+    ScriptedAgents agents([&](const auto&, int) -> std::string {
+      if (error.code() == Code::unavailable) throw NoAnswer(error);
+      throw error;
+    });
+    FakeClock clock;
+    JobRunner runner(agents, access, clock);
+    const SteadyTime begun = clock.steady();
+    const JobEnd end = runner.run(
+        {"unix:/a", "delete_replication_snapshot", "j1", "{}"}, [] { return false; }, [](const JobView&) {}, {},
+        [] { return true; });
+    EXPECT_LT(clock.steady() - begun, Seconds(1));
+    EXPECT_TRUE(agents.calls("cancel_job").empty());
+    return end.how;
+  };
+  EXPECT_EQ(ends(Error(Code::unavailable, "nobody")), JobEnd::How::lost);
+  EXPECT_EQ(ends(Error(Code::busy, "job other runs")), JobEnd::How::failed);
+}
+
+TEST(JobRunner, ATotalThatWasPassedIsNone) {
+  ScriptedAgents agents([](const auto& call, int nth) -> std::string {
+    if (call.method != "get_job") return "{}";
+    return nth == 1 ? R"({"job_id":"j1","state":"running","progress":{"done_bytes":96,"total_bytes":85,"eta_s":0}})" : kDone;
+  });
+  FakeClock clock;
+  const AgentAccessSettings access = settings();
+  JobRunner runner(agents, access, clock);
+  std::vector<JobView> seen;
+  runner.run(
+      {"unix:/a", "m", "j1", "{}"}, [] { return false; }, [&](const JobView& view) { seen.push_back(view); }, {});
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen[0].done_bytes, 96u);
+  EXPECT_FALSE(seen[0].total_bytes);
+  EXPECT_FALSE(seen[0].eta_s);
+  EXPECT_TRUE(seen[0].past_total);
+}
+
 TEST(JobRunner, StopLeavesTheJobAlone) {
   ScriptedAgents agents([](const auto&, int) -> std::string { return kRunning; });
   FakeClock clock;
