@@ -2,9 +2,12 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "controller/agent_address.h"
 
 namespace guestagent::controller {
 namespace {
+
+constexpr std::size_t kLongestWords = 4096;
 
 // What an agent says of an error, lenient: another version may say less.
 Error rpc_error(const JsonValue& value) {
@@ -15,7 +18,8 @@ Error rpc_error(const JsonValue& value) {
     code = code_from_wire(data->opt_string("code").value_or(""));
     hint = data->opt_string("hint").value_or("");
   }
-  return Error(code, error.opt_string("message").value_or("an error without a message"), hint);
+  return Error(code, error.opt_string("message").value_or("an error without a message").substr(0, kLongestWords),
+               hint.substr(0, kLongestWords));
 }
 
 std::string request_text(std::string_view method, std::string_view params) {
@@ -33,7 +37,8 @@ std::string request_text(std::string_view method, std::string_view params) {
 }  // namespace
 
 AgentClient::AgentClient(const AgentAccessSettings& settings)
-    : http_({settings.ca_file, settings.certificate, settings.key}), timeout_(settings.call_timeout) {}
+    : settings_(settings),
+      http_({settings.ca_file, settings.certificate, settings.key}, {.socket_users = agent_users(settings)}) {}
 
 std::string AgentClient::call(const std::string& address, std::string_view method, std::string_view params,
                               std::stop_token stop) {
@@ -43,8 +48,8 @@ std::string AgentClient::call(const std::string& address, std::string_view metho
   };
   HttpAnswer answer;
   try {
-    answer = http_.exchange(HttpAddress::parse(address),
-                            {.target = "/rpc", .body = request_text(method, params)}, timeout_, stop);
+    answer = http_.exchange(agent_address(address, settings_),
+                            {.target = "/rpc", .body = request_text(method, params)}, settings_.call_timeout, stop);
   } catch (const Error& e) {
     if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded)
       throw silent(e.what(), e.hint());
@@ -53,15 +58,14 @@ std::string AgentClient::call(const std::string& address, std::string_view metho
   if (answer.status == 429 || answer.status == 503)
     throw silent("it answers " + std::to_string(answer.status));
   if (answer.status == 401 || answer.status == 403) {
-    throw Error(Code::permission_denied,
-                doing + ": it answers " + std::to_string(answer.status) + ": " + printable(answer.body, 200),
+    throw Error(Code::permission_denied, doing + ": it answers " + std::to_string(answer.status),
                 "let the agent know the controller: agent.allow_users, or agent.listen.allow_names");
   }
   JsonDocument document;
   try {
     document = parse_json(answer.body, "its answer");
-  } catch (const Error& e) {
-    throw Error(Code::internal, doing + ": HTTP status " + std::to_string(answer.status) + ": " + e.what(),
+  } catch (const Error&) {
+    throw Error(Code::internal, doing + ": HTTP status " + std::to_string(answer.status) + ", and no JSON",
                 "is there an agent of guestagent at that address?");
   }
   const JsonReader reply(document, "answer", Code::internal);

@@ -32,12 +32,13 @@ class AgentClient : public Agents {
  public:
   // Throws Error when the TLS files cannot be used.
   explicit AgentClient(const AgentAccessSettings& settings);
+  // Also throws invalid_argument for an address that agent_address() does not let through.
   std::string call(const std::string& address, std::string_view method, std::string_view params,
                    std::stop_token stop) override;
 
  private:
+  const AgentAccessSettings settings_;
   HttpClient http_;
-  Millis timeout_;
 };
 
 }  // namespace guestagent::controller

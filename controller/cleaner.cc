@@ -1,5 +1,6 @@
 #include "controller/cleaner.h"
 
+#include "base/host_name.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -16,12 +17,18 @@ SnapshotFacts read_snapshot(const std::string& metadata) {
   return out;
 }
 
-bool Cleaner::attempt(const Cleanup& cleanup, std::stop_token stop) {
+void check_master(const std::string& metadata) {
+  const JsonDocument document = parse_json(metadata, "the snapshot's metadata");
+  const JsonReader in(document, "snapshot metadata", Code::internal);
+  HostName::require("snapshot metadata: master.host", in.object("master").string("host"));
+}
+
+bool Cleaner::attempt(const Cleanup& cleanup, std::stop_token stop, const std::function<bool()>& hurry) {
   try {
     if (cleanup.kind == "snapshot")
-      return run_job(cleanup, "delete_replication_snapshot", "snapshot_href", stop);
+      return run_job(cleanup, "delete_replication_snapshot", "snapshot_href", stop, hurry);
     if (cleanup.kind == "account")
-      return run_job(cleanup, "cleanup_replication_source", "replication_user", stop);
+      return run_job(cleanup, "cleanup_replication_source", "replication_user", stop, hurry);
     if (cleanup.kind == "host") {
       provisioner_.remove(state_.instance(cleanup.instance_id), stop);
       state_.cleanup_done(cleanup.id);
@@ -38,7 +45,7 @@ bool Cleaner::attempt(const Cleanup& cleanup, std::stop_token stop) {
 }
 
 bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const std::string& key,
-                      std::stop_token stop) {
+                      std::stop_token stop, const std::function<bool()>& hurry) {
   Task task;
   task.id = cleanup.task_id;
   task.round = cleanup.round;
@@ -49,7 +56,7 @@ bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const s
       task.job_id(cleanup.kind + "-" + std::to_string(cleanup.id) + "-" + std::to_string(cleanup.tries));
   job.params = JsonWriter().begin_object().member(key, cleanup.subject).end_object().text();
   const JobEnd end = runner_.run(
-      job, [] { return false; }, [](const JobView&) {}, stop);
+      job, [] { return false; }, [](const JobView&) {}, stop, hurry);
   if (end.how == JobEnd::How::succeeded ||
       (end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {
     state_.cleanup_done(cleanup.id);

@@ -2,6 +2,7 @@
 // agents that fell silent.
 #pragma once
 
+#include <functional>
 #include <stop_token>
 
 #include "controller/provision.h"
@@ -19,12 +20,12 @@ class Cleaner {
       : state_(state), provisioner_(provisioner), runner_(agents, settings, clock) {}
 
   // Tries once; true when it is done (and no longer in the state). What went wrong is recorded with it.
-  // Throws cancelled on `stop`.
-  bool attempt(const Cleanup& cleanup, std::stop_token stop);
+  // Throws cancelled on `stop`. While `hurry` answers true, a silent or busy agent is not waited for.
+  bool attempt(const Cleanup& cleanup, std::stop_token stop, const std::function<bool()>& hurry = [] { return false; });
 
  private:
   bool run_job(const Cleanup& cleanup, const std::string& method, const std::string& key,
-               std::stop_token stop);
+               std::stop_token stop, const std::function<bool()>& hurry);
   bool find_out(const Cleanup& cleanup, std::stop_token stop);
 
   State& state_;
@@ -38,5 +39,7 @@ struct SnapshotFacts {
   std::uint64_t dataset_size = 0;  // GiB
 };
 SnapshotFacts read_snapshot(const std::string& metadata);
+// Throws invalid_argument where master.host is no host: it goes on to other agents, who connect to it.
+void check_master(const std::string& metadata);
 
 }  // namespace guestagent::controller

@@ -1,8 +1,10 @@
 #include "controller/http_client.h"
 
+#include <netdb.h>
 #include <openssl/ssl.h>
 
-#include <boost/asio/connect.hpp>
+#include <algorithm>
+#include <atomic>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -10,11 +12,16 @@
 #include <boost/asio/ssl.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <system_error>
+#include <thread>
 
+#include "base/host_name.h"
 #include "base/text.h"
+#include "net/unix_listener.h"
 
 namespace guestagent::controller {
 namespace {
@@ -29,6 +36,7 @@ constexpr std::size_t kMaxAnswerBytes = std::size_t{16} << 20;
 constexpr std::size_t kKeptPerAddress = 2;
 constexpr Millis kKeptFor{20000};  // shorter than what servers grant
 constexpr Millis kSlice{100};      // how soon a stop is noticed
+constexpr int kMostLookups = 64;
 
 struct Deadline {
   SteadyTime at;
@@ -47,6 +55,60 @@ Error failure(const std::string& doing, const Code_& code) {
   return Error(Code::unavailable, doing + ": " + code.message());
 }
 
+// Looks names up in threads that nobody has to wait for: the system's resolver cannot be stopped, and takes half a minute and more
+// where the servers of names do not answer.
+class Lookups {
+ public:
+  explicit Lookups(Resolver resolver) : resolver_(std::move(resolver)) {}
+
+  std::vector<std::string> find(const std::string& host, const std::string& doing, const Deadline& deadline) {
+    if (const auto name = HostName::parse(host); name && name->is_address()) return {host};
+    auto asked = std::make_shared<Asked>();
+    if (++*running_ > kMostLookups) {
+      --*running_;
+      throw Error(Code::unavailable, doing + ": too many names are being looked up: the resolver does not answer");
+    }
+    try {
+      std::thread([asked, host, resolver = resolver_, running = running_] {
+        std::vector<std::string> found;
+        std::optional<Error> failed;
+        try {
+          found = resolver(host);
+        } catch (const std::exception& e) {
+          failed = to_error(e);
+        }
+        --*running;
+        const std::lock_guard lock(asked->mutex);
+        asked->found = std::move(found);
+        asked->failed = std::move(failed);
+        asked->done = true;
+        asked->changed.notify_all();
+      }).detach();
+    } catch (const std::system_error& e) {
+      --*running_;
+      throw Error(Code::unavailable, doing + ": no thread to look its name up: " + e.what());
+    }
+    std::unique_lock lock(asked->mutex);
+    if (!asked->changed.wait_until(lock, deadline.stop, deadline.at, [&] { return asked->done; })) {
+      if (deadline.stop.stop_requested()) throw Error(Code::cancelled, doing + ": stopped");
+      throw Error(Code::deadline_exceeded, doing + ": its name was not found out in time: is the resolver of this host well?");
+    }
+    if (asked->failed) throw asked->failed->with_context(doing);
+    return asked->found;
+  }
+
+ private:
+  struct Asked {
+    std::mutex mutex;
+    std::condition_variable_any changed;
+    bool done = false;
+    std::vector<std::string> found;
+    std::optional<Error> failed;
+  };
+  Resolver resolver_;
+  std::shared_ptr<std::atomic<int>> running_ = std::make_shared<std::atomic<int>>(0);
+};
+
 // A connection with an event loop of its own, so that every step has a deadline.
 class Connection {
  public:
@@ -55,27 +117,28 @@ class Connection {
     if (address.kind == HttpAddress::Kind::tls) secure_.emplace(socket_, tls);
   }
 
-  void open(const HttpAddress& address, const Deadline& deadline) {
+  void open(const HttpAddress& address, const Deadline& deadline, Lookups& lookups,
+            const std::optional<std::vector<uid_t>>& socket_users) {
     if (address.kind == HttpAddress::Kind::unix_socket) {
       doing_ = "connecting to " + address.path;
       const asio::local::stream_protocol::endpoint endpoint(address.path);
       step(deadline, [&](auto done) { socket_.async_connect(endpoint, done); });
-      return;
+      if (!socket_users) return;
+      const uid_t user = peer_user(socket_.native_handle());
+      if (std::find(socket_users->begin(), socket_users->end(), user) != socket_users->end()) return;
+      throw Error(Code::permission_denied,
+                  doing_ + ": a process of user " + std::to_string(user) + " serves it, whom the controller does not trust",
+                  "agents run as root; name the user of one that does not in agents.socket_users");
     }
     doing_ = "connecting to " + address.host + ":" + address.port;
-    asio::ip::tcp::resolver resolver(loop_);
-    asio::ip::tcp::resolver::results_type found;
-    step(deadline, [&](auto done) {
-      resolver.async_resolve(address.host, address.port, [&found, done](const Code_& code, auto results) {
-        found = results;
-        done(code);
-      });
-    });
     Code_ last = asio::error::host_not_found;
-    for (const auto& entry : found) {
+    for (const std::string& number : lookups.find(address.host, doing_, deadline)) {
       Code_ ignored;
+      const auto parsed = asio::ip::make_address(number, ignored);
+      if (ignored) continue;
       socket_.close(ignored);
-      last = try_step(deadline, [&](auto done) { socket_.async_connect(entry.endpoint(), done); });
+      const asio::ip::tcp::endpoint endpoint(parsed, static_cast<std::uint16_t>(std::stoi(address.port)));
+      last = try_step(deadline, [&](auto done) { socket_.async_connect(endpoint, done); });
       if (!last) break;
     }
     if (last) throw failure(doing_, last);
@@ -158,7 +221,31 @@ std::string tls_error() {
 
 }  // namespace
 
+std::vector<std::string> resolve_by_system(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_ADDRCONFIG;
+  addrinfo* found = nullptr;
+  int failed = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (failed != 0) {  // a host without a network has its loopback all the same
+    hints.ai_flags = 0;
+    failed = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  }
+  if (failed != 0) throw Error(Code::unavailable, std::string("its name is not known: ") + ::gai_strerror(failed));
+  std::vector<std::string> out;
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    char text[NI_MAXHOST];
+    if (::getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+      out.emplace_back(text);
+  }
+  ::freeaddrinfo(found);
+  return out;
+}
+
 struct HttpClient::State {
+  explicit State(HttpClientOptions o) : options(std::move(o)), lookups(options.resolver) {}
+  const HttpClientOptions options;
+  Lookups lookups;
   asio::ssl::context tls{asio::ssl::context::tls_client};
   struct Kept {
     std::unique_ptr<Connection> connection;
@@ -186,7 +273,7 @@ struct HttpClient::State {
   }
 };
 
-HttpAddress HttpAddress::parse(std::string_view text, bool plain_anywhere) {
+HttpAddress HttpAddress::parse(std::string_view text) {
   const auto bad = [&](const std::string& why) {
     return Error(Code::invalid_argument, "reading the address " + printable(text) + ": " + why,
                  "write unix:/path/agent.sock or https://host:port");
@@ -197,6 +284,7 @@ HttpAddress HttpAddress::parse(std::string_view text, bool plain_anywhere) {
     out.path = text.substr(5);
     if (!out.path.starts_with('/')) throw bad("the socket's path must begin with a slash");
     if (out.path.size() > 107) throw bad("a socket's path has at most 107 bytes");
+    if (out.path.find('\0') != std::string::npos) throw bad("it has a zero byte");
     return out;
   }
   std::string_view rest = text;
@@ -209,30 +297,12 @@ HttpAddress HttpAddress::parse(std::string_view text, bool plain_anywhere) {
     throw bad("it begins with none of unix:, https:// and http://");
   }
   if (rest.ends_with('/')) rest.remove_suffix(1);
-  std::size_t colon = rest.rfind(':');
-  if (rest.starts_with('[')) {
-    const std::size_t end = rest.find(']');
-    if (end == std::string_view::npos) throw bad("a bracket is not closed");
-    out.host = rest.substr(1, end - 1);
-    colon = end + 1;
-    if (colon < rest.size() && rest[colon] != ':') throw bad("after the bracket comes a colon and the port");
-  } else {
-    out.host = rest.substr(0, colon);
-  }
-  if (colon >= rest.size()) throw bad("the port is missing");
-  out.port = rest.substr(colon + 1);
-  if (out.host.empty() || out.host.find_first_of("/?#@ :") != std::string::npos) {
-    if (!rest.starts_with('[') || out.host.empty()) throw bad("it has no good host name");
-  }
-  if (out.port.empty() || out.port.size() > 5 ||
-      out.port.find_first_not_of("0123456789") != std::string::npos || std::stoi(out.port) < 1 ||
-      std::stoi(out.port) > 65535) {
-    throw bad("the port must be a number from 1 to 65535");
-  }
-  if (out.kind == Kind::tcp && !plain_anywhere && out.host != "localhost" && out.host != "::1" &&
-      !out.host.starts_with("127.")) {
-    throw bad("plain http goes to this host only");
-  }
+  const auto host = HostPort::parse(rest);
+  if (!host) throw bad("after the scheme comes a host name or an address (IPv6 in brackets), a colon and a port from 1 to 65535");
+  if (!host->port) throw bad("the port is missing");
+  out.host = host->host.text();
+  out.port = std::to_string(*host->port);
+  if (out.kind == Kind::tcp && !host->host.is_loopback()) throw bad("plain http goes to this host only");
   return out;
 }
 
@@ -241,7 +311,8 @@ std::string HttpAddress::host_header() const {
   return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + port;
 }
 
-HttpClient::HttpClient(const HttpClientTls& tls) : state_(std::make_unique<State>()) {
+HttpClient::HttpClient(const HttpClientTls& tls, HttpClientOptions options)
+    : state_(std::make_unique<State>(std::move(options))) {
   auto& context = state_->tls;
   context.set_verify_mode(asio::ssl::verify_peer);
   ::SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
@@ -293,7 +364,7 @@ HttpAnswer HttpClient::exchange(const HttpAddress& address, const HttpExchange& 
     const bool kept = connection != nullptr;
     if (!kept) {
       connection = std::make_unique<Connection>(address, state_->tls);
-      connection->open(address, deadline);
+      connection->open(address, deadline, state_->lookups, state_->options.socket_users);
     }
     http::response_parser<http::string_body> parser;
     parser.body_limit(kMaxAnswerBytes);

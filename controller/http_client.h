@@ -2,7 +2,11 @@
 // and http_server.cc.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -21,14 +25,24 @@ struct HttpAddress {
   std::string path;  // of the socket
   std::string host, port;
 
-  // Throws invalid_argument, naming the address. `plain_anywhere`: http:// to hosts that are not this one.
-  static HttpAddress parse(std::string_view text, bool plain_anywhere = false);
+  // Throws invalid_argument, naming the address. http:// is for this host only: a loopback address or exactly "localhost".
+  static HttpAddress parse(std::string_view text);
   std::string host_header() const;
 };
 
 struct HttpClientTls {
-  fs::path ca_file;           // empty: the system's
-  fs::path certificate, key;  // empty: none shown
+  fs::path ca_file = {};           // empty: the system's
+  fs::path certificate = {}, key = {};  // empty: none shown
+};
+
+// The addresses of a host, as numbers. Throws Error; may take as long as it likes.
+using Resolver = std::function<std::vector<std::string>(const std::string& host)>;
+std::vector<std::string> resolve_by_system(const std::string& host);
+
+struct HttpClientOptions {
+  // Whose process must serve a Unix socket that is connected to; nullopt: anybody's.
+  std::optional<std::vector<uid_t>> socket_users = std::nullopt;
+  Resolver resolver = resolve_by_system;
 };
 
 struct HttpExchange {
@@ -45,11 +59,12 @@ struct HttpAnswer {
 class HttpClient {
  public:
   // Reads the files now; throws Error naming the one that cannot be used.
-  explicit HttpClient(const HttpClientTls& tls);
+  explicit HttpClient(const HttpClientTls& tls, HttpClientOptions options = {});
   ~HttpClient();
 
   // Throws unavailable when the peer cannot be reached or hangs up, deadline_exceeded after `timeout` for the
-  // whole exchange, permission_denied when TLS refuses one side's certificate, cancelled on `stop`,
+  // whole exchange (looking up the name included), permission_denied when TLS refuses one side's certificate or the socket is
+  // served by somebody else's process, cancelled on `stop`,
   // resource_exhausted for an answer above 16 MiB. A request on a kept connection that the peer had closed is
   // sent again on a new one.
   HttpAnswer exchange(const HttpAddress& address, const HttpExchange& request, Millis timeout,

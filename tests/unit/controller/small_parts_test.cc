@@ -1,7 +1,13 @@
 // The parts without a state of their own: picking hosts, reading bodies and addresses, judging a status.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "controller/agent_address.h"
 #include "controller/api_requests.h"
+#include "controller/cleaner.h"
 #include "controller/http_client.h"
 #include "controller/monitor.h"
 #include "controller/provision.h"
@@ -67,7 +73,10 @@ class Exec : public testing::Test {
     settings.timeout = timeout;
     Instance instance = host("i-1", "7", "x", 5);
     instance.name = "slave1";
-    return make_provisioner(settings)->make(instance, false, {});
+    AgentAccessSettings agents;
+    agents.ca_file = "/ca";
+    agents.socket_dirs = {"/"};
+    return make_provisioner(settings, agents)->make(instance, false, {});
   }
 };
 
@@ -87,6 +96,7 @@ TEST_F(Exec, FailuresSayWhatTheCommandSaid) {
   EXPECT_THAT(error_of([&] { make("echo quota exceeded >&2; exit 3"); }).what(), HasSubstr("quota exceeded"));
   EXPECT_EQ(code_of([&] { make("sleep 60", Millis(100)); }), "DEADLINE_EXCEEDED");
   EXPECT_EQ(code_of([&] { make("echo not an address"); }), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([&] { make("echo http://127.0.0.1:1"); }), "INVALID_ARGUMENT");
   EXPECT_EQ(code_of([&] { make("true"); }), "INVALID_ARGUMENT");
 }
 
@@ -98,9 +108,84 @@ TEST(HttpAddress, Forms) {
   EXPECT_EQ(HttpAddress::parse("http://127.0.0.1:1").kind, HttpAddress::Kind::tcp);
   for (const char* bad : {"", "unix:", "unix:a.sock", "https://", "https://h", "https://h:", "https://h:0",
                           "https://h:65536", "https://h:1x", "https://u@h:1", "https://h/p:1",
-                          "https://[fd00::1:8443", "http://10.0.0.1:80", "ftp://h:1", "h:1"}) {
+                          "https://[fd00::1:8443", "http://10.0.0.1:80", "ftp://h:1", "h:1",
+                          // What only looks like this host, and what is no host at all.
+                          "http://127.evil.example:80", "http://127.0.0.1.evil.example:80", "http://localhost.evil.example:80",
+                          "http://[::1].evil:80", "http://127.1:80", "http://0x7f.0.0.1:80", "http://2130706433:80",
+                          "http://0.0.0.0:80", "http://[::]:80", "https://a;b:1", "https://a=b:1", "https://a b:1",
+                          "https://a\n:1", "https://-a:1", "https://a..b:1", "https://a:1:2", "https://[a]:1"}) {
     EXPECT_EQ(code_of([&] { HttpAddress::parse(bad); }), "INVALID_ARGUMENT") << bad;
   }
+}
+
+TEST(AgentAddress, OnlyWhereAnAgentCanProveThatItIsOne) {
+  const TempDir dir(fs::temp_directory_path(), "agents");
+  const std::string here = dir.path().string();
+  fs::create_directories(dir.path() / "in/below");
+  fs::create_directories(dir.path() / "out");
+  fs::create_directory_symlink(dir.path() / "out", dir.path() / "in/link");
+  AgentAccessSettings settings;
+  settings.socket_dirs = {here + "/in", here + "/not-there"};
+  const auto is_let_through = [&](const std::string& text) {
+    try {
+      agent_address(text, settings);
+      return true;
+    } catch (const Error& e) {
+      EXPECT_EQ(code_row(e.code()).wire, "INVALID_ARGUMENT") << text;
+      return false;
+    }
+  };
+  for (const char* good : {"/in/agent.sock", "/in/below/agent.sock", "/not-there/agent.sock"})
+    EXPECT_TRUE(is_let_through("unix:" + here + good)) << good;
+  for (const char* bad : {"/out/agent.sock", "/in", "/in/", "/in/link/agent.sock", "/in/../out/agent.sock", "/in/./agent.sock",
+                          "/in-other/agent.sock", "/in//agent.sock"}) {
+    EXPECT_FALSE(is_let_through("unix:" + here + bad)) << bad;
+  }
+  EXPECT_FALSE(is_let_through("unix:/etc/passwd"));
+  EXPECT_FALSE(is_let_through("https://db1.example:8443"));
+  EXPECT_FALSE(is_let_through("http://127.0.0.1:80"));
+  settings.ca_file = "/ca.pem";
+  settings.allow_plain_http = true;
+  EXPECT_TRUE(is_let_through("https://db1.example:8443"));
+  EXPECT_TRUE(is_let_through("http://127.0.0.1:80"));
+  EXPECT_FALSE(is_let_through("http://db1.example:80"));
+  settings.socket_users = {"nobody-of-this-name"};
+  EXPECT_EQ(code_of([&] { agent_users(settings); }), "INVALID_ARGUMENT");
+}
+
+// A resolver that does not answer: nobody waits for it longer than for the exchange, and a stop is heard.
+TEST(HttpClient, ANameThatIsNotFoundOutHoldsNobody) {
+  std::promise<void> over;
+  const std::shared_future<void> ends(over.get_future());
+  const auto waiting = std::make_shared<std::atomic<int>>(0);  // a thread of it may begin after the test
+  HttpClient client({}, {.resolver = [waiting, ends](const std::string&) -> std::vector<std::string> {
+                      ++*waiting;
+                      ends.wait_for(Seconds(60));
+                      --*waiting;
+                      return {"127.0.0.1"};
+                    }});
+  const HttpAddress address = HttpAddress::parse("https://dead.example:8443");
+  EXPECT_EQ(code_of([&] { client.exchange(address, {}, Millis(50)); }), "DEADLINE_EXCEEDED");
+  std::stop_source stop;
+  std::jthread stops([&] { stop.request_stop(); });
+  EXPECT_EQ(code_of([&] { client.exchange(address, {}, Seconds(60), stop.get_token()); }), "CANCELLED");
+  for (int n = 0; n < 2000 && *waiting == 0; ++n) std::this_thread::sleep_for(Millis(10));
+  EXPECT_GE(*waiting, 1);
+  // Nor do they pile up without an end.
+  std::string last;
+  for (int n = 0; n < 80; ++n) last = code_of([&] { client.exchange(address, {}, Millis(1)); });
+  EXPECT_EQ(last, "UNAVAILABLE");
+  over.set_value();
+}
+
+TEST(Metadata, TheMastersHostIsAHost) {
+  const auto check = [](const std::string& host) {
+    check_master(
+        JsonWriter().begin_object().key("master").begin_object().member("host", host).end_object().end_object().text());
+  };
+  for (const char* good : {"db1", "db-1.example", "192.0.2.7", "2001:db8::7"}) EXPECT_NO_THROW(check(good)) << good;
+  for (const char* bad : {"", "host=x;plugin-dir=/tmp", "a;b", "a=b", "a b", "a\nb", "x', MASTER_PORT=1", "x,127.0.0.1", "[::1]", "a:1", "127.1"})
+    EXPECT_EQ(code_of([&] { check(bad); }), "INVALID_ARGUMENT") << bad;
 }
 
 TEST(Judge, TheAgentsVerdictUnlessTheControllerKnowsBetter) {
@@ -122,6 +207,26 @@ TEST(Judge, TheAgentsVerdictUnlessTheControllerKnowsBetter) {
   EXPECT_EQ(code_of([&] { verdict("[]"); }), "INTERNAL");
 }
 
+TEST(LiveStatuses, WhatAnOlderLookBringsIsNotTaken) {
+  Live live(10, Seconds(5));
+  const auto status = [](const std::string& verdict) {
+    LiveStatus out;
+    out.verdict = verdict;
+    return out;
+  };
+  const auto first = live.begin_look("a");
+  const auto second = live.begin_look("a");
+  EXPECT_TRUE(live.set_status("a", status("healthy"), second));
+  EXPECT_FALSE(live.set_status("a", status("restoring"), first));
+  EXPECT_EQ(live.status("a").verdict, "healthy");
+  const auto before = live.begin_look("a");
+  live.forget_status("a");
+  EXPECT_EQ(live.status("a").verdict, "unknown");
+  EXPECT_FALSE(live.set_status("a", status("restoring"), before));
+  EXPECT_EQ(live.status("a").verdict, "unknown");
+  EXPECT_TRUE(live.set_status("a", status("healthy"), live.begin_look("a")));
+}
+
 TEST(Percent, GoesFromNothingToAll) {
   Task task;
   task.kind = "replicate";
@@ -136,9 +241,20 @@ TEST(Percent, GoesFromNothingToAll) {
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 40);
   replicas[0].state = "succeeded";
   EXPECT_EQ(task_percent(task, replicas, {{}, half}, std::nullopt), 80);
+  JobView more = half;
+  more.total_bytes.reset();
+  more.past_total = true;
+  EXPECT_EQ(task_percent(task, replicas, {{}, more}, std::nullopt), 93);
   task.step = "done";
-  task.state = "failed";
+  task.state = "succeeded";
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 100);
+  // One that ended short of it: what there is of it.
+  for (const char* state : {"failed", "cancelled"}) {
+    task.state = state;
+    EXPECT_EQ(task_percent(task, replicas, {{}, half}, half), 50) << state;
+    EXPECT_EQ(task_percent(task, {replicas[1]}, {half}, std::nullopt), 0) << state;
+    EXPECT_EQ(task_percent(task, {}, {}, std::nullopt), 0) << state;
+  }
 }
 
 }  // namespace
