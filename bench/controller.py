@@ -1,7 +1,6 @@
 """The controller with 200 hosts, 190 of them replicas: how soon the API answers while every agent is polled and five pages are open, and its
 memory and processor time. The agents have no databases; the client is a process of its own."""
 
-import http.client
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/controller"))
 
-from control import Site  # noqa: E402
+from control import Site, UnixConnection  # noqa: E402
 from measure import RUNS, row  # noqa: E402
 
 SOURCES, REPLICAS = 10, 190
@@ -30,9 +29,9 @@ def memory(pid, name):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":"))
 
 
-def ask(port, paths):
+def ask(path_of_socket, paths):
     """Prints the milliseconds of each request, in turns over `paths`, every one on a connection that stays."""
-    connection, taken = http.client.HTTPConnection("127.0.0.1", port, timeout=30), {path: [] for path in paths}
+    connection, taken = UnixConnection(path_of_socket, 30), {path: [] for path in paths}
     for _ in range(REQUESTS):
         for path in paths:
             began = time.monotonic()
@@ -69,14 +68,14 @@ def run():
     percentiles, cpu, resident = {path: [] for path in kinds}, [], []
     with Site("bench", spares=REPLICAS, config={"agents": {"parallel_attaches": 16, "job_poll": "200ms"}, "monitor": {"interval": "5s"}}) as site:
         fill(site)
-        pid, port = site.controller.process.pid, site.controller.port
-        pages = [subprocess.Popen(["curl", "-sN", f"http://127.0.0.1:{port}/events"], stdout=subprocess.DEVNULL) for _ in range(PAGES)]
+        pid, path_of_socket = site.controller.process.pid, site.controller.socket
+        pages = [subprocess.Popen(["curl", "-sN", "--unix-socket", path_of_socket, "http://controller/events"], stdout=subprocess.DEVNULL) for _ in range(PAGES)]
         try:
             for _ in range(RUNS):
                 before = processor_seconds(pid)
                 time.sleep(REST)
                 cpu.append((processor_seconds(pid) - before) / REST * 100)
-                done = subprocess.run([sys.executable, __file__, str(port), *kinds], stdout=subprocess.PIPE, check=True)
+                done = subprocess.run([sys.executable, __file__, path_of_socket, *kinds], stdout=subprocess.PIPE, check=True)
                 for path, taken in json.loads(done.stdout).items():
                     percentiles[path].append(percentile(taken, 0.99))
                 resident.append(memory(pid, "VmRSS"))
@@ -93,4 +92,4 @@ def run():
 
 
 if __name__ == "__main__":
-    ask(int(sys.argv[1]), sys.argv[2:])
+    ask(sys.argv[1], sys.argv[2:])

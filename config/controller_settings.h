@@ -12,14 +12,18 @@
 
 namespace guestagent {
 
-struct ControllerTlsSettings {  // of the controller's own API
+struct ControllerTlsSettings {  // of the controller's own TCP listener
   std::filesystem::path certificate, key;  // both or none; none: plain HTTP, on loopback only
   std::filesystem::path client_ca;         // clients with a certificate of this CA need no token
+  std::filesystem::path client_crl;        // what that CA and those below it have revoked; empty: not checked
   std::vector<std::string> allow_names;    // common or DNS names of such certificates; empty: any
 };
 
 struct AgentAccessSettings {
-  std::filesystem::path ca_file, certificate, key;
+  std::filesystem::path ca_file, certificate, key;  // without ca_file no agent is spoken to by https
+  std::vector<std::string> socket_dirs = {"/run/guestagent"};  // agents' sockets stand below one of these …
+  std::vector<std::string> socket_users;  // … and belong to a process of root, of this user, or of one of these
+  bool allow_plain_http = false;          // http:// to agents on this host: nobody proves who they are
   Millis call_timeout{15000};
   Millis lost_after{300000};  // silence after which a task gives an agent up
   Millis busy_timeout{3600000};
@@ -38,12 +42,16 @@ struct MonitorSettings {
   Millis lag_limit{60000};
   Millis history{900000};  // of lag, for the page
   unsigned event_days = 90;
+  unsigned task_days = 90;
 };
 
 struct ControllerSettings {
-  std::string listen = "127.0.0.1:8779";
+  std::filesystem::path socket = "/run/guestagent-controller/controller.sock";
+  unsigned socket_mode = 0660;
+  std::vector<std::string> allow_users, allow_groups;  // who may use the socket beside root and the own user
+  std::string listen;                                  // by TCP, for the page; empty: off
   ControllerTlsSettings tls;
-  std::filesystem::path token_file;  // of the bearer token
+  std::filesystem::path token_file;  // of the bearer token that TCP asks for
   std::filesystem::path state = "/var/lib/guestagent-controller/state.db";
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::logfmt;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 
+#include "base/host_name.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "controller/api_requests.h"
 #include "controller/page.h"
+#include "controller/request_mark.h"
 
 namespace guestagent::controller {
 namespace {
@@ -15,6 +17,7 @@ namespace {
 constexpr int kTasksShown = 100;
 constexpr int kEventsShown = 200;
 constexpr int kEventsReplayed = 1000;
+constexpr std::uint16_t kHttpPort = 80, kHttpsPort = 443;
 
 struct Fault {
   int status;
@@ -64,16 +67,6 @@ HttpReply wrong_method(const std::string& allowed) {
   return reply;
 }
 
-std::string without_port(const std::string& host) {
-  if (host.starts_with('[')) return host.substr(0, host.find(']') + 1);
-  return host.substr(0, host.find(':'));
-}
-
-bool is_local_name(const std::string& host) {
-  const std::string name = without_port(host);
-  return name == "localhost" || name == "[::1]" || name.starts_with("127.");
-}
-
 bool same_secret(std::string_view a, std::string_view b) {
   return a.size() == b.size() && ::CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
@@ -105,6 +98,22 @@ std::vector<std::string> parts_of(const std::string& path) {
   return out;
 }
 
+// Who asked for what, and what came of it: the task or the instance that it was about.
+void audit(const HttpRequest& request, const HttpReply& reply) {
+  std::string about;
+  for (const auto& [name, value] : reply.headers) {
+    if (name == "Location") about = value;
+  }
+  const bool is_task = about.starts_with("/tasks/");
+  const std::string how = request.local || request.known_client ? "" : "token at ";
+  log_info("a changing request",
+           {{"caller", how + request.caller},
+            {"method", printable(request.method)},
+            {"path", printable(request.path)},
+            {"status", std::to_string(reply.status)},
+            {is_task ? "task" : "about", is_task ? about.substr(7) : about.empty() ? printable(request.path) : about}});
+}
+
 }  // namespace
 
 HttpReply error_reply(const Error& error) {
@@ -124,31 +133,41 @@ Api::Api(State& state, TaskManager& tasks, Agents& agents, Live& live, EventHub&
 
 HttpReply Api::handle(const HttpRequest& request) {
   HttpReply reply;
+  bool known = false;
   try {
-    reply = route(request);
+    reply = route(request, known);
   } catch (const std::exception& e) {
     const Error error = to_error(e);
     if (error.code() == Code::internal)
       log_error("a request failed", {{"path", printable(request.path)}, {"error", error.what()}});
     reply = error_reply(error);
   }
+  reply.known = known;
+  if (known && request.method != "GET" && request.method != "HEAD") audit(request, reply);
   reply.headers.emplace_back("X-Content-Type-Options", "nosniff");
   if (reply.content_type == "application/json") reply.headers.emplace_back("Cache-Control", "no-store");
   return reply;
 }
 
-std::optional<HttpReply> Api::refuse(const HttpRequest& request) const {
-  const bool open = access_.token.empty() && !access_.certificates;
-  // A page from elsewhere in a browser of this host must not reach an API without a token, by whatever name.
-  if (open && !is_local_name(request.host))
-    return fault({403, "forbidden"}, "the Host header must be a name of this host");
-  const std::string origin_host =
-      request.origin.substr(std::min(request.origin.find("://") + 3, request.origin.size()));
-  if (request.method != "GET" && request.method != "HEAD" && !request.origin.empty() &&
-      origin_host != request.host) {
-    return fault({403, "forbidden"}, "requests from pages of other origins are refused");
+std::optional<HttpReply> Api::refuse_strange_page(const HttpRequest& request) const {
+  if (!request.local) {
+    // A page from elsewhere in a browser of this host must not reach a listener that is for this host only, by whatever name.
+    const auto host = HostPort::parse(request.host);
+    const std::uint16_t port = host && host->port ? *host->port : request.tls ? kHttpsPort : kHttpPort;
+    if (!host || (request.loopback_listener && !(host->host.is_loopback() && port == request.port))) {
+      return fault({403, "forbidden"}, "the Host header must name this host",
+                   request.loopback_listener ? "localhost or an address such as 127.0.0.1, and the port of controller.listen" : "");
+    }
   }
-  if (open || (access_.certificates && request.known_client)) return std::nullopt;
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (reads || request.origin.empty()) return std::nullopt;
+  const std::string own = (request.tls ? "https://" : "http://") + request.host;
+  if (request.origin == own) return std::nullopt;
+  return fault({403, "forbidden"}, "requests from pages of other origins are refused");
+}
+
+std::optional<HttpReply> Api::refuse_stranger(const HttpRequest& request) const {
+  if (request.local || (access_.certificates && request.known_client)) return std::nullopt;
   constexpr std::string_view kBearer = "Bearer ";
   if (!access_.token.empty() && request.authorization.starts_with(kBearer) &&
       same_secret(request.authorization.substr(kBearer.size()), access_.token.reveal())) {
@@ -159,8 +178,9 @@ std::optional<HttpReply> Api::refuse(const HttpRequest& request) const {
   return reply;
 }
 
-HttpReply Api::route(const HttpRequest& request) {
+HttpReply Api::route(const HttpRequest& request, bool& known) {
   const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (auto refused = refuse_strange_page(request)) return std::move(*refused);
   // The page holds nothing; what it shows it asks for with the token that its user types in.
   if (const auto* file = page_file(request.path)) {
     if (!reads) return wrong_method("GET");
@@ -172,8 +192,12 @@ HttpReply Api::route(const HttpRequest& request) {
              {"Referrer-Policy", "no-referrer"}}};
   }
   if (request.path == "/healthz") return reads ? HttpReply{200, "text/plain", "ok\n"} : wrong_method("GET");
-  if (auto refused = refuse(request)) return std::move(*refused);
+  if (auto refused = refuse_stranger(request)) return std::move(*refused);
+  known = true;
 
+  if (!reads) {
+    if (auto again = answer_again(mark_of(request))) return std::move(*again);
+  }
   const std::vector<std::string> parts = parts_of(request.path);
   const std::string first = parts.empty() ? "" : parts[0];
   if (first == "instances") {
@@ -202,6 +226,20 @@ HttpReply Api::route(const HttpRequest& request) {
                "/instances, /instances/ID, /tasks, /tasks/ID, /events and /metrics are there");
 }
 
+std::optional<HttpReply> Api::answer_again(const RequestMark& mark) {
+  const auto known = state_.repeated(mark);
+  if (!known) return std::nullopt;
+  if (!known->task_id.empty()) return accepted(state_.task(known->task_id), state_.replicas(known->task_id));
+  if (known->forgot) return HttpReply{204, "application/json", ""};
+  return registered(known->instance_id);
+}
+
+HttpReply Api::registered(const std::string& id) {
+  HttpReply reply = answer(201, views_.instance(id));
+  reply.headers.emplace_back("Location", "/instances/" + id);
+  return reply;
+}
+
 HttpReply Api::on_instances(const HttpRequest& request) {
   if (request.method == "POST") return register_host(request);
   if (request.method != "GET" && request.method != "HEAD") return wrong_method("GET, POST");
@@ -211,7 +249,7 @@ HttpReply Api::on_instances(const HttpRequest& request) {
 HttpReply Api::on_instance(const HttpRequest& request, const std::string& id) {
   if (request.method == "DELETE") {
     const Instance instance = state_.instance(id);
-    state_.forget_instance(instance.id, request.query_value("force") == "true");
+    state_.forget_instance(instance.id, request.query_value("force") == "true", mark_of(request));
     live_.forget_instance(instance.id);
     return {204, "application/json", ""};
   }
@@ -220,26 +258,25 @@ HttpReply Api::on_instance(const HttpRequest& request, const std::string& id) {
 }
 
 HttpReply Api::register_host(const HttpRequest& request) {
-  RegisterBody body = read_register(parse_body(request));
+  RegisterBody body = read_register(parse_body(request), access_.agents);
   const std::string text = with_context("registering " + body.instance.address, [&] {
     return agents_.call(body.instance.address, "get_info", "{}", {});
   });
   const JsonDocument document = parse_json(text, "get_info");
   const JsonReader info(document, "get_info", Code::internal);
-  bool has_data = true;
+  bool& has_data = body.instance.has_data;
+  has_data = true;
   if (const auto host = info.opt_object("host")) {
     has_data = host->opt_boolean("has_user_data").value_or(true);
     body.instance.reported_server_id = host->opt_uint("server_id").value_or(0);
-    if (body.instance.name.empty()) body.instance.name = host->opt_string("advertised_address").value_or("");
+    if (const auto address = host->opt_string("advertised_address"); address && body.instance.name.empty())
+      body.instance.name = HostName::require("get_info: host.advertised_address", *address).text();
     // A volume's size is known to the host itself where nobody states it.
     if (body.instance.host.volume_size == 0)
       body.instance.host.volume_size = host->opt_uint("volume_bytes").value_or(0) >> 30;
   }
   body.instance.spare = body.pool.value_or(!has_data);
-  const Instance made = state_.add_instance(body.instance);
-  HttpReply reply = answer(201, views_.instance(made.id));
-  reply.headers.emplace_back("Location", "/instances/" + made.id);
-  return reply;
+  return registered(state_.add_instance(body.instance, mark_of(request)).id);
 }
 
 HttpReply Api::instance_action(const HttpRequest& request, const std::string& id) {
@@ -251,7 +288,7 @@ HttpReply Api::instance_action(const HttpRequest& request, const std::string& id
   if (topology.slave_of == master.name) topology.slave_of = master.id;
   const Task task = tasks_.create_replicated_instances(
       master.id, in.count, in.host.flavor, topology, in.host.volume_size, in.host.availability_zone,
-      in.host.nics, {in.name, to_json(body), request.idempotency_key});
+      in.host.nics, {in.name, to_json(body), mark_of(request), in.overwrite});
   return accepted(task, state_.replicas(task.id));
 }
 
@@ -259,9 +296,18 @@ HttpReply Api::topology_action(const HttpRequest& request, const std::string& id
   const JsonDocument body = parse_body(request);
   action_name(body, {"detach"});
   const DetachOptions options = read_detach(body["detach"]);
-  const Task task =
-      tasks_.detach_replication(state_.instance(id).id, options, {"", "", request.idempotency_key});
-  return accepted(task, state_.replicas(task.id));
+  const Instance host = state_.instance(id);
+  try {
+    const Task task = tasks_.detach_replication(host.id, options, mark_of(request));
+    return accepted(task, state_.replicas(task.id));
+  } catch (const Error& e) {
+    const auto members = state_.members();
+    const bool is_member = std::any_of(members.begin(), members.end(), [&](const Member& m) { return m.instance_id == host.id; });
+    const auto source = is_member ? std::nullopt : views_.followed_outside(host);
+    if (e.code() != Code::invalid_argument || !source) throw;
+    throw Error(e.code(), std::string(e.what()) + " of this controller: it follows " + source->name + ", by other hands",
+                "detach it on its own host: guestagent --oneshot detach_replication_slave");
+  }
 }
 
 HttpReply Api::task_action(const HttpRequest& request, const std::string& id) {
@@ -269,12 +315,13 @@ HttpReply Api::task_action(const HttpRequest& request, const std::string& id) {
   const std::string action = action_name(body, {"retry", "cancel"});
   const JsonReader in(body[action.c_str()], action);
   if (action == "retry") {
-    in.allow_only({"replace"});
-    const Task task = tasks_.retry(id, in.opt_boolean("replace").value_or(false));
+    in.allow_only({"replace", "overwrite"});
+    const Task task = tasks_.retry(id, in.opt_boolean("replace").value_or(false),
+                                   in.opt_boolean("overwrite").value_or(false), mark_of(request));
     return accepted(task, state_.replicas(task.id));
   }
   in.allow_only({});
-  tasks_.cancel(id);
+  tasks_.cancel(id, mark_of(request));
   return accepted(state_.task(id), state_.replicas(id));
 }
 

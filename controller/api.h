@@ -10,8 +10,9 @@ namespace guestagent::controller {
 
 // Who may ask for what.
 struct ApiAccess {
-  Secret token;               // empty: none is needed
+  Secret token;               // that TCP asks for; empty: only known clients come in there
   bool certificates = false;  // known clients need no token
+  AgentAccessSettings agents = {};  // which of them may be registered
 };
 
 // Thread-safe.
@@ -25,11 +26,17 @@ class Api {
   HttpReply handle(const HttpRequest& request);
 
  private:
-  HttpReply route(const HttpRequest& request);
-  std::optional<HttpReply> refuse(const HttpRequest& request) const;
+  // `known` is set once the caller has proven that it may ask.
+  HttpReply route(const HttpRequest& request, bool& known);
+  // Nothing where the request may go on: it names this host, and comes from no page but the API's own.
+  std::optional<HttpReply> refuse_strange_page(const HttpRequest& request) const;
+  std::optional<HttpReply> refuse_stranger(const HttpRequest& request) const;
   HttpReply on_instances(const HttpRequest& request);
   HttpReply on_instance(const HttpRequest& request, const std::string& id);
+  // Nothing where the request was not sent before.
+  std::optional<HttpReply> answer_again(const RequestMark& mark);
   HttpReply register_host(const HttpRequest& request);
+  HttpReply registered(const std::string& id);
   HttpReply instance_action(const HttpRequest& request, const std::string& id);
   HttpReply topology_action(const HttpRequest& request, const std::string& id);
   HttpReply task_action(const HttpRequest& request, const std::string& id);

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "base/clock.h"
+#include "base/host_name.h"
 #include "base/text.h"
 #include "config/controller_settings.h"
 
@@ -51,13 +52,21 @@ Error api_error(int status, const std::string& body) {
   return Error(code_of_status(status), message, hint);
 }
 
-std::string url_of(const ControllerSettings& settings) {
-  ListenAddress listen = parse_listen_address(settings.listen);
-  if (listen.host == "0.0.0.0") listen.host = "127.0.0.1";
-  if (listen.host == "::") listen.host = "::1";
-  const std::string host = listen.host.find(':') == std::string::npos ? listen.host : "[" + listen.host + "]";
-  return (settings.tls.certificate.empty() ? "http://" : "https://") + host + ":" +
-         std::to_string(listen.port);
+// The token of the local configuration, where the URL is that of the controller which it configures; nobody else is sent it.
+fs::path token_of(const HttpAddress& address, const fs::path& config) {
+  std::error_code ignored;
+  if (address.kind == HttpAddress::Kind::unix_socket || !fs::exists(config, ignored)) return {};
+  ControllerSettings settings;
+  try {
+    settings = load_controller_settings(config);
+  } catch (const Error&) {
+    return {};  // of another controller's URL it would say nothing anyway
+  }
+  if (settings.listen.empty()) return {};
+  const ListenAddress listen = parse_listen_address(settings.listen);
+  const auto host = HostName::parse(address.host);
+  const bool same_host = address.host == listen.host || (listen.loopback() && host && host->is_loopback());
+  return same_host && address.port == std::to_string(listen.port) ? settings.token_file : fs::path();
 }
 
 }  // namespace
@@ -66,17 +75,17 @@ CommandClient::CommandClient(const ClientOptions& options) {
   ClientOptions use = options;
   const char* environment = std::getenv("GUESTAGENT_CONTROLLER");
   if (use.url.empty() && use.config.empty() && environment != nullptr) use.url = environment;
+  const fs::path config = use.config.empty() ? fs::path(kControllerConfig) : use.config;
   if (use.url.empty()) {
     ControllerSettings settings;
-    const fs::path config = use.config.empty() ? fs::path(kControllerConfig) : use.config;
     std::error_code ignored;
     // Without the file, the controller's defaults are its client's.
     if (!use.config.empty() || fs::exists(config, ignored)) settings = load_controller_settings(config);
-    use.url = url_of(settings);
-    if (use.token_file.empty()) use.token_file = settings.token_file;
+    use.url = "unix:" + settings.socket.string();
   }
   url_ = use.url;
   address_ = HttpAddress::parse(use.url);
+  if (use.token_file.empty() && use.certificate.empty()) use.token_file = token_of(address_, config);
   if (!use.token_file.empty()) token_ = secret_from_file(use.token_file.string());
   http_.emplace(HttpClientTls{use.ca_file, use.certificate, use.key});
 }
@@ -104,19 +113,23 @@ std::string CommandClient::get(const std::string& target) {
 }
 
 std::string CommandClient::post(const std::string& target, const std::string& body) {
+  return ask_again("POST", target, body);
+}
+
+void CommandClient::remove(const std::string& target) {
+  ask_again("DELETE", target, "");
+}
+
+std::string CommandClient::ask_again(const std::string& method, const std::string& target, const std::string& body) {
   const std::string key = random_hex(16);
   for (int n = 1;; ++n) {
     try {
-      return ask("POST", target, body, key);
+      return ask(method, target, body, key);
     } catch (const Error& e) {
       if (e.code() != Code::unavailable || n == kSends) throw;
     }
     system_clock().sleep(kBetweenSends, {});
   }
-}
-
-void CommandClient::remove(const std::string& target) {
-  ask("DELETE", target, "", "");
 }
 
 std::string path_segment(const std::string& text) {

@@ -11,7 +11,7 @@
 namespace guestagent::controller {
 
 struct ClientOptions {
-  std::string url;  // empty: GUESTAGENT_CONTROLLER of the environment, else from the configuration
+  std::string url;  // empty: GUESTAGENT_CONTROLLER of the environment, else the socket of the configuration
   fs::path config, token_file, ca_file, certificate, key;
 };
 
@@ -20,8 +20,8 @@ class CommandClient {
   // Throws Error for files that cannot be used.
   explicit CommandClient(const ClientOptions& options);
 
-  // The answer's body. Throws the API's error (with its words), unavailable when nobody answers. A POST is
-  // sent with a key of its own, so that one whose answer was lost can be sent again: it is, a few times.
+  // The answer's body. Throws the API's error (with its words), unavailable when nobody answers. A POST
+  // or DELETE is sent with a key of its own, so that one whose answer was lost can be sent again: it is, a few times.
   std::string get(const std::string& target);
   std::string post(const std::string& target, const std::string& body);
   void remove(const std::string& target);
@@ -29,6 +29,7 @@ class CommandClient {
  private:
   std::string ask(const std::string& method, const std::string& target, const std::string& body,
                   const std::string& key);
+  std::string ask_again(const std::string& method, const std::string& target, const std::string& body);
   HttpAddress address_;
   std::string url_;
   Secret token_;

@@ -30,14 +30,17 @@ struct CommandRow {
 
 constexpr CommandRow kCommands[] = {
     {"controller", "", 0, 0,
-     "Serves the controller's API and page in the foreground, until SIGTERM. --config names its "
-     "configuration\n"
-     "(/etc/guestagent/controller.yaml; without it the defaults hold). Unfinished tasks go on where they "
-     "were.\n"},
+     "Serves the controller's API in the foreground, until SIGTERM: at a Unix socket for root and its own user "
+     "(/run/guestagent-controller/controller.sock),\n"
+     "and with the page by TCP where the configuration has listen and token_file. --config names the configuration\n"
+     "(/etc/guestagent/controller.yaml; without it the defaults hold). SIGHUP reads the TLS files again. Unfinished tasks "
+     "go on where they were.\n"},
     {"replicate", "SOURCE COUNT", 2, 2,
      "Makes COUNT read replicas of SOURCE (an id or a name) from one snapshot, and waits with a line for "
      "each.\n"
-     "The hosts come from the pool of registered ones, or from the provisioner's command.\n"},
+     "The hosts come from the pool of registered ones, or from the provisioner's command. Hosts of the pool that do not answer, or "
+     "have data\n"
+     "of their own, are not taken; --overwrite takes those with data too, and replaces their data.\n"},
     {"detach-replication", "REPLICA", 1, 1,
      "Makes a replica a site of its own, after everything that it has received is applied.\n"},
     {"topology", "[ID]", 0, 1,
@@ -47,9 +50,13 @@ constexpr CommandRow kCommands[] = {
      "Makes a host known by its agent's address: unix:/run/guestagent/agent.sock or https://host:port. One "
      "without user data is\n"
      "free for new replicas.\n"},
-    {"forget", "ID", 1, 1, "Forgets a host; nothing on it is touched. --force also for a replica.\n"},
+    {"forget", "ID", 1, 1,
+     "Forgets a host; nothing on it is touched. --force also forgets a replica: it goes on following, and its replication "
+     "account\n"
+     "stays on its source for good.\n"},
     {"tasks", "[TASK]", 0, 1, "Lists tasks, the newest first, or follows one to its end.\n"},
-    {"retry", "TASK", 1, 1, "Tries again what failed of a task; --replace takes other hosts for it.\n"},
+    {"retry", "TASK", 1, 1,
+     "Tries again what failed of a task; --replace takes other hosts for it, --overwrite also hosts with data.\n"},
     {"cancel", "TASK", 1, 1, "Stops a task: replicas that serve stay, the other hosts are put back.\n"},
 };
 
@@ -68,7 +75,8 @@ po::options_description options_of(const std::string& command) {
   add("config", po::value<std::string>(), "the controller's configuration");
   if (command == "controller") return out;
   add("controller", po::value<std::string>(),
-      "URL of the controller (GUESTAGENT_CONTROLLER; else from the configuration)");
+      "where the controller is: unix:/PATH, https://HOST:PORT or http://127.0.0.1:PORT (GUESTAGENT_CONTROLLER; else the socket in "
+      "the configuration)");
   add("token-file", po::value<std::string>(), "a file with the bearer token");
   add("ca-file", po::value<std::string>(), "the CA of the controller's certificate");
   add("certificate", po::value<std::string>(), "a client certificate, instead of a token");
@@ -101,6 +109,8 @@ po::options_description options_of(const std::string& command) {
   }
   if (command == "forget") add("force", "also a replica, or where something is still to be removed");
   if (command == "retry") add("replace", "take other hosts for what failed");
+  if (command == "retry" || command == "replicate")
+    add("overwrite", "hosts that have data of their own may be taken: their data is replaced");
   return out;
 }
 
@@ -225,8 +235,9 @@ int replicate(const Invocation& in) {
   out.begin_object()
       .key("replicate")
       .begin_object()
-      .member("count", std::stoi(count))
-      .key("instance")
+      .member("count", std::stoi(count));
+  if (in.has("overwrite")) out.member("overwrite", true);
+  out.key("instance")
       .begin_object();
   write_host(out, in);
   if (in.has("nics")) out.key("nics").raw(to_json(parse_json(in.text("nics"), "--nics")));
@@ -300,14 +311,20 @@ int register_host(const Invocation& in) {
   const JsonDocument document = parse_json(answer, "the answer");
   const JsonReader instance = JsonReader(document, "answer", Code::internal).object("instance");
   print(instance.string("name") + " is registered as " + instance.string("id") + ", " +
-        (instance.string("state") == "spare" ? "free for a replica" : "with data of its own") + "\n");
+        (instance.string("state") != "spare"                              ? "with data of its own"
+         : instance.opt_boolean("has_user_data").value_or(false) ? "free for a replica, but it has data: only --overwrite takes it"
+                                                                          : "free for a replica") +
+        "\n");
   return 0;
 }
 
 int forget(const Invocation& in) {
   CommandClient client = in.client();
   client.remove("/instances/" + path_segment(in.word(0)) + (in.has("force") ? "?force=true" : ""));
-  print(in.json() ? "{}\n" : in.word(0) + " is forgotten\n");
+  print(in.json() ? "{}\n"
+                  : in.word(0) + (in.has("force") ? " is forgotten; if it was a replica it goes on following, by an account that stays on "
+                                                    "its source\n"
+                                                  : " is forgotten\n"));
   return 0;
 }
 
@@ -329,8 +346,14 @@ int run(const Invocation& in, const std::string& name) {
   if (name == "instances") return list(in, "/instances", "instances", show_instances);
   if (name == "register") return register_host(in);
   if (name == "forget") return forget(in);
-  if (name == "retry")
-    return task_action(in, in.has("replace") ? R"({"retry": {"replace": true}})" : R"({"retry": {}})");
+  if (name == "retry") {
+    JsonWriter out;
+    out.begin_object().key("retry").begin_object();
+    for (const char* option : {"replace", "overwrite"}) {
+      if (in.has(option)) out.member(option, true);
+    }
+    return task_action(in, out.end_object().end_object().text());
+  }
   if (name == "cancel") return task_action(in, R"({"cancel": {}})");
   if (in.words() == 0) return list(in, "/tasks", "tasks", show_tasks);
   CommandClient client = in.client();

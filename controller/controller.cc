@@ -19,6 +19,7 @@ ApiAccess access_of(const ControllerSettings& settings) {
   ApiAccess out;
   if (!settings.token_file.empty()) out.token = secret_from_file(settings.token_file.string());
   out.certificates = !settings.tls.client_ca.empty();
+  out.agents = settings.agents;
   if (!settings.token_file.empty() && out.token.empty()) {
     throw Error(Code::invalid_argument,
                 "reading the token: " + settings.token_file.string() + ": it is empty");
@@ -33,12 +34,13 @@ struct Controller::Parts {
       : settings(s),
         state((make_dir(settings.state.parent_path(), 0700), settings.state), system_clock()),
         agents(settings.agents),
-        provisioner(make_provisioner(settings.provisioner)),
+        provisioner(make_provisioner(settings.provisioner, settings.agents)),
         live(samples(settings.monitor), settings.monitor.interval),
         views(state, live),
         hub([this](const std::string& id) { return views.instance_event(id); },
             [this](const std::string& id) { return views.task_event(id); }),
-        tasks(state, agents, *provisioner, live, settings, system_clock()),
+        tasks(state, agents, *provisioner, live, settings, system_clock(),
+              [this](const std::string& id, std::stop_token stop) { monitor.look_now(id, stop); }),
         monitor(state, agents, live, settings, system_clock()),
         api(state, tasks, agents, live, hub, access_of(settings),
             [this] { return controller_metrics(state, live); }),
@@ -69,6 +71,15 @@ std::uint16_t Controller::port() const {
   return parts_->server.port();
 }
 
+void Controller::reload() {
+  try {
+    parts_->server.reload_tls();
+    log_info("TLS files were read again; other settings wait for a restart");
+  } catch (const Error& e) {
+    log_error("TLS files were not read again; those from before hold", {{"error", e.what()}, {"hint", e.hint()}});
+  }
+}
+
 void Controller::start() {
   parts_->tasks.resume();
   parts_->monitor.start();
@@ -89,6 +100,7 @@ int run_controller(const ControllerSettings& settings) {
   ::sigemptyset(&ends);
   ::sigaddset(&ends, SIGINT);
   ::sigaddset(&ends, SIGTERM);
+  ::sigaddset(&ends, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 
@@ -96,10 +108,14 @@ int run_controller(const ControllerSettings& settings) {
   controller.start();
   const std::string host = settings.listen.substr(0, settings.listen.rfind(':'));
   log_info("controller is ready",
-           {{"listen", host + ":" + std::to_string(controller.port())}, {"state", settings.state.string()}});
+           {{"socket", settings.socket.string()},
+            {"listen", settings.listen.empty() ? "off" : host + ":" + std::to_string(controller.port())},
+            {"state", settings.state.string()}});
   ::sd_notify(0, "READY=1");
-  int signal = 0;
-  ::sigwait(&ends, &signal);
+  for (int signal = SIGHUP; signal == SIGHUP;) {
+    ::sigwait(&ends, &signal);
+    if (signal == SIGHUP) controller.reload();
+  }
   ::sd_notify(0, "STOPPING=1");
   log_info("controller is stopping; its tasks go on when it is started again");
   controller.stop();

@@ -13,6 +13,8 @@ class Controller {
   explicit Controller(const ControllerSettings& settings);
   ~Controller();
   std::uint16_t port() const;
+  // Reads the files of the listener's TLS again. What goes wrong is in the log.
+  void reload();
   // Goes on with unfinished tasks and serves.
   void start();
   void stop();
@@ -22,7 +24,7 @@ class Controller {
   std::unique_ptr<Parts> parts_;
 };
 
-// Until SIGINT or SIGTERM. The exit status.
+// Until SIGINT or SIGTERM; SIGHUP reloads. The exit status.
 int run_controller(const ControllerSettings& settings);
 
 }  // namespace guestagent::controller

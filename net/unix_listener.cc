@@ -131,7 +131,7 @@ UnixListener::UnixListener(const UnixAccess& access) {
     return;
   }
   listen_at(access);
-  if (!listed.empty() || groups_.size() > 1) let_in(made_, listed, groups_, access.section);
+  if (!listed.empty() || groups_.size() > 1 || !given_) let_in(made_, listed, groups_, access.section);
 }
 
 void UnixListener::listen_at(const UnixAccess& access) {
@@ -147,10 +147,8 @@ void UnixListener::listen_at(const UnixAccess& access) {
   made_ = path;
   // Nobody can connect before listen().
   if (::chmod(path.c_str(), access.mode) != 0) throw system_error(doing, errno);
-  if (!groups_.empty() && ::chown(path.c_str(), static_cast<uid_t>(-1), groups_.front()) != 0) {
-    log_warning("socket cannot be given to the first of allow_groups",
-                {{"error", std::strerror(errno)}});
-  }
+  // Who is not root may only give it to a group of his own; the access control list does it then.
+  given_ = groups_.empty() || ::chown(path.c_str(), static_cast<uid_t>(-1), groups_.front()) == 0;
   if (::listen(fd_.get(), kBacklog) != 0) throw system_error(doing, errno);
 }
 

@@ -38,6 +38,7 @@ class UnixListener {
   void listen_at(const UnixAccess& access);
   UniqueFd fd_;
   fs::path made_;
+  bool given_ = true;  // to the first group
   std::vector<uid_t> users_;
   std::vector<gid_t> groups_;
 };

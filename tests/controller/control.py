@@ -23,18 +23,41 @@ class ApiError(Exception):
         super().__init__(f"{status}: {body}")
 
 
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP at a Unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("controller", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Controller:
     def __init__(self, scratch, config=None, name="controller"):
         self.scratch, self.dir = scratch, scratch.dir / name
         self.dir.mkdir(exist_ok=True)
         self.port = free_port()
+        self.socket = str(self.dir / "c.sock")
+        self.token = "token-of-" + name
+        token_file = self.dir / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(self.token + "\n")
         self.settings = {
+            "socket": self.socket,
             "listen": f"127.0.0.1:{self.port}",
+            "token_file": str(token_file),
             "state": str(self.dir / "state.db"),
-            "agents": {"job_poll": "50ms", "lost_after": "2s", "call_timeout": "5s"},
+            "agents": {"job_poll": "50ms", "lost_after": "2s", "call_timeout": "5s", "socket_dirs": [str(scratch.dir)]},
             "monitor": {"interval": "200ms"},
         }
         for key, value in (config or {}).items():
+            if value is None:
+                self.settings.pop(key)
+                continue
             self.settings[key] = {**self.settings.get(key, {}), **value} if isinstance(value, dict) else value
         self.config_file = self.dir / "controller.yaml"
         self.config_file.write_text(to_yaml({"controller": self.settings}) + "\n")
@@ -74,7 +97,15 @@ class Controller:
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
 
     def request(self, method, path, body=None, headers=None, timeout=30):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        """By the Unix socket."""
+        return self._ask(UnixConnection(self.socket, timeout), method, path, body, headers)
+
+    def tcp(self, method, path, body=None, headers=None, token=True, timeout=30):
+        """By TCP, with the token unless `token` is false."""
+        headers = {**({"Authorization": "Bearer " + self.token} if token else {}), **(headers or {})}
+        return self._ask(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout), method, path, body, headers)
+
+    def _ask(self, connection, method, path, body, headers):
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -121,7 +152,7 @@ class Controller:
 
     def command(self, *arguments, timeout=120, env=None):
         done = self.scratch.run([binary(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
-                                env={**self.scratch.env, "GUESTAGENT_CONTROLLER": f"http://127.0.0.1:{self.port}", **(env or {})})
+                                env={**self.scratch.env, "GUESTAGENT_CONTROLLER": f"unix:{self.socket}", **(env or {})})
         return done.returncode, done.stdout, done.stderr
 
 

@@ -15,10 +15,16 @@ class Page(unittest.TestCase):
         self.pictures = Path(os.environ.get("GUESTAGENT_PICTURES", "pictures")).resolve()
         self.pictures.mkdir(parents=True, exist_ok=True)
 
-    def open(self, site, path="/"):
+    def open(self, site, path="/", token=True):
         browser = Browser(site.scratch)
         self.addCleanup(browser.close)
-        browser.open(f"http://127.0.0.1:{site.controller.port}{path}")
+        base = f"http://127.0.0.1:{site.controller.port}"
+        if token:
+            # As it is in a tab where it was typed in; what needs none is asked for first.
+            browser.open(base + "/page.css")
+            browser.wait(f"location.origin === '{base}' && document.readyState === 'complete'")
+            browser.run(f"sessionStorage.setItem('token', '{site.controller.token}')")
+        browser.open(base + path)
         return browser
 
     def live(self, browser):
@@ -214,14 +220,14 @@ class Page(unittest.TestCase):
         token.write_text("page-token\n")
         site = self.enterContext(Site("token", config={"token_file": str(token)}))
         site.controller.start()
-        _, body, headers = site.controller.request("GET", "/")
+        _, body, headers = site.controller.tcp("GET", "/", token=False)
         self.assertIn("default-src 'none'", headers["Content-Security-Policy"])
         for path in ("/", "/page.js", "/graph.js", "/page.css"):
-            text = site.controller.request("GET", path)[1].decode()
+            text = site.controller.tcp("GET", path, token=False)[1].decode()
             for foreign in ("http://", "https://"):
                 self.assertEqual([line for line in text.splitlines() if foreign in line and "w3.org/2000/svg" not in line
                                   and "placeholder=" not in line], [], path)
-        browser = self.open(site)
+        browser = self.open(site, token=False)
         browser.wait("document.querySelector('#token')?.open")
         browser.type("#token input", "wrong")
         browser.click("#token button.main")

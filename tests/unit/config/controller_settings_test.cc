@@ -23,6 +23,9 @@ std::string shipped() {
 // Everything that can be told apart, as one text.
 std::string words(const ControllerSettings& s) {
   std::ostringstream out;
+  out << s.socket << s.socket_mode << s.allow_users.size() << s.allow_groups.size() << s.tls.client_crl
+      << s.agents.socket_dirs.size() << s.agents.socket_dirs.at(0) << s.agents.socket_users.size()
+      << s.agents.allow_plain_http;
   out << s.listen << s.tls.certificate << s.tls.key << s.tls.client_ca << s.tls.allow_names.size()
       << s.token_file << s.state << static_cast<int>(s.log_level) << static_cast<int>(s.log_format)
       << s.agents.ca_file << s.agents.certificate << s.agents.key;
@@ -31,7 +34,8 @@ std::string words(const ControllerSettings& s) {
     out << " " << m.count();
   }
   out << " " << s.agents.parallel_attaches << s.provisioner.kind << s.provisioner.command.size()
-      << s.provisioner.cleanup_command.size() << " " << s.monitor.event_days;
+      << s.provisioner.cleanup_command.size() << " " << s.monitor.event_days << " "
+      << s.monitor.task_days;
   return out.str();
 }
 
@@ -45,14 +49,15 @@ TEST(ControllerFile, AsShippedAndWithEveryKeyUncommentedItSaysTheDefaults) {
 
 TEST(ControllerFile, EveryKeyIsDocumented) {
   const std::string text = shipped();
-  for (const char* key : {"listen",       "certificate",  "key",
+  for (const char* key : {"socket", "socket_mode", "allow_users", "allow_groups", "client_crl", "socket_dirs",
+                          "socket_users", "allow_plain_http", "listen",       "certificate",  "key",
                           "client_ca",    "allow_names",  "token_file",
                           "state",        "level",        "format",
                           "ca_file",      "call_timeout", "lost_after",
                           "busy_timeout", "job_poll",     "parallel_attaches",
                           "kind",         "command",      "cleanup_command",
                           "timeout",      "interval",     "lag_limit",
-                          "history",      "event_days"}) {
+                          "history",      "event_days",   "task_days"}) {
     EXPECT_THAT(text, HasSubstr("#" + std::string(key) + ":"));
   }
 }
@@ -61,6 +66,7 @@ TEST(ControllerFile, Values) {
   const ControllerSettings s = parse_controller_settings(R"(
 controller:
   listen: "[::1]:9000"
+  token_file: /t
   agents: {parallel_attaches: 7, lost_after: 1m30s}
   provisioner: {kind: exec, command: [/usr/bin/make-host, --fast]}
 )",
@@ -86,6 +92,28 @@ TEST(ControllerFile, NothingListensBeyondThisHostWithoutTlsAndAccess) {
       "controller:\n  listen: 0.0.0.0:8779\n  token_file: /t\n  tls: {certificate: /c, key: /k}\n", "f");
   parse_controller_settings(
       "controller:\n  listen: 0.0.0.0:8779\n  tls: {certificate: /c, key: /k, client_ca: /ca}\n", "f");
+}
+
+TEST(ControllerFile, TcpIsOffAndNeedsATokenOrCertificatesOnLoopbackToo) {
+  EXPECT_EQ(parse_controller_settings("", "f").listen, "");
+  for (const std::string address : {"127.0.0.1:8779", "127.3.2.1:1", "\"[::1]:8779\""}) {
+    EXPECT_THAT(refused("controller:\n  listen: " + address + "\n"), HasSubstr("token_file or tls.client_ca")) << address;
+    EXPECT_EQ(refused("controller:\n  listen: " + address + "\n").find("tls.certificate and"), std::string::npos);
+    parse_controller_settings("controller:\n  listen: " + address + "\n  token_file: /t\n", "f");
+    parse_controller_settings(
+        "controller:\n  listen: " + address + "\n  tls: {certificate: /c, key: /k, client_ca: /ca, client_crl: /r}\n", "f");
+  }
+  EXPECT_THAT(refused("controller:\n  tls: {certificate: /c, key: /k, client_crl: /r}\n"), HasSubstr("tls.client_ca"));
+  EXPECT_THAT(refused("controller:\n  tls: {certificate: /c, key: /k}\n"), HasSubstr("controller.listen"));
+}
+
+TEST(ControllerFile, DirectoriesOfSocketsAreAbsolute) {
+  for (const char* bad : {"run", "/", "/run/../tmp", "/run/./x"}) {
+    EXPECT_THAT(refused("controller:\n  agents: {socket_dirs: [\"" + std::string(bad) + "\"]}\n"),
+                HasSubstr("controller.agents.socket_dirs"))
+        << bad;
+  }
+  parse_controller_settings("controller:\n  agents: {socket_dirs: [/a, /b/c]}\n", "f");
 }
 
 TEST(ControllerFile, MistakesNameTheirPathAndLine) {
