@@ -10,8 +10,11 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
+#include "base/dir_walk.h"
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "base/secret.h"
 
@@ -38,6 +41,28 @@ struct statvfs volume_of(fs::path path) {
   }
 }
 
+// EINVAL: a file system that has no such thing as a directory that is not durable.
+void fsync_open_dir(int fd, const fs::path& dir) {
+  if (const int err = fsync_dir_fd(fd); err != 0) throw system_error("making the directory " + dir.string() + " durable", err);
+}
+
+// The directory `name` in `parent`, made when it was not there: then durable, and with `made` set.
+UniqueFd enter_or_make(int parent, const fs::path& path, unsigned mode, const std::string& doing, bool& made) {
+  const std::string name = path.filename().string();
+  made = ::mkdirat(parent, name.c_str(), mode) == 0;
+  if (!made && errno != EEXIST) throw system_error(doing, errno);
+  if (made) {
+    const UniqueFd readable(::openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (readable) fsync_open_dir(readable.get(), path.parent_path());
+    // Who may add to a directory may not always list it; then it cannot be asked for either.
+    if (!readable && errno != EACCES) throw system_error(doing, errno);
+  }
+  UniqueFd out(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!out && !made && (errno == ELOOP || errno == ENOTDIR)) return with_context(doing, [&] { return open_directory(path, O_RDONLY); });
+  if (!out) throw system_error(doing, errno);
+  return out;
+}
+
 // Who only looks holds a shared lock for an instant: a lock counts as another's when it is still held some instants later.
 bool lock_now(int fd, int kind, const std::string& doing) {
   constexpr int kLooks = 5;
@@ -55,12 +80,27 @@ bool lock_now(int fd, int kind, const std::string& doing) {
 
 namespace {
 
-std::string read_file_if(const fs::path& path, std::size_t max_bytes, bool trusted) {
-  const std::string doing = "reading " + path.string();
+UniqueFd open_to_read(const fs::path& path) {
   // Not blocking in open(): a named pipe that nobody writes must not hang the agent.
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd) throw system_error(doing, errno);
-  if (trusted) require_trusted(fd.get(), doing, path);
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd) throw system_error("reading " + path.string(), errno);
+  return fd;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path, std::size_t max_bytes) {
+  return read_open_file(open_to_read(path), path, max_bytes);
+}
+
+std::string read_trusted_file(const fs::path& path, std::size_t max_bytes) {
+  const UniqueFd fd = open_to_read(path);
+  require_trusted(fd.get(), "reading " + path.string(), path);
+  return read_open_file(fd, path, max_bytes);
+}
+
+std::string read_open_file(const UniqueFd& fd, const fs::path& shown, std::size_t max_bytes) {
+  const std::string doing = "reading " + shown.string();
   if (::fcntl(fd.get(), F_SETFL, 0) != 0) throw system_error(doing, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
@@ -88,16 +128,6 @@ std::string read_file_if(const fs::path& path, std::size_t max_bytes, bool trust
   return content;
 }
 
-}  // namespace
-
-std::string read_file(const fs::path& path, std::size_t max_bytes) {
-  return read_file_if(path, max_bytes, false);
-}
-
-std::string read_trusted_file(const fs::path& path, std::size_t max_bytes) {
-  return read_file_if(path, max_bytes, true);
-}
-
 void require_trusted(int fd, std::string_view doing, const fs::path& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) throw system_error(doing, errno);
@@ -114,22 +144,28 @@ void require_trusted(int fd, std::string_view doing, const fs::path& path) {
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode) {
-  const std::string doing = "writing " + path.string();
-  const fs::path temporary =
-      path.parent_path() / ("." + path.filename().string() + "." + random_hex(6) + ".tmp");
-  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0600));
+  const UniqueFd dir = with_context("writing " + path.string(), [&] { return open_directory(path.parent_path(), O_RDONLY); });
+  write_file_in(dir.get(), path.parent_path(), path.filename().string(), content, mode);
+}
+
+void write_file_in(int dir, const fs::path& shown, const std::string& name, std::string_view content, unsigned mode,
+                   const std::optional<std::pair<uid_t, gid_t>>& owner) {
+  const std::string doing = "writing " + (shown / name).string();
+  const std::string temporary = "." + name + "." + random_hex(6) + ".tmp";
+  UniqueFd fd(::openat(dir, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0600));
   if (!fd) throw system_error(doing, errno);
   try {
     write_all(fd.get(), content, doing);
+    if (owner && ::fchown(fd.get(), owner->first, owner->second) != 0) throw system_error(doing, errno);
     if (::fchmod(fd.get(), mode) != 0) throw system_error(doing, errno);
     if (::fsync(fd.get()) != 0) throw system_error(doing, errno);
     if (::close(fd.release()) != 0) throw system_error(doing, errno);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) throw system_error(doing, errno);
+    if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0) throw system_error(doing, errno);
   } catch (...) {
-    ::unlink(temporary.c_str());
+    ::unlinkat(dir, temporary.c_str(), 0);
     throw;
   }
-  fsync_dir(path.parent_path());
+  fsync_open_dir(dir, shown);
 }
 
 int fsync_dir_fd(int fd) {
@@ -145,10 +181,7 @@ int fsync_dir_fd(int fd) {
 }
 
 void fsync_dir(const fs::path& dir) {
-  const UniqueFd fd(::open(dir.empty() ? "." : dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) throw system_error("making the directory " + dir.string() + " durable", errno);
-  if (const int err = fsync_dir_fd(fd.get()); err != 0)
-    throw system_error("making the directory " + dir.string() + " durable", err);
+  fsync_open_dir(open_directory(dir, O_RDONLY).get(), dir);
 }
 
 void fsync_file(const fs::path& path) {
@@ -159,18 +192,23 @@ void fsync_file(const fs::path& path) {
 
 void make_dir(const fs::path& dir, unsigned mode) {
   const std::string doing = "creating the directory " + dir.string();
-  fs::path clean = dir.lexically_normal();
+  fs::path clean = fs::absolute(dir).lexically_normal();
   if (!clean.has_filename()) clean = clean.parent_path();
-  std::error_code failure;
-  if (clean.has_parent_path()) {
-    fs::create_directories(clean.parent_path(), failure);
-    if (failure) throw system_error(doing, failure.value());
-  }
-  if (::mkdir(clean.c_str(), mode & 0700) != 0 && errno != EEXIST) throw system_error(doing, errno);
+  fs::path there = clean.parent_path();
+  std::vector<fs::path> missing;
+  const auto is_missing = [](const fs::path& path) {
+    struct stat info {};
+    return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
+  };
+  for (; is_missing(there); there = there.parent_path()) missing.push_back(there);
+  UniqueFd fd = with_context(doing, [&] { return open_directory(there, O_PATH); });
+  bool made = false;
+  for (auto path = missing.rbegin(); path != missing.rend(); ++path) fd = enter_or_make(fd.get(), *path, 0777, doing, made);
+  if (clean == clean.root_path()) return;
+  fd = enter_or_make(fd.get(), clean, mode & 0700, doing, made);
   struct stat info {};
-  if (::stat(clean.c_str(), &info) != 0) throw system_error(doing, errno);
-  if (!S_ISDIR(info.st_mode)) throw system_error(doing, ENOTDIR);
-  if ((info.st_mode & 07777) != mode && ::chmod(clean.c_str(), mode) != 0) throw system_error(doing, errno);
+  if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
+  if ((info.st_mode & 07777) != mode && ::fchmod(fd.get(), mode) != 0) throw system_error(doing, errno);
 }
 
 std::uint64_t free_bytes(const fs::path& path) {

@@ -36,7 +36,8 @@ void fsync_file(const fs::path& path);
 // Every file and directory below `dir`, then `dir`.
 void fsync_tree(const fs::path& dir);
 
-// Creates it with its parents; `mode` is for the last one only and holds also if it existed.
+// Creates it with its parents; `mode` is for the last one only and holds also if it existed. What it made is durable, and no link that
+// others could have put in its way is followed.
 void make_dir(const fs::path& dir, unsigned mode = 0755);
 
 // Removes it and all below it, without following symbolic links or crossing into another mounted file system (also a bind mount):

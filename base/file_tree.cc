@@ -8,8 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include "base/dir_walk.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/held_dir.h"
 
 namespace guestagent {
 namespace {
@@ -28,6 +30,13 @@ Dir open_dir(int parent, const char* name, bool follow) {
   return dir;
 }
 
+// The same of a directory that is open already, and stays so.
+Dir reopen_dir(int fd, const fs::path& path) {
+  Dir dir = open_dir(fd, ".", false);
+  if (!dir) throw system_error("reading the directory " + path.string(), errno);
+  return dir;
+}
+
 // The next name that is not "." or "..", nullptr at the end. Throws on a read error.
 const char* next_name(DIR* dir, const fs::path& path) {
   for (;;) {
@@ -42,7 +51,7 @@ const char* next_name(DIR* dir, const fs::path& path) {
   }
 }
 
-// Which mount a directory belongs to. Bind mounts share the device number, so the mount's own id is asked for
+// Which mount a directory (`name` empty: `dir` itself) belongs to. Bind mounts share the device number, so the mount's own id is asked for
 // where the kernel knows it.
 struct MountId {
   std::uint64_t id = 0;
@@ -52,7 +61,8 @@ struct MountId {
 
 MountId mount_of(int dir, const char* name, const fs::path& path) {
   struct statx info {};
-  if (::statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID, &info) != 0) {
+  const int flags = *name == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+  if (::statx(dir, name, flags, STATX_TYPE | STATX_MNT_ID, &info) != 0) {
     throw system_error("looking at " + path.string(), errno);
   }
   return {(info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : 0,
@@ -98,6 +108,12 @@ struct Removal {
     }
     if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
       failed(system_error("removing " + path.string(), errno));
+  }
+
+  void end() const {
+    if (!failure) return;
+    if (failures == 1) throw *failure;
+    throw Error(failure->code(), std::string(failure->what()) + " (and " + std::to_string(failures - 1) + " more)", failure->hint());
   }
 };
 
@@ -150,27 +166,53 @@ void remove_tree(const fs::path& path) {
                 "removing \"" + path.string() + "\": it names no file or directory of its own");
   }
   const fs::path parent_path = clean.has_parent_path() ? clean.parent_path() : fs::path(".");
-  const UniqueFd parent(::open(parent_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!parent) {
-    if (errno == ENOENT || errno == ENOTDIR) return;
-    throw system_error("removing " + path.string(), errno);
+  UniqueFd parent;
+  try {
+    parent = open_directory(parent_path, O_PATH);
+  } catch (const Error& e) {
+    struct stat info {};
+    if (e.code() == Code::not_found || (::lstat(clean.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR))) return;
+    throw Error(e.code(), "removing " + path.string() + ": " + e.what(), e.hint());
   }
+  remove_entry(parent.get(), clean.filename().string(), clean);
+}
+
+void remove_entry(int dir, const std::string& name, const fs::path& shown) {
   Removal removal;
-  const MountId mount = [&] {
-    struct statx info {};
-    if (::statx(parent.get(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &info) != 0) {
-      throw system_error("looking at " + parent_path.string(), errno);
-    }
-    return MountId{(info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : 0,
-                   (std::uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor};
-  }();
-  removal.remove(parent.get(), clean.filename().c_str(), clean, mount);
-  if (!removal.failure) return;
-  if (removal.failures == 1) throw *removal.failure;
-  throw Error(
-      removal.failure->code(),
-      std::string(removal.failure->what()) + " (and " + std::to_string(removal.failures - 1) + " more)",
-      removal.failure->hint());
+  removal.remove(dir, name.c_str(), shown, mount_of(dir, "", shown));
+  removal.end();
+}
+
+void remove_below(int dir, const fs::path& shown) {
+  const Dir names = reopen_dir(dir, shown);
+  const MountId mount = mount_of(dir, "", shown);
+  Removal removal;
+  while (const char* name = next_name(names.get(), shown)) removal.remove(dir, name, shown / name, mount);
+  removal.end();
+}
+
+void list_names(int dir, const fs::path& shown, std::vector<std::string>& names) {
+  const Dir open = reopen_dir(dir, shown);
+  while (const char* name = next_name(open.get(), shown)) names.emplace_back(name);
+}
+
+std::optional<std::string> first_name(int dir, const fs::path& shown) {
+  const Dir names = reopen_dir(dir, shown);
+  const char* name = next_name(names.get(), shown);
+  return name == nullptr ? std::nullopt : std::optional<std::string>(name);
+}
+
+void walk_below(int dir, const fs::path& below, const fs::path& shown, const WalkVisit& visit) {
+  const Dir names = reopen_dir(dir, shown);
+  while (const char* name = next_name(names.get(), shown)) {
+    struct stat info {};
+    if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0) throw system_error("looking at " + (shown / name).string(), errno);
+    visit(dir, name, below / name, info);
+    if (!S_ISDIR(info.st_mode)) continue;
+    const UniqueFd child(::openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!child) throw system_error("reading the directory " + (shown / name).string(), errno);
+    walk_below(child.get(), below / name, shown / name, visit);
+  }
 }
 
 std::uint64_t tree_bytes(const fs::path& dir) {
@@ -178,6 +220,8 @@ std::uint64_t tree_bytes(const fs::path& dir) {
   if (!root) throw system_error("reading the directory " + dir.string(), errno);
   return sum_sizes(root.get(), dir);
 }
+
+void sync_below(int dir, const fs::path& shown) { fsync_below(reopen_dir(dir, shown).get(), shown); }
 
 void fsync_tree(const fs::path& dir) {
   const Dir root = open_dir(AT_FDCWD, dir.c_str(), true);

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
 #include "stream/digest.h"
@@ -48,13 +49,13 @@ bool Spill::save(std::uint64_t number, const Buffer& data, std::string_view sha2
   }
   if (!made_) {
     remove_tree(dir_);  // of a process that died
-    make_dir(dir_, 0700);
+    make_own_dir(dir_, 0700);
     made_ = true;
   }
   const std::uint64_t free = free_bytes(dir_);
   if (free < size || free - size < settings_.keep_free_bytes) return false;
   const fs::path file = file_of(number);
-  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) throw system_error("creating a spilled segment: " + file.string(), errno);
   try {
     for (const Bytes chunk : data.chunks()) write_all(fd.get(), chunk, file);
