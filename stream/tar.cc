@@ -14,12 +14,15 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/held_dir.h"
+#include "base/text.h"
 
 namespace guestagent {
 namespace {
 
 constexpr std::size_t kBlock = std::size_t{1} << 20;
 constexpr std::size_t kRecord = 512;           // tar's unit
+constexpr std::size_t kMaxPath = 4096;         // the kernel's own limit
 constexpr std::size_t kEndMark = 2 * kRecord;  // zeros that end an archive
 
 using ArchivePtr = std::unique_ptr<archive, int (*)(archive*)>;
@@ -31,7 +34,7 @@ std::string archive_reason(archive* a) {
 
 class TarSource : public ByteSource {
  public:
-  explicit TarSource(const fs::path& dir) : dir_(dir), block_(kBlock) {
+  explicit TarSource(const fs::path& dir) : dir_(dir), root_(dir), block_(kBlock) {
     if (archive_ == nullptr || entry_ == nullptr) throw std::bad_alloc();
     check(archive_write_set_format_pax_restricted(archive_.get()));
     // Names are bytes: what the file system has is what comes out again, under any locale.
@@ -88,25 +91,27 @@ class TarSource : public ByteSource {
 
   void begin_entry() {
     path_ = next_->path();
+    const fs::path below = path_.lexically_relative(dir_);
     struct stat info {};
-    if (::lstat(path_.c_str(), &info) != 0) throw system_error("archiving " + path_.string(), errno);
+    // Not blocking: a named pipe that nobody writes must not hang the agent.
+    file_ = open_below(root_.fd(), below, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (!file_ && errno == ELOOP) throw Error(Code::failed_precondition, "archiving " + path_.string() + ": neither a file nor a directory");
+    if (!file_ || ::fstat(file_.get(), &info) != 0) throw system_error("archiving " + path_.string(), errno);
     const bool regular = S_ISREG(info.st_mode);
     if (!regular && !S_ISDIR(info.st_mode)) {
       throw Error(Code::failed_precondition, "archiving " + path_.string() + ": neither a file nor a directory");
     }
     archive_entry_clear(entry_.get());
-    archive_entry_set_pathname(entry_.get(), path_.lexically_relative(dir_).c_str());
+    archive_entry_set_pathname(entry_.get(), below.c_str());
     archive_entry_set_filetype(entry_.get(), regular ? AE_IFREG : AE_IFDIR);
     archive_entry_set_perm(entry_.get(), info.st_mode & 07777);
     archive_entry_set_mtime(entry_.get(), info.st_mtim.tv_sec, 0);
     if (regular) {
-      file_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-      if (!file_) throw system_error("archiving " + path_.string(), errno);
       left_ = static_cast<std::uint64_t>(info.st_size);
       archive_entry_set_size(entry_.get(), info.st_size);
     }
     check(archive_write_header(archive_.get(), entry_.get()));
-    if (regular && left_ == 0) file_.reset();
+    if (!regular || left_ == 0) file_.reset();
     std::error_code failed;
     next_.increment(failed);
     if (failed) throw system_error("archiving " + dir_.string(), failed.value());
@@ -125,6 +130,7 @@ class TarSource : public ByteSource {
   }
 
   const fs::path dir_;
+  const HeldDir root_;
   std::vector<std::byte> block_, pending_;
   std::size_t given_ = 0;  // of pending_
   std::exception_ptr error_;
@@ -142,11 +148,7 @@ Error damaged(const std::string& why) {
 }
 
 // What a message may show of a name that came from outside.
-std::string shown(std::string_view name) {
-  std::string out;
-  for (const char c : name.substr(0, 120)) out += c >= ' ' && c != '\x7f' ? c : '?';
-  return "\"" + out + (name.size() > 120 ? "…\"" : "\"");
-}
+std::string shown(std::string_view name) { return '"' + printable(name, 120) + '"'; }
 
 // Feeds libarchive, and sees what it does not tell: that the archive's end mark was there and that nothing follows it.
 class Input {
@@ -198,6 +200,7 @@ class Input {
 // The path below the directory, as given in the archive; "" for the directory itself.
 fs::path safe_path(const char* name) {
   if (name == nullptr || *name == '\0') throw damaged("an entry has no name");
+  if (std::strlen(name) > kMaxPath) throw damaged(shown(name) + ": a path of more than " + std::to_string(kMaxPath) + " bytes");
   const fs::path path = name;
   if (path.is_absolute()) throw damaged(shown(name) + ": a path that is not relative");
   fs::path out;
@@ -208,12 +211,12 @@ fs::path safe_path(const char* name) {
   return out;
 }
 
-void write_all(int fd, const void* data, std::size_t size, const fs::path& path) {
+void write_all(int fd, const void* data, std::size_t size, const std::string& name) {
   const auto* at = static_cast<const char*>(data);
   while (size > 0) {
     const ssize_t n = ::write(fd, at, size);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw system_error("writing " + path.string(), errno);
+    if (n < 0) throw system_error("writing " + name, errno);
     at += n;
     size -= static_cast<std::size_t>(n);
   }
@@ -222,8 +225,8 @@ void write_all(int fd, const void* data, std::size_t size, const fs::path& path)
 class Unpacker {
  public:
   Unpacker(ByteSource& stream, const fs::path& dir, const std::function<bool(std::string_view)>& wanted,
-           const std::function<void()>& between)
-      : dir_(dir), wanted_(wanted), input_(stream, between) {
+           const std::function<void()>& between, const std::function<void(std::string_view, unsigned)>& look)
+      : dir_(dir), wanted_(wanted), look_(look), input_(stream, between) {
     if (archive_ == nullptr) throw std::bad_alloc();
   }
 
@@ -251,37 +254,36 @@ class Unpacker {
       throw damaged(shown(name) + ": neither a file nor a directory");
     }
     if (archive_entry_sparse_count(entry) > 0) throw damaged(shown(name) + ": a file with holes");
-    const fs::path path = dir_ / below;
+    if (look_ && !below.empty()) look_(below.string(), static_cast<unsigned>(archive_entry_mode(entry)));
     if (type == AE_IFDIR) {
       make_directories(below);
     } else if (below.empty()) {
       throw damaged(shown(name) + ": a file in the place of the directory");
     } else {
       make_directories(below.parent_path());
-      unpack_file(path, wanted_(below.string()));
+      unpack_file(below, wanted_(below.string()));
     }
   }
 
-  // An archive need not name a directory before what is in it. Nothing here can be a link: none was ever made.
+  // An archive need not name a directory before what is in it. No link is followed, whoever may have put one there.
   void make_directories(const fs::path& below) {
-    fs::path path = dir_;
+    UniqueFd at;
     for (const fs::path& part : below) {
-      path /= part;
-      if (::mkdir(path.c_str(), 0700) == 0) continue;
-      if (errno != EEXIST) throw system_error("making the directory " + path.string(), errno);
-      struct stat info {};
-      if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
-        throw damaged(shown(below.string()) + ": both a file and a directory");
-      }
+      const int parent = at ? at.get() : dir_.fd();
+      if (::mkdirat(parent, part.c_str(), 0700) != 0 && errno != EEXIST) throw system_error("making the directory " + shown(below.string()), errno);
+      UniqueFd next(::openat(parent, part.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!next) throw damaged(shown(below.string()) + ": both a file and a directory");
+      at = std::move(next);
     }
   }
 
-  void unpack_file(const fs::path& path, bool keep) {
+  void unpack_file(const fs::path& below, bool keep) {
     UniqueFd file;
+    const std::string name = shown(below.string());
     if (keep) {
-      file.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-      if (!file && errno == EEXIST) throw damaged(shown(path.lexically_relative(dir_).string()) + ": there twice");
-      if (!file) throw system_error("making " + path.string(), errno);
+      file = open_below(dir_.fd(), below, O_WRONLY | O_CREAT | O_EXCL, 0600);
+      if (!file && errno == EEXIST) throw damaged(name + ": there twice");
+      if (!file) throw system_error("making " + name, errno);
     }
     std::uint64_t at = 0;
     for (;;) {
@@ -290,14 +292,15 @@ class Unpacker {
       la_int64_t offset = 0;
       const int result = archive_read_data_block(archive_.get(), &data, &size, &offset);
       if (check(result) == ARCHIVE_EOF) break;
-      if (static_cast<std::uint64_t>(offset) != at) throw damaged(shown(path.filename().string()) + ": a file with holes");
-      if (keep) write_all(file.get(), data, size, path);
+      if (static_cast<std::uint64_t>(offset) != at) throw damaged(name + ": a file with holes");
+      if (keep) write_all(file.get(), data, size, name);
       at += size;
     }
   }
 
-  const fs::path& dir_;
+  const HeldDir dir_;
   const std::function<bool(std::string_view)>& wanted_;
+  const std::function<void(std::string_view, unsigned)>& look_;
   Input input_;
   ArchivePtr archive_{archive_read_new(), archive_read_free};  // last: it may still read when it goes
 };
@@ -307,8 +310,8 @@ class Unpacker {
 std::unique_ptr<ByteSource> tar_directory(const fs::path& dir) { return std::make_unique<TarSource>(dir); }
 
 void untar(ByteSource& stream, const fs::path& dir, const std::function<bool(std::string_view path)>& wanted,
-           const std::function<void()>& between) {
-  Unpacker(stream, dir, wanted, between).run();
+           const std::function<void()>& between, const std::function<void(std::string_view path, unsigned mode)>& look) {
+  Unpacker(stream, dir, wanted, between, look).run();
 }
 
 }  // namespace guestagent

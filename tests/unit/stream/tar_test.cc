@@ -243,6 +243,29 @@ TEST_F(Tar, RefusesWhatContradictsItself) {
   EXPECT_EQ(refused(Maker().add(".", "in the place of the directory").text()), "DATA_LOSS");
 }
 
+TEST_F(Tar, EachEntryIsLookedAtBeforeItIsMade) {
+  std::vector<std::string> seen;
+  const auto look = [&](std::string_view path, unsigned mode) {
+    seen.push_back(std::string(path) + (S_ISDIR(mode) ? "/" : "") + " " + std::to_string(mode & 07777));
+    if (path == "bad") throw Error(Code::data_loss, "bad");
+  };
+  const auto setuid = [](archive_entry* e) { archive_entry_set_perm(e, 04755); };
+  Text text(Maker().add("d", "", AE_IFDIR).add("d/f", "x", AE_IFREG, setuid).add("bad", "x").add("after", "x").text());
+  EXPECT_EQ(code_of([&] { untar(text, out_, [](std::string_view) { return true; }, [] {}, look); }), "DATA_LOSS");
+  EXPECT_EQ(seen, (std::vector<std::string>{"d/ 420", "d/f 2541", "bad 420"}));
+  EXPECT_FALSE(fs::exists(out_ / "bad"));
+}
+
+TEST_F(Tar, RefusesPathsLongerThanAny) {
+  std::string deep = "d";
+  for (int i = 0; i < 3000; ++i) deep += "/d";
+  Text text(Maker().add(deep, "x").text());
+  const Error error = test::error_of([&] { untar(text, out_, [](std::string_view) { return true; }, [] {}); });
+  EXPECT_EQ(error.code(), Code::data_loss);
+  EXPECT_LT(std::string(error.what()).size(), 400U);
+  EXPECT_TRUE(fs::is_empty(out_));
+}
+
 TEST_F(Tar, RefusesHoles) {
   const auto sparse = [](archive_entry* e) {
     archive_entry_set_size(e, la_int64_t{1} << 40);
