@@ -10,6 +10,7 @@
 
 #include "base/child.h"
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "strategies/mysql/detached.h"
@@ -65,10 +66,9 @@ class PrivateServer {
  private:
   ChildSpec spec(const Dialect& dialect, bool with_accounts) {
     const fs::path options = dir_ / "my.cnf";
-    // The guard stands in the managed file, which therefore is left out.
-    write_file_atomic(options, flatten_option_files(settings_.defaults_file, settings_.managed_file), 0600);
     const auto user = server_user(settings_);
-    if (user && ::chown(options.c_str(), user->first, user->second) != 0) throw system_error("setting the owner of " + options.string(), errno);
+    // The guard stands in the managed file, which therefore is left out. The directory is the server's user's.
+    HeldDir(dir_).write("my.cnf", flatten_option_files(settings_.defaults_file, settings_.managed_file), 0600, user);
     std::vector<std::string> arguments = {
         "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option), "--read-only=OFF",
         "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--loose-group-replication-start-on-boot=OFF",
@@ -157,11 +157,9 @@ DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, cons
   step.begin_object().member("dir", dir.string()).end_object();
   job.journal().record("first-start", step.text());
   // The server's user must be able to pass through to it.
-  if (dir.parent_path() == work_dir(settings.data_dir)) make_dir(dir.parent_path(), 0711);
-  make_dir(dir, 0700);
-  if (const auto user = server_user(settings); user && ::chown(dir.c_str(), user->first, user->second) != 0) {
-    throw system_error("setting the owner of " + dir.string(), errno);
-  }
+  if (dir.parent_path() == work_dir(settings.data_dir)) make_work_dir(dir.parent_path());
+  make_own_dir(dir, 0700);
+  if (const auto user = server_user(settings)) give_dir(dir, user->first, user->second);
   if (upgrade) {
     job.phase("upgrade");
     // Without accounts: those of the source need not know anybody who may change system tables.

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/control_kinds.h"
@@ -144,10 +145,7 @@ void remove_staging(Journal& journal) {
     remove_tree(dir);
     // The directory around it, where that is the agent's own.
     const std::string around = dir.parent_path().filename().string();
-    if (!around.ends_with(kHiddenDir)) continue;
-    if (::rmdir(dir.parent_path().c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY) {
-      throw system_error("removing " + dir.parent_path().string(), errno);
-    }
+    if (around.ends_with(kHiddenDir)) remove_dir_if_empty(dir.parent_path());
   }
 }
 

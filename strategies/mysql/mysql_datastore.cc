@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/checksum.h"
@@ -142,13 +143,13 @@ std::string MysqlDatastore::status() {
 
 fs::path MysqlDatastore::make_staging(JobContext& job) {
   const fs::path work = work_dir(settings_.data_dir);
-  const fs::path parent = settings_.staging_dir.empty() ? work : settings_.staging_dir;
+  const fs::path parent = settings_.staging_dir.empty() ? work : fs::weakly_canonical(settings_.staging_dir);
   const fs::path dir = new_work_path(parent, "staging");
   JsonWriter step;
   step.begin_object().member("dir", dir.string()).end_object();
   job.journal().record("staging", step.text());
-  if (parent == work) make_dir(work, 0711);
-  make_dir(dir, 0700);
+  if (parent == work) make_work_dir(work);
+  make_own_dir(dir, 0700);
   return dir;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/child.h"
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "config/units.h"
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
@@ -93,6 +94,7 @@ std::string check_data_dir(const MysqlSettings& settings, const ServerIdentity& 
              "unmount it: only the data directory itself, or a directory for logs, may be a mount point");
     }
   }
+  require_own_dir(work_dir(settings.data_dir));
   return "the server's data is in " + settings.data_dir.string();
 }
 

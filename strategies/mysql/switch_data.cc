@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
@@ -35,12 +36,6 @@ bool is_leftover(const std::string& name) {
 
 bool has_step(const Journal& journal, std::string_view step) { return journal.find(step) != nullptr; }
 
-void remove_if_empty(const fs::path& dir) {
-  if (::rmdir(dir.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST) {
-    throw system_error("removing " + dir.string(), errno);
-  }
-}
-
 }  // namespace
 
 std::vector<std::string> tablespace_names(const std::string& data_file_path) {
@@ -61,6 +56,10 @@ fs::path work_dir(const fs::path& data_dir) {
   const fs::path real = fs::canonical(data_dir);
   if (is_mount_point(real)) return real / kHiddenDir;
   return real.parent_path() / (real.filename().string() + ".guestagent");
+}
+
+void make_work_dir(const fs::path& dir) {
+  with_context("making the agent's directory beside the data", [&] { make_own_dir(dir, 0711); });
 }
 
 fs::path new_work_path(const fs::path& parent, std::string_view prefix) {
@@ -123,7 +122,7 @@ void DataSwitch::add_inner(const fs::path& dir) {
 DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journal& journal) : journal_(&journal), staging_(staging) {
   const fs::path data_dir = fs::canonical(layout.data_dir);
   const fs::path work = work_dir(data_dir);
-  make_dir(work, 0711);
+  make_work_dir(work);
   root_ = new_work_path(work, "previous");
   areas_.push_back({data_dir, root_ / "data", {"lost+found"}, {}, {}});
   if (inside(work, data_dir)) areas_.front().keep.emplace_back(kHiddenDir);
@@ -264,7 +263,7 @@ void DataSwitch::carry_over() {
 void DataSwitch::move_in() {
   for (const Area::Inner& inner : areas_.front().inner) {
     make_dir(inner.path, inner.mode);
-    if (::chown(inner.path.c_str(), inner.uid, inner.gid) != 0) throw system_error("setting the owner of " + inner.path.string(), errno);
+    give_dir(inner.path, inner.uid, inner.gid);
   }
   carry_over();
   std::vector<fs::path> names, last;
@@ -325,16 +324,16 @@ void DataSwitch::move_back() {
     }
     remove_move_leftovers(area.previous);
     fsync_dir(area.live);
-    remove_if_empty(area.previous);
+    remove_dir_if_empty(area.previous);
   }
-  remove_if_empty(root_);
-  remove_if_empty(root_.parent_path());
+  remove_dir_if_empty(root_);
+  remove_dir_if_empty(root_.parent_path());
 }
 
 void DataSwitch::discard_previous() {
   for (const Area& area : areas_) remove_tree(area.previous);
   remove_tree(root_);
-  remove_if_empty(root_.parent_path());
+  remove_dir_if_empty(root_.parent_path());
 }
 
 }  // namespace guestagent::mysql

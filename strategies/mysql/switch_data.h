@@ -42,6 +42,10 @@ std::vector<std::string> tablespace_names(const std::string& data_file_path);
 fs::path work_dir(const fs::path& data_dir);
 inline constexpr std::string_view kHiddenDir = ".guestagent";  // its name inside a data directory
 
+// Makes it, passable for the server's user; failed_precondition for one that is there and is not the agent's own: who owns the data
+// directory could have put it there.
+void make_work_dir(const fs::path& dir);
+
 // A name for a new directory there: "PREFIX-" and random letters.
 fs::path new_work_path(const fs::path& parent, std::string_view prefix);
 
