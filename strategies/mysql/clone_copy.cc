@@ -9,8 +9,10 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/backup_copy.h"
+#include "strategies/mysql/copy_names.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/switch_data.h"
 #include "stream/tar.h"
@@ -64,7 +66,7 @@ void unload_plugin(ServerClient& client) {
 // The directory and the one around it, where that is the agent's own and empty.
 void remove_clone(const fs::path& around) {
   remove_tree(around);
-  if (around.parent_path().filename().string().ends_with(kHiddenDir)) ::rmdir(around.parent_path().c_str());
+  if (around.parent_path().filename().string().ends_with(kHiddenDir)) remove_dir_if_empty(around.parent_path());
 }
 
 class CloneCopy : public BackupCopy {
@@ -124,11 +126,9 @@ class CloneCopy : public BackupCopy {
     data_ = around_ / kData;
     spec_.job->journal().record(kDirStep, JsonWriter().begin_object().member("dir", around_.string()).end_object().text());
     // The server's user must be able to pass through to it, and nobody else to look into it.
-    if (parent == work_dir(settings_.data_dir)) make_dir(parent, 0711);
-    make_dir(around_, 0700);
-    if (const auto user = server_user(settings_); user && ::chown(around_.c_str(), user->first, user->second) != 0) {
-      throw system_error("setting the owner of " + around_.string(), errno);
-    }
+    if (parent == work_dir(settings_.data_dir)) make_work_dir(parent);
+    make_own_dir(around_, 0700);
+    if (const auto user = server_user(settings_)) give_dir(around_, user->first, user->second);
     if (!client_.has_clone_plugin()) {
       spec_.job->journal().record(kPluginStep);
       client_.install_clone_plugin();
@@ -266,7 +266,11 @@ std::string recover_clone(const MysqlSettings& settings, JobContext& job) {
 void unpack_clone(ByteSource& stream, const fs::path& dir, JobContext& job) {
   // What makes a server that server is never copied; both are made anew, or the host's own.
   const auto wanted = [](std::string_view path) { return path != "auto.cnf" && path != "mysqld-auto.cnf"; };
-  untar(stream, dir, wanted, [&] { job.check_cancelled(); });
+  const auto look = [](std::string_view path, unsigned mode) {
+    check_copy_name(path);
+    check_copy_mode(path, mode);
+  };
+  untar(stream, dir, wanted, [&] { job.check_cancelled(); }, look);
   require_data(dir);
 }
 

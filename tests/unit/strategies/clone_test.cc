@@ -114,6 +114,19 @@ TEST_F(Clone, TablesElsewhereAreRefused) {
   EXPECT_TRUE(fs::is_empty(to()));
 }
 
+TEST_F(Clone, BringsOnlyWhatADataDirectoryHas) {
+  for (const std::string name : {"evil.so", "lab/evil.so", ".my.cnf", "my.cnf", "mysqld.my", "lab/.x", "lab/a\nb", "a/b/c/d/e"}) {
+    fs::create_directories((data() / name).parent_path());
+    std::ofstream(data() / name) << "evil";
+    EXPECT_EQ(code_of([&] { receive(archive()); }), "DATA_LOSS") << name;
+    EXPECT_TRUE(fs::is_empty(to())) << name;
+    fs::remove(data() / name);
+    fs::remove_all(data() / "a");
+  }
+  fs::permissions(data() / "ibdata1", fs::perms(04755));
+  EXPECT_EQ(code_of([&] { receive(archive()); }), "DATA_LOSS");
+}
+
 TEST_F(Clone, IsMadeBesideTheDataUnlessSaidOtherwise) {
   EXPECT_EQ(clone_parent(settings_).parent_path(), settings_.data_dir.parent_path());
   settings_.staging_dir = top_.path() / "large";
