@@ -66,8 +66,8 @@ bool end_left_sessions(const MysqlSettings& settings, const fs::path& work_dir, 
   return left;
 }
 
-ToolCopy::ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
-    : settings_(settings), spec_(std::move(spec)), clock_(clock), client_(hurried(spec_.target)) {}
+ToolCopy::ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, std::vector<std::string_view> kept)
+    : settings_(settings), spec_(std::move(spec)), clock_(clock), files_(std::move(kept), &tables_), client_(hurried(spec_.target)) {}
 
 void ToolCopy::start(std::string_view group, std::vector<std::string> options, std::string_view more) {
   const fs::path file = spec_.work_dir / "options.cnf";
@@ -211,7 +211,7 @@ std::size_t ToolCopy::read(std::span<std::byte> into) {
     if (n < 0) throw system_error("reading the backup tool's stream", errno);
     if (n > 0) {
       require_this_server();
-      see(into.first(static_cast<std::size_t>(n)));
+      files_.see(into.first(static_cast<std::size_t>(n)));
       require_stream();
       return static_cast<std::size_t>(n);
     }
@@ -232,7 +232,23 @@ void ToolCopy::judge() {
   if (lines.empty() || !says_completed(lines.back()))
     throw failure("it ended without saying that it completed", lines);
   require_this_server();
+  check_stream();
   position_ = finish();
+}
+
+void ToolCopy::check_stream() const {
+  if (!files_.at_boundary()) {
+    throw Error(Code::data_loss, "reading the backup tool's stream: it ends within a chunk, or is not of the xbstream format",
+                "take the copy again");
+  }
+  const std::vector<std::string> lacking = tables_.lacking();
+  if (lacking.empty()) return;
+  const std::string more = lacking.size() > 1 ? " and " + std::to_string(lacking.size() - 1) + " more" : "";
+  throw Error(Code::unavailable,
+              "copying the server's data: table " + lacking.front() + more +
+                  " was renamed or made while the copy ran, and the copy lacks its data",
+              "take the copy again when no tables of such an engine are renamed or made; a table whose files are missing on the source itself "
+              "must be repaired or dropped first");
 }
 
 // What went wrong, in the tool's words, and what to do about it.

@@ -13,15 +13,18 @@
 #include "base/child.h"
 #include "strategies/mysql/backup_copy.h"
 #include "strategies/mysql/tool_gate.h"
+#include "strategies/mysql/table_files.h"
 #include "strategies/mysql/tool_info.h"
 #include "strategies/mysql/tool_lines.h"
+#include "strategies/mysql/xbstream_files.h"
 
 namespace guestagent::mysql {
 
 // Made in two steps: an object of a derived class, then start().
 class ToolCopy : public BackupCopy {
  public:
-  ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
+  // `kept`: files of the stream that finish() looks at.
+  ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, std::vector<std::string_view> kept = {});
 
   // Starts the program with the options' file of `group`, followed by `options`; `more` are lines for that file.
   void start(std::string_view group, std::vector<std::string> options, std::string_view more = {});
@@ -34,9 +37,7 @@ class ToolCopy : public BackupCopy {
  protected:
   // What the tool said, line by line, on a thread of its own.
   virtual void hear(std::string_view line) = 0;
-  // The bytes that read() answers.
-  virtual void see(Bytes) {}
-  // Throws for a stream that is not what was asked for; called after see().
+  // Throws for a stream that is not what was asked for; called with each piece that has gone by.
   virtual void require_stream() const {}
   // The tool has ended well: where the copy stands, or Error when what it left is not whole.
   virtual Position finish() = 0;
@@ -58,6 +59,7 @@ class ToolCopy : public BackupCopy {
   const MysqlSettings& settings_;
   const BackupSpec spec_;
   Clock& clock_;
+  XbstreamFiles files_;
 
  private:
   void take_line(std::string_view line);
@@ -69,8 +71,10 @@ class ToolCopy : public BackupCopy {
   void require_this_server() const;
   void judge();
   std::vector<std::string> last_lines() const;
+  void check_stream() const;
   Error failure(const std::string& what, const std::vector<std::string>& lines) const;
 
+  TableFiles tables_;
   Position position_;
   bool ended_ = false;
   ServerClient client_;  // of the watchdog's thread while that runs

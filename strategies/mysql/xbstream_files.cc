@@ -62,15 +62,18 @@ void XbstreamFiles::take(std::string_view bytes) {
     case Part::head:
       type_ = bytes[9];
       path_size_ = little<std::uint32_t>(bytes.substr(10));
-      lost_ = !bytes.starts_with(kMagic) || path_size_ == 0 || path_size_ > kMaxPath || (type_ != 'P' && type_ != 'S' && type_ != 'E');
+      // Flags would let a reader skip a chunk whose form is known only to it: no writer sets one.
+      lost_ = !bytes.starts_with(kMagic) || bytes[8] != 0 || path_size_ == 0 || path_size_ > kMaxPath || (type_ != 'P' && type_ != 'S' && type_ != 'E');
       part_ = Part::path;
       return;
     case Part::path:
       path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
       if (changed_by_.empty()) changed_by_ = option_in_name(path_);
+      if (watcher_ != nullptr) watcher_->path(path_);
       into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
       if (type_ == 'E') {
         if (into_ != nullptr) into_->whole = true;
+        if (watcher_ != nullptr) watcher_->end(path_);
         part_ = Part::head;
       } else {
         part_ = Part::numbers;
@@ -108,6 +111,8 @@ void XbstreamFiles::see(Bytes data) {
       std::uint64_t& count = part_ == Part::data ? left_ : holes_;
       const std::string_view now = rest.substr(0, std::min<std::uint64_t>(count, rest.size()));
       if (part_ == Part::data && into_ != nullptr) into_->text += now;
+      if (part_ == Part::data && watcher_ != nullptr) watcher_->data(path_, offset_, now);
+      if (part_ == Part::data) offset_ += now.size();
       count -= now.size();
       rest.remove_prefix(now.size());
       end_of_data();

@@ -1,4 +1,5 @@
-// Looks into a stream of the xbstream format as it goes by, and keeps the few small files in it that tell of the copy itself.
+// Looks into a stream of the xbstream format as it goes by, keeps the few small files in it that tell of the copy itself, and tells of
+// all the others.
 //
 // The format: chunks of "XBSTCK01", a byte of flags, a byte of type (P data, S data with holes, E end of file), the path with its length
 // before it (4 bytes; all numbers little-endian); data then has its length and its offset in the file (8 bytes each), a CRC-32 (4) and
@@ -18,7 +19,17 @@ namespace guestagent::mysql {
 
 class XbstreamFiles {
  public:
-  explicit XbstreamFiles(std::vector<std::string_view> names) : names_(std::move(names)) {}
+  // Told of each chunk before anything behind its path has gone by; what it throws comes out of see().
+  class Watcher {
+   public:
+    virtual ~Watcher() = default;
+    virtual void path(std::string_view) {}
+    virtual void data(std::string_view /*path*/, std::uint64_t /*offset*/, std::string_view /*bytes*/) {}
+    virtual void end(std::string_view /*path*/) {}
+  };
+
+  // `watcher`, if any, outlives it.
+  explicit XbstreamFiles(std::vector<std::string_view> names, Watcher* watcher = nullptr) : names_(std::move(names)), watcher_(watcher) {}
 
   // The next bytes of the stream. A stream that is not of this format is not followed any further: see lost().
   void see(Bytes data);
@@ -43,6 +54,7 @@ class XbstreamFiles {
   void end_of_data();
 
   const std::vector<std::string_view> names_;
+  Watcher* const watcher_;
   std::map<std::string, File, std::less<>> files_;
   bool lost_ = false;
   std::string_view changed_by_;

@@ -3,7 +3,6 @@
 #include <array>
 
 #include "strategies/mysql/tool_copy.h"
-#include "strategies/mysql/xbstream_files.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -16,7 +15,7 @@ constexpr std::string_view kMyCnf = "backup-my.cnf";
 class Xtrabackup : public ToolCopy {
  public:
   Xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
-      : ToolCopy(settings, std::move(spec), clock), files_({kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
+      : ToolCopy(settings, std::move(spec), clock, {kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
   ~Xtrabackup() override { stop(); }
 
   std::vector<std::string> options() const;
@@ -24,7 +23,6 @@ class Xtrabackup : public ToolCopy {
 
  protected:
   void hear(std::string_view line) override;
-  void see(Bytes data) override { files_.see(data); }
   void require_stream() const override;
   Position finish() override;
   std::string_view rights() const override {
@@ -39,7 +37,6 @@ class Xtrabackup : public ToolCopy {
   Position checked_position(const ToolInfo& info) const;
   void require_server() const;
 
-  XbstreamFiles files_;
   std::mutex said_mutex_;
   std::optional<Position> said_position_;  // guarded by said_mutex_
 };
@@ -137,10 +134,6 @@ Position Xtrabackup::checked_position(const ToolInfo& info) const {
 }
 
 Position Xtrabackup::finish() {
-  if (!files_.at_boundary()) {
-    throw Error(Code::data_loss, "reading the backup tool's stream: it ends within a chunk, or is not of the xbstream format",
-                "take the copy again");
-  }
   const ToolInfo info = parse_tool_info(required_file(kInfo), kInfo);
   require_plain(info, kInfo);
   require_server();

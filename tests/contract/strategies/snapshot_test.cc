@@ -289,5 +289,41 @@ TEST(Snapshot, NamesOfAccountsFitAndDiffer) {
   }
 }
 
+// A table that seems to lack its data would make every snapshot of this server fail.
+TEST(Snapshot, NoKindOfTableIsTakenForALostOne) {
+  MariadbServer source;
+  const fs::path elsewhere = source.dir() / "elsewhere";
+  fs::create_directories(elsewhere);
+  source.sql(
+      "CREATE DATABASE d; USE d; CREATE TABLE aria (a INT) ENGINE=Aria; CREATE TABLE myisam (a INT) ENGINE=MyISAM; CREATE TABLE csv (a INT NOT NULL) "
+      "ENGINE=CSV; CREATE TABLE merge (a INT) ENGINE=MERGE UNION=(myisam); CREATE TABLE memory (a INT) ENGINE=MEMORY; CREATE VIEW v AS SELECT 1; "
+      "CREATE SEQUENCE s; CREATE SEQUENCE sa ENGINE=Aria; CREATE TABLE pa (a INT PRIMARY KEY) ENGINE=Aria PARTITION BY HASH(a) PARTITIONS 3; "
+      "CREATE TABLE pm (a INT) ENGINE=MyISAM PARTITION BY RANGE(a) (PARTITION x VALUES LESS THAN (3), PARTITION y VALUES LESS THAN MAXVALUE); "
+      "CREATE TABLE ps (a INT, b DATE) ENGINE=Aria PARTITION BY RANGE(YEAR(b)) SUBPARTITION BY HASH(a) SUBPARTITIONS 2 (PARTITION x VALUES LESS THAN "
+      "(3), PARTITION y VALUES LESS THAN MAXVALUE); CREATE TABLE pi (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 3; "
+      "CREATE TABLE `größe.日本 #P#x` (a INT) ENGINE=Aria; SET GLOBAL innodb_file_per_table=0; CREATE TABLE shared (a INT); "
+      "SET GLOBAL innodb_file_per_table=1; CREATE TABLE discarded (a INT); ALTER TABLE discarded DISCARD TABLESPACE; "
+      "CREATE TABLE elsewhere (a INT) ENGINE=MyISAM DATA DIRECTORY='" + elsewhere.string() + "'; CREATE TRIGGER tr BEFORE INSERT ON aria FOR EACH ROW SET @x=1");
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  auto stream = parts.source.open({"snap"}, job);
+  EXPECT_GT(test::drain_to_file(*stream, source.dir() / "snap.xb"), 0U);
+}
+
+TEST(Snapshot, ATableWithoutItsDataFailsTheCopy) {
+  MariadbServer source;
+  source.sql("CREATE DATABASE d; CREATE TABLE d.r1 (a INT) ENGINE=Aria; CREATE TABLE d.whole (a INT) ENGINE=Aria; FLUSH TABLES");
+  // As the tool leaves it when the table was renamed while it ran.
+  fs::remove(source.data_dir() / "d/r1.MAI");
+  fs::remove(source.data_dir() / "d/r1.MAD");
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  auto stream = parts.source.open({"snap"}, job);
+  const Error error = error_of([&] { test::drain_to_file(*stream, source.dir() / "snap.xb"); });
+  EXPECT_EQ(error.code(), Code::unavailable);
+  EXPECT_THAT(error.what(), HasSubstr("table d.r1 (Aria: r1.MAI, r1.MAD)"));
+  EXPECT_THAT(error.what(), ::testing::Not(HasSubstr("d.whole")));
+}
+
 }  // namespace
 }  // namespace guestagent::mysql
