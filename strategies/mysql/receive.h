@@ -10,8 +10,10 @@
 
 namespace guestagent::mysql {
 
-// Datastore::receive. `dir` is made when it is not there and must be empty; on any Error it is empty again. Throws failed_precondition
-// for a format or a tool that is not had here, data_loss for a copy that is not whole, resource_exhausted for a full disk, cancelled.
+// Datastore::receive. `dir` is made when it is not there and must be empty and no link; on any Error it is empty again, as far as it is
+// still in its place. All tools run as the server's user, and nothing that the copy brings is obeyed: its options are written anew, and a
+// name that no data directory has is refused. Throws failed_precondition for a format or a tool that is not had here, or for a directory
+// that was exchanged, data_loss for a copy that is not whole or brings what no copy has, resource_exhausted for a full disk, cancelled.
 void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job);
 
 // The full path of a tool: in mysql.tools_dir when that is set, else where programs are. Throws failed_precondition naming it.
@@ -25,8 +27,5 @@ ReceiveTools receive_tools(const std::string& format, const MysqlSettings& setti
 
 // How much memory prepare gets: the setting, else what `redo_bytes` of log want and the host can give.
 std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_bytes);
-
-// Owner, mode and security context as the server's own files have: what it could not read would fail it after the switch.
-void give_to_server(const fs::path& dir, const MysqlSettings& settings);
 
 }  // namespace guestagent::mysql

@@ -1,0 +1,249 @@
+// A copy received by scripted tools: as whom they run, what they are given, and what happens when they or others misbehave.
+#include "strategies/mysql/receive.h"
+
+#include <gmock/gmock.h>
+#include <grp.h>
+#include <gtest/gtest.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "base/error.h"
+#include "strategies/mysql/tree_move.h"
+#include "tests/support/bytes.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_job.h"
+
+namespace guestagent::mysql {
+namespace {
+
+using test::error_of;
+using test::StringSource;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kInfo =
+    "uuid = 1\nname = \ntool_name = mariabackup\ntool_command = x\ntool_version = 10.11.19-MariaDB\nibbackup_version = 10.11.19-MariaDB\n"
+    "server_version = 10.11.19-MariaDB\nstart_time = 2026-01-01 00:00:00\nend_time = 2026-01-01 00:00:01\nlock_time = 0\nbinlog_pos = \n"
+    "innodb_from_lsn = 0\ninnodb_to_lsn = 1\npartial = N\nincremental = N\nformat = xbstream\ncompressed = N\n";
+constexpr const char* kCheckpoints = "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 1\nlast_lsn = 1\n";
+
+template <typename T>
+std::string bytes_of(T value) {
+  std::string out;
+  for (std::size_t i = 0; i < sizeof(T); ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
+  return out;
+}
+std::string chunk_head(char type, const std::string& path, char flags = 0) {
+  return std::string("XBSTCK01") + flags + type + bytes_of(static_cast<std::uint32_t>(path.size())) + path;
+}
+std::string stream_file(const std::string& path, const std::string& content) {
+  return chunk_head('P', path) + bytes_of(static_cast<std::uint64_t>(content.size())) + bytes_of(std::uint64_t{0}) + bytes_of(std::uint32_t{0}) +
+         content + chunk_head('E', path);
+}
+
+class ReceiveTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can run tools as somebody else";
+    ASSERT_EQ(::chmod(top_.path().c_str(), 0755), 0);
+    fs::create_directories(copy_ / "d");
+    fs::create_directories(settings_.tools_dir = top_.path() / "tools");
+    fs::create_directories(settings_.data_dir = top_.path() / "live");
+    fs::create_directories(victim_);
+    std::ofstream(victim_ / "keep.txt") << "precious";
+    ASSERT_EQ(::chmod(victim_.c_str(), 0700), 0);
+    settings_.os_user = "nobody";
+    settings_.backup_tool = "mariadb-backup";
+    settings_.defaults_file = top_.path() / "my.cnf";
+    settings_.server.command = {"mariadbd", "--plugin-dir=/own/plugins"};
+    copy("xtrabackup_info", kInfo);
+    copy("xtrabackup_checkpoints", kCheckpoints);
+    copy("backup-my.cnf", "[mysqld]\ninnodb_page_size=16384\n");
+    copy("ibdata1", "data");
+    copy("d/t.ibd", "data");
+    // It has the copy ready: what matters is who it is.
+    tool("mbstream", "cat > /dev/null\nid -u > " + seen("extract") + "\ncp -r " + copy_.string() + "/. \"$3\"/\n");
+    tool("mariadb-backup",
+         "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' >&2; exit 0;; esac\n"
+         "dir=${2#--target-dir=}\nid -u > " + seen("prepare") + "\ncp \"$dir/backup-my.cnf\" " + seen("cnf") + "\n"
+         "sed -i s/full-backuped/log-applied/ \"$dir/xtrabackup_checkpoints\"\necho 'completed OK!' >&2\n");
+    ASSERT_EQ(::chmod(fs::path(seen("x")).parent_path().c_str(), 01777), 0);
+    ASSERT_EQ(::chmod(copy_.c_str(), 0755), 0);
+  }
+
+  std::string seen(const std::string& name) {
+    fs::create_directories(top_.path() / "seen");
+    return (top_.path() / "seen" / name).string();
+  }
+  std::string seen_text(const std::string& name) { return read_file(seen(name)); }
+  void copy(const std::string& name, const std::string& content) { std::ofstream(copy_ / name, std::ios::binary) << content; }
+  void tool(const std::string& name, const std::string& script) {
+    std::ofstream(settings_.tools_dir / name) << "#!/bin/sh\nset -e\n" << script;
+    fs::permissions(settings_.tools_dir / name, fs::perms(0755));
+  }
+  void receive(std::string stream = stream_file("ibdata1", "data")) {
+    StringSource source(std::move(stream), 1000);
+    receive_copy(source, "xbstream", to_, settings_, job_);
+  }
+  void expect_nothing_happened() {
+    EXPECT_EQ(read_file(victim_ / "keep.txt"), "precious");
+    struct stat info {};
+    ASSERT_EQ(::stat(victim_.c_str(), &info), 0);
+    EXPECT_EQ(info.st_uid, 0U);
+    EXPECT_EQ(info.st_mode & 07777, 0700U);
+    ASSERT_EQ(::stat((victim_ / "keep.txt").c_str(), &info), 0);
+    EXPECT_EQ(info.st_uid, 0U);
+  }
+
+  TempDir top_{fs::temp_directory_path(), "receive-"};
+  const fs::path copy_ = top_.path() / "copy", to_ = top_.path() / "to", victim_ = top_.path() / "victim";
+  const uid_t server_ = ::getpwnam("nobody")->pw_uid;
+  MysqlSettings settings_;
+  test::TestJob job_;
+};
+
+TEST_F(ReceiveTest, ToolsRunAsTheServersUser) {
+  receive();
+  EXPECT_EQ(seen_text("extract"), std::to_string(server_) + "\n");
+  EXPECT_EQ(seen_text("prepare"), std::to_string(server_) + "\n");
+  for (const char* name : {"", "ibdata1", "d", "d/t.ibd"}) {
+    struct stat info {};
+    ASSERT_EQ(::lstat((to_ / name).c_str(), &info), 0) << name;
+    EXPECT_EQ(info.st_uid, server_) << name;
+    EXPECT_EQ(info.st_mode & 07777, S_ISDIR(info.st_mode) ? 0700U : 0660U) << name;
+  }
+}
+
+TEST_F(ReceiveTest, ADirectoryThatTheServersUserCannotReachIsSaid) {
+  ASSERT_EQ(::chmod(top_.path().c_str(), 0700), 0);
+  const Error error = error_of([&] { receive(); });
+  EXPECT_EQ(error.code(), Code::permission_denied);
+  EXPECT_THAT(error.hint(), HasSubstr("nobody"));
+}
+
+TEST_F(ReceiveTest, TheCopysOptionsAreWrittenAnew) {
+  copy("backup-my.cnf", "[mysqld]\ninnodb_page_size=16384\ntmpdir=/x\ninnodb_undo_directory=/etc\n");
+  receive();
+  EXPECT_THAT(seen_text("cnf"), HasSubstr("innodb_page_size=16384\n"));
+  EXPECT_THAT(seen_text("cnf"), Not(HasSubstr("/etc")));
+  EXPECT_THAT(seen_text("cnf"), Not(HasSubstr("tmpdir")));
+}
+
+TEST_F(ReceiveTest, NothingIsLoadedThatTheCopyNames) {
+  for (const char* line : {"plugin_load=evil.so\nplugin_dir=.\n", "plugin-load-add=x\n", "!include /tmp/x\n"}) {
+    copy("backup-my.cnf", std::string("[mysqld]\n") + line);
+    EXPECT_EQ(error_of([&] { receive(); }).code(), Code::data_loss) << line;
+    EXPECT_FALSE(fs::exists(seen("prepare"))) << line;
+    EXPECT_TRUE(fs::is_empty(to_)) << line;
+  }
+}
+
+TEST_F(ReceiveTest, KeysAreThisHostsAndDoNotStay) {
+  copy("backup-my.cnf", "[mysqld]\nplugin_load=file_key_management\nplugin_dir=/evil\nfile_key_management_filename=/evil/keys\n");
+  std::ofstream(settings_.defaults_file) << "[mysqld]\nfile_key_management_filename=/own/keys\n";
+  receive();
+  EXPECT_THAT(seen_text("cnf"), HasSubstr("plugin_dir=\"/own/plugins\"\nfile_key_management_filename=\"/own/keys\"\n"));
+  EXPECT_THAT(seen_text("cnf"), Not(HasSubstr("evil")));
+  EXPECT_THAT(read_file(to_ / "backup-my.cnf"), Not(HasSubstr("keys")));
+}
+
+TEST_F(ReceiveTest, NamesAreRefusedBeforeTheToolHasThem) {
+  tool("mbstream", "cat > " + seen("bytes") + "\n");
+  for (const std::string name : {"../evil", "/etc/evil", "evil.so", ".my.cnf", "d/.x", "a/b/c/d/e/f"}) {
+    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + stream_file(name, "evil")); }).code(), Code::data_loss) << name;
+    EXPECT_TRUE(fs::is_empty(to_)) << name;
+  }
+  // What two readers could understand differently is no stream at all.
+  const std::string good = stream_file("ibdata1", "data");
+  for (const std::string& bad : {good + "x", good.substr(0, good.size() - 1), chunk_head('Q', "a", 1) + good, chunk_head('S', "a", 1) + good}) {
+    EXPECT_EQ(error_of([&] { receive(bad); }).code(), Code::data_loss);
+  }
+}
+
+TEST_F(ReceiveTest, WhatTheToolMadeIsLookedAtToo) {
+  struct Case {
+    const char* what;
+    std::string script;
+    Code code;
+  };
+  const std::vector<Case> cases = {
+      {"library", "touch \"$3/d/evil.so\"\n", Code::data_loss},
+      {"hidden", "touch \"$3/.my.cnf\"\n", Code::data_loss},
+      {"set user id", "chmod 4755 \"$3/ibdata1\"\n", Code::data_loss},
+      {"second name", "ln \"$3/ibdata1\" \"$3/ibdata2\"\n", Code::data_loss},
+      {"pipe", "mkfifo \"$3/pipe\"\n", Code::data_loss},
+      {"link", "ln -s /etc/passwd \"$3/d/u.ibd\"\n", Code::failed_precondition},
+      {"elsewhere", "echo /x > \"$3/d/u.isl\"\n", Code::failed_precondition},
+      {"lost table", "printf '\\376\\001\\012\\052' > \"$3/d/r1.frm\"\n", Code::data_loss},
+  };
+  for (const Case& each : cases) {
+    tool("mbstream", "cat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n" + each.script);
+    const Error error = error_of([&] { receive(); });
+    EXPECT_EQ(error.code(), each.code) << each.what << ": " << error.what();
+    EXPECT_FALSE(fs::exists(seen("prepare"))) << each.what;
+    EXPECT_TRUE(fs::is_empty(to_)) << each.what;
+  }
+  EXPECT_EQ(read_file("/etc/passwd").find("root"), 0U);
+}
+
+TEST_F(ReceiveTest, ADirectoryThatIsExchangedLeadsRootNowhere) {
+  settings_.os_user = "root";  // whose tool could do it
+  const std::string exchange = "mv \"$3\" " + (top_.path() / "away").string() + "\nln -s " + victim_.string() + " \"$3\"\n";
+  for (const std::string& after : {std::string("exit 1\n"), std::string("exit 0\n")}) {
+    tool("mbstream", "cat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n" + exchange + after);
+    const Error error = error_of([&] { receive(); });
+    const Code wanted = after == "exit 0\n" ? Code::failed_precondition : Code::internal;
+    EXPECT_EQ(error.code(), wanted) << error.what();
+    EXPECT_TRUE(fs::is_empty(top_.path() / "away"));
+    expect_nothing_happened();
+    fs::remove(to_);
+    remove_tree(top_.path() / "away");
+  }
+  tool("mbstream", "cat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n");
+  tool("mariadb-backup",
+       "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' >&2; exit 0;; esac\n"
+       "set -- x x ${2#--target-dir=}\nsed -i s/full-backuped/log-applied/ \"$3/xtrabackup_checkpoints\"\n" + exchange + "echo 'completed OK!' >&2\n");
+  EXPECT_EQ(error_of([&] { receive(); }).code(), Code::failed_precondition);
+  EXPECT_TRUE(fs::is_empty(top_.path() / "away"));
+  expect_nothing_happened();
+}
+
+TEST_F(ReceiveTest, AFailureSaidEarlyIsHeardAndBounded) {
+  tool("mbstream", "cat > /dev/null\necho 'Error writing file d/t.ibd' >&2\nfor i in $(seq 200); do echo \"line $i " + std::string(400, 'x') +
+                       "\" >&2; done\n");
+  const Error error = error_of([&] { receive(); });
+  EXPECT_THAT(error.what(), HasSubstr("Error writing file"));
+  EXPECT_LT(std::string(error.what()).size(), 3000U);
+  tool("mbstream", "cat > /dev/null\nfor i in $(seq 200); do echo \"" + std::string(400, 'x') + "\" >&2; done\nexit 1\n");
+  EXPECT_LT(std::string(error_of([&] { receive(); }).what()).size(), 3000U);
+}
+
+TEST_F(ReceiveTest, OneThreadExtracts) {
+  tool("mbstream", "echo \"$@\" > " + seen("arguments") + "\ncat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n");
+  settings_.backup_parallel = 8;
+  receive();
+  EXPECT_EQ(seen_text("arguments"), "-x -C " + to_.string() + "\n");
+}
+
+TEST_F(ReceiveTest, AMoveFollowsNoLinkOfTheServersUser) {
+  const fs::path theirs = top_.path() / "theirs", old = top_.path() / "old";
+  fs::create_directories(theirs);
+  fs::create_directories(old);
+  std::ofstream(old / "keep.txt") << "old data";
+  fs::create_directory_symlink(victim_, theirs / "previous");
+  ASSERT_EQ(::lchown((theirs / "previous").c_str(), server_, server_), 0);
+  ASSERT_EQ(::chown(theirs.c_str(), server_, server_), 0);
+  EXPECT_EQ(error_of([&] { move_entry(old, theirs / "previous", "keep.txt"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { move_entry(theirs / "previous", old, "keep.txt"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { copy_tree(old / "keep.txt", theirs / "previous/new"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { copy_tree(theirs / "previous/keep.txt", old / "new"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { remove_move_leftovers(theirs / "previous"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(read_file(old / "keep.txt"), "old data");
+  expect_nothing_happened();
+}
+
+}  // namespace
+}  // namespace guestagent::mysql
