@@ -1,34 +1,34 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "agent/app.h"
 #include "agent/commands.h"
 #include "agent/foreground_job.h"
 #include "agent/progress_view.h"
 #include "agent/signals.h"
+#include "base/held_dir.h"
 #include "base/log.h"
 
 namespace guestagent {
 namespace {
 
-// A new or empty directory that is as it was, unless kept.
+// A new or empty directory that is as it was, unless kept. It is held by descriptor: what somebody puts in its place is not touched.
 class Target {
  public:
-  explicit Target(const fs::path& dir)
-      : dir_(fs::absolute(dir).lexically_normal()), existed_(fs::exists(dir_)) {
-    if (existed_ && (!fs::is_directory(dir_) || !fs::is_empty(dir_))) {
-      throw Error(Code::failed_precondition,
-                  "restore into " + dir_.string() + ": it is not an empty directory",
-                  "name a directory that is empty or does not exist");
-    }
-    if (!existed_) make_dir(dir_, 0700);
+  explicit Target(const fs::path& dir) : dir_(fs::absolute(dir).lexically_normal()), existed_(is_there(dir_)) {
+    require_safe_place(dir_);
+    if (existed_ && !fs::is_directory(fs::symlink_status(dir_))) throw refused();
+    if (!existed_) make_own_dir(dir_, 0700);
+    held_.emplace(dir_);
+    if (!held_->empty()) throw refused();
   }
   ~Target() {
     if (kept_) return;
     try {
-      for (const auto& entry : fs::directory_iterator(dir_)) remove_tree(entry.path());
-      if (!existed_) remove_tree(dir_);
+      held_->clear();
+      if (!existed_ && held_->stands()) remove_dir_if_empty(dir_);
     } catch (const std::exception& e) {
       log_warning("what was restored so far stays", {{"path", dir_.string()}, {"error", e.what()}});
     }
@@ -37,8 +37,15 @@ class Target {
   const fs::path& dir() const { return dir_; }
 
  private:
+  static bool is_there(const fs::path& path) { return fs::symlink_status(path).type() != fs::file_type::not_found; }
+  Error refused() const {
+    return Error(Code::failed_precondition, "restore into " + dir_.string() + ": it is not an empty directory",
+                 "name a directory that is empty or does not exist");
+  }
+
   const fs::path dir_;
   const bool existed_;
+  std::optional<HeldDir> held_;
   bool kept_ = false;
 };
 

@@ -8,8 +8,10 @@
 
 #include "agent/foreground_job.h"
 #include "agent/plans.h"
+#include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
 #include "base/log.h"
+#include "config/units.h"
 #include "storage/snapshot_reader.h"
 #include "storage/snapshot_writer.h"
 #include "storage/snapshots.h"
@@ -45,6 +47,14 @@ void journal_objects(JobContext& job, const std::string& snapshot_id) {
   JsonWriter out;
   out.begin_object().member("snapshot_id", snapshot_id).end_object();
   job.journal().record(kObjectsStep, out.text());
+}
+
+// What a manifest says costs a store nothing: a small object may stand for more than the disk has.
+void require_space(const fs::path& to, std::uint64_t raw_bytes) {
+  const std::uint64_t needed = raw_bytes + raw_bytes / 50 + 64 * kMiB, free = free_bytes(to);
+  if (free >= needed) return;
+  throw Error(Code::resource_exhausted, "restore into " + to.string() + ": " + human_bytes(free) + " free, " + human_bytes(needed) + " needed",
+              "free space there, or name a place on a larger file system");
 }
 
 // From here on the job is a success: a crash finishes what is left of it and undoes nothing.
@@ -303,6 +313,7 @@ void Operations::cat(std::string_view href, ByteSink& out, JobContext& job) {
 void Operations::restore(std::string_view href, const fs::path& to, JobContext& job) {
   job.phase("fetch");
   SnapshotReader reader(store_, href, settings_.snapshot, throttle_, job);
+  require_space(to, reader.manifest().raw_bytes);
   datastore_.receive(reader, reader.manifest().format, to, job);
 }
 

@@ -4,6 +4,7 @@
 
 #include "storage/snapshots.h"
 #include "tests/support/gate.h"
+#include "tests/support/test_job.h"
 #include "tests/unit/agent/agent_fixture.h"
 
 namespace guestagent {
@@ -156,6 +157,16 @@ TEST_F(OperationsTest, AttachGoesStepByStep) {
   EXPECT_TRUE(result["read_only"].GetBool());
   EXPECT_STREQ(result["status"]["verdict"].GetString(), "healthy");
   EXPECT_EQ(received, data);
+}
+
+TEST_F(OperationsTest, RestoreLooksForSpaceFirst) {
+  take();
+  test::TestJob job;
+  EXPECT_CALL(datastore, receive).Times(0);
+  const Error full = test::error_of([&] { operations.restore("memory://snap/manifest.json", "/proc", job); });
+  EXPECT_EQ(full.code(), Code::resource_exhausted) << full.what();
+  EXPECT_CALL(datastore, receive(_, "xbstream", dir.path() / "to", _)).Times(1);
+  operations.restore("memory://snap/manifest.json", dir.path() / "to", job);
 }
 
 TEST_F(OperationsTest, AFailedAttachIsUndone) {
