@@ -36,6 +36,8 @@ namespace {
 class NullStore : public ObjectStore {
  public:
   void put(std::string_view, const Buffer&, std::stop_token) override {}
+  NewObject put_new(std::string_view, const Buffer&, std::stop_token) override { return {true, {}}; }
+  bool promises_new() const override { return true; }
   Buffer get(std::string_view name, std::uint64_t, std::stop_token) override {
     throw StoreError(Code::not_found, "get " + std::string(name) + ": nothing is kept here", "", false);
   }

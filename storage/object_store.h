@@ -48,6 +48,14 @@ struct ObjectInfo {
   std::string name;
   std::uint64_t size = 0;
   WallTime modified;
+  // For join(): the store's own digest of the object as put_new() told it; empty where it is not known.
+  std::string etag = {};
+};
+
+// What put_new() did.
+struct NewObject {
+  bool ours = false;      // false: something else is there, and was not touched
+  std::string etag = {};  // the store's own digest of the object, where it has one that join() can use
 };
 
 class ObjectStore {
@@ -58,6 +66,15 @@ class ObjectStore {
   // confirmed by the store's own digest (where it has one) when this returns. The body is only read, so the
   // caller can send it again.
   virtual void put(std::string_view name, const Buffer& body, std::stop_token stop) = 0;
+
+  // As put(), but only where nothing is: what is there is never replaced. When that is byte for byte `body`, it is
+  // ours (an earlier try whose answer was lost). A store that does not know such a condition, or does not keep it
+  // when two ask at the same instant, may say "ours" to both of them, and keeps one: see promises_new().
+  virtual NewObject put_new(std::string_view name, const Buffer& body, std::stop_token stop) = 0;
+
+  // True when put_new() is sure: of all that ever ask, on all hosts, one is told that it is its own. Where this is
+  // false, who must be the only one makes sure by more (see storage/claim.h).
+  virtual bool promises_new() const = 0;
 
   // The whole object. not_found; resource_exhausted when larger than `max_size`; data_loss or unavailable
   // when it came short.

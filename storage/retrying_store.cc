@@ -30,6 +30,12 @@ class RetryingStore : public ObjectStore {
     run("put", name, stop, [&] { inner_->put(name, body, stop); });
   }
 
+  NewObject put_new(std::string_view name, const Buffer& body, std::stop_token stop) override {
+    return run("put", name, stop, [&] { return inner_->put_new(name, body, stop); });
+  }
+
+  bool promises_new() const override { return inner_->promises_new(); }
+
   Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
     return run("get", name, stop, [&] { return inner_->get(name, max_size, stop); });
   }

@@ -3,7 +3,7 @@
 // "put segment-00000017: 5 tries in 93 s: 503, 503, stalled 30 s, 503, 503; the last: http://swift:8080: answered 503 Service Unavailable",
 // with the code and hint of the last.
 //
-// What a repeat means: put, get, stat and join are the same when done twice. remove() answers true when an earlier try failed
+// What a repeat means: put, get, stat and join are the same when done twice, and put_new() knows what an earlier try has stored. remove() answers true when an earlier try failed
 // and a later one finds nothing: that try may well have done it. list() tells each object once, whatever is repeated; what its
 // callback throws is the caller's and is never tried again.
 #pragma once

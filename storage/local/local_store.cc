@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <shared_mutex>
 #include <system_error>
 
@@ -112,8 +113,25 @@ class TempFile {
     fd_.reset();
     return true;
   }
+  // Gives it that name too, unless something has it: then errno is EEXIST. For one of all that try.
+  bool link_to(const std::string& leaf) {
+    if (::linkat(dir_, name_.c_str(), dir_, leaf.c_str(), 0) == 0) return true;
+    // Some file systems have no links, and some of those no such rename: there an empty file reserves the name.
+    if (errno == EEXIST || !has_no_links(errno)) return false;
+    if (::renameat2(dir_, name_.c_str(), dir_, leaf.c_str(), RENAME_NOREPLACE) == 0) {
+      fd_.reset();
+      return true;
+    }
+    if (errno != EINVAL && !has_no_links(errno)) return false;
+    const UniqueFd reserved(::openat(dir_, leaf.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    return reserved && rename_to(leaf);
+  }
 
  private:
+  static bool has_no_links(int err) {
+    return err == EPERM || err == EOPNOTSUPP || err == ENOSYS || err == EMLINK || err == EXDEV;
+  }
+
   int dir_;
   std::string name_;
   UniqueFd fd_;
@@ -125,15 +143,15 @@ class LocalStore : public ObjectStore {
 
   void put(std::string_view name, const Buffer& body, std::stop_token stop) override {
     check_object_name(name);
-    // A remove() of another process may take the empty directory away under our feet: then it is made again.
-    for (int tries_left = 8;; --tries_left) {
-      try {
-        return put_once(name, body, stop);
-      } catch (const StoreError& e) {
-        if (e.code() != Code::not_found || tries_left == 0) throw;
-      }
-    }
+    store(name, body, false, stop);
   }
+
+  NewObject put_new(std::string_view name, const Buffer& body, std::stop_token stop) override {
+    check_object_name(name);
+    return {store(name, body, true, stop), {}};
+  }
+
+  bool promises_new() const override { return true; }
 
   Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
     check_object_name(name);
@@ -255,6 +273,18 @@ class LocalStore : public ObjectStore {
     make_root(dir, what);
   }
 
+  // False when `only_new` and something else is there.
+  bool store(std::string_view name, const Buffer& body, bool only_new, const std::stop_token& stop) const {
+    // A remove() of another process may take the empty directory away under our feet: then it is made again.
+    for (int tries_left = 8;; --tries_left) {
+      try {
+        return put_once(name, body, only_new, stop);
+      } catch (const StoreError& e) {
+        if (e.code() != Code::not_found || tries_left == 0) throw;
+      }
+    }
+  }
+
   struct Dirs {
     std::vector<UniqueFd> fds;       // the root, then each component but the last, as far as they are there
     std::vector<std::string> names;  // all components
@@ -308,7 +338,28 @@ class LocalStore : public ObjectStore {
     return file;
   }
 
-  void put_once(std::string_view name, const Buffer& body, const std::stop_token& stop) const {
+  // Whether the file `leaf` of `dir` is byte for byte `body`.
+  static bool holds(int dir, const std::string& leaf, const Buffer& body, const std::string& what) {
+    const UniqueFd file(::openat(dir, leaf.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat st {};
+    if (!file && errno == ENOENT) fail(what, ENOENT);  // gone meanwhile: once more
+    if (!file || ::fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) return false;
+    if (static_cast<std::uint64_t>(st.st_size) != body.size()) return false;
+    std::vector<std::byte> there(kChunkBytes);
+    for (Bytes chunk : body.chunks()) {
+      while (!chunk.empty()) {
+        const ssize_t n = ::read(file.get(), there.data(), std::min(there.size(), chunk.size()));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) fail(what, errno);
+        const auto got = static_cast<std::size_t>(n);
+        if (got == 0 || !std::equal(there.begin(), there.begin() + n, chunk.begin())) return false;
+        chunk = chunk.subspan(got);
+      }
+    }
+    return true;
+  }
+
+  bool put_once(std::string_view name, const Buffer& body, bool only_new, const std::stop_token& stop) const {
     const std::string what = "put " + shown(name);
     std::shared_lock no_pruning(pruning_);
     const Dirs dirs = open_dirs(name, true, what);
@@ -327,8 +378,15 @@ class LocalStore : public ObjectStore {
     }
     if (::fsync(temp.fd()) != 0) fail(what, errno);
     if (stop.stop_requested()) fail_cancelled(what);
-    if (!temp.rename_to(dirs.names.back())) fail(what, errno);
+    bool ours = true;
+    if (!only_new) {
+      if (!temp.rename_to(dirs.names.back())) fail(what, errno);
+    } else if (!temp.link_to(dirs.names.back())) {
+      if (errno != EEXIST) fail(what, errno);
+      ours = holds(dir, dirs.names.back(), body, what);
+    }
     sync_entries(dir, what);
+    return ours;
   }
 
   void walk(int dir_fd, const std::string& base, std::string_view prefix,

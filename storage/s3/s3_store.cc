@@ -2,6 +2,8 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+#include <atomic>
 #include <charconv>
 
 #include "base/text.h"
@@ -73,10 +75,25 @@ class S3Store : public ObjectStore {
   }
 
   void put(std::string_view name, const Buffer& body, std::stop_token stop) override {
-    check_object_name(name);
+    store(name, body, md5_hex(body), false, stop);
+  }
+
+  NewObject put_new(std::string_view name, const Buffer& body, std::stop_token stop) override {
     const std::string md5 = md5_hex(body);
-    const HttpHeaders headers = {{"Content-MD5", base64_of_hex(md5)},
-                                 {"Content-Type", "application/octet-stream"}};
+    if (knows_condition_ && store(name, body, md5, true, stop)) return {true, {}};
+    if (!knows_condition_ && !stat(name, stop)) return {store(name, body, md5, false, stop), {}};
+    return {holds(name, body, md5, stop), {}};
+  }
+
+  // Amazon's is sure since 2024; others do not know the condition, and do not say so.
+  bool promises_new() const override { return false; }
+
+  // False when `only_new` and something is there, or the store refuses to be asked (then knows_condition_ is false).
+  bool store(std::string_view name, const Buffer& body, const std::string& md5, bool only_new,
+             const std::stop_token& stop) {
+    check_object_name(name);
+    HttpHeaders headers = {{"Content-MD5", base64_of_hex(md5)}, {"Content-Type", "application/octet-stream"}};
+    if (only_new) headers.emplace_back("If-None-Match", "*");
     Exchange exchange =
         send("put " + std::string(name), "PUT", path_of(name), {}, stop, 1 << 20, headers, &body);
     if (exchange.response.status == 404 && error_code(exchange.response) == "NoSuchBucket") {
@@ -86,6 +103,11 @@ class S3Store : public ObjectStore {
         throw answer_error(exchange.request, Code::unavailable, "answered 404 although the bucket exists",
                            "404");
     }
+    if (only_new && exchange.response.status == 412) return false;
+    if (only_new && exchange.response.status == 501) {
+      knows_condition_ = false;
+      return false;
+    }
     if (exchange.response.status != 200) throw error(exchange);
     if (!exchange.response.header("etag"))
       throw answer_error(exchange.request, Code::data_loss, "stored it without saying its ETag", "no ETag");
@@ -93,6 +115,19 @@ class S3Store : public ObjectStore {
     if (!told.empty() && told != md5)
       throw answer_error(exchange.request, Code::data_loss, "stored something else: its ETag differs",
                          "wrong ETag");
+    return true;
+  }
+
+  // Whether what is there is byte for byte `body`.
+  bool holds(std::string_view name, const Buffer& body, const std::string& md5, const std::stop_token& stop) {
+    const Exchange head = send("put " + std::string(name), "HEAD", path_of(name), {}, stop);
+    if (head.response.status == 404)
+      throw answer_error(head.request, Code::unavailable, "answered that it is there, and then that it is not", "412, 404");
+    if (head.response.status != 200) throw error(head);
+    if (head.response.length() != std::optional<std::uint64_t>(body.size())) return false;
+    const std::string told = md5_of(head.response);
+    // The ETag of an encrypted object says nothing of its bytes.
+    return told.empty() ? md5_hex(fetch(name, body.size(), false, stop)) == md5 : told == md5;
   }
 
   Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
@@ -311,6 +346,7 @@ class S3Store : public ObjectStore {
   const bool encrypted_;
   HttpClient http_;
   Clock& clock_;
+  std::atomic<bool> knows_condition_{true};  // until it answers 501 to one
   std::string origin_, bucket_path_;  // "/bucket", encoded; "/" where the bucket is in the host's name
   std::string below_;                 // "prefix/", or nothing
 };

@@ -27,17 +27,49 @@ class MemoryStore : public ObjectStore {
   // Changes what get() answers, not what is stored.
   std::function<void(const std::string& name, std::string& body)> on_get;
   bool can_join = false;
-  // False: bodies are counted and dropped, for streams larger than memory.
+  std::string root = "memory://";  // what addresses begin with
+  // False: large bodies are counted and dropped, for streams larger than memory.
   bool keeps_bodies = true;
+  // How sure put_new() is. sure: as a local store. racy: as Swift, which looks first and stores then (a hook in `between` sees the
+  // two apart), and says so. ignored: as an old Ceph, which does not know the condition and replaces.
+  enum class Condition { sure, racy, ignored };
+  Condition condition = Condition::sure;
+  std::function<void(const std::string& name)> between;
 
   void put(std::string_view name, const Buffer& body, std::stop_token stop) override {
     enter("put", name, stop);
     {
       const std::lock_guard lock(mutex_);
-      objects_[std::string(name)] = {keeps_bodies ? body.text() : std::string(), body.size(), system_clock().now()};
+      objects_[std::string(name)] = {kept(body), body.size(), system_clock().now()};
     }
     leave("put", name);
   }
+
+  NewObject put_new(std::string_view name, const Buffer& body, std::stop_token stop) override {
+    enter("put", name, stop);
+    const std::string text = kept(body);
+    bool ours = true;
+    const auto free_or_ours = [&] {
+      const auto found = objects_.find(std::string(name));
+      return found == objects_.end() || (found->second.size == body.size() && found->second.body == text);
+    };
+    if (condition == Condition::racy) {
+      {
+        const std::lock_guard lock(mutex_);
+        ours = free_or_ours();
+      }
+      if (between) between(std::string(name));
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      if (condition == Condition::sure) ours = free_or_ours();
+      if (ours) objects_[std::string(name)] = {text, body.size(), system_clock().now()};
+    }
+    leave("put", name);
+    return {ours, {}};
+  }
+
+  bool promises_new() const override { return condition == Condition::sure; }
 
   Buffer get(std::string_view name, std::uint64_t max_size, std::stop_token stop) override {
     enter("get", name, stop);
@@ -110,10 +142,10 @@ class MemoryStore : public ObjectStore {
     return true;
   }
 
-  std::string href(std::string_view name) const override { return std::string(kRoot) + std::string(name); }
+  std::string href(std::string_view name) const override { return root + std::string(name); }
   std::optional<std::string> name_of(std::string_view href) const override {
-    if (!href.starts_with(kRoot)) return std::nullopt;
-    std::string name = percent_decode(href.substr(kRoot.size())).value_or("");
+    if (!href.starts_with(root)) return std::nullopt;
+    std::string name = percent_decode(href.substr(root.size())).value_or("");
     name.erase(0, name.find_first_not_of('/'));
     if (!valid_object_name(name)) return std::nullopt;
     return name;
@@ -158,6 +190,7 @@ class MemoryStore : public ObjectStore {
     wait = nullptr;
     after = nullptr;
     on_get = nullptr;
+    between = nullptr;
     const std::lock_guard lock(mutex_);
     objects_.clear();
     unlisted_.clear();
@@ -176,13 +209,13 @@ class MemoryStore : public ObjectStore {
   }
 
  private:
-  static constexpr std::string_view kRoot = "memory://";
-
   struct Object {
     std::string body;
     std::uint64_t size = 0;
     WallTime modified;
   };
+
+  std::string kept(const Buffer& body) const { return keeps_bodies || body.size() <= 4096 ? body.text() : std::string(); }
 
   void enter(const char* verb, std::string_view name, std::stop_token stop) {
     if (verb != std::string_view("list")) check_object_name(name);

@@ -144,6 +144,23 @@ TEST_F(LocalStoreTest, PutsAndRemovesOfOneDirectoryDoNotMeet) {
   }
 }
 
+TEST_F(LocalStoreTest, PuttingNewDoesNotFollowOrReplaceWhatIsThere) {
+  store_->put("id/segment-1", Buffer::from("x"), {});
+  std::ofstream(dir_.path() / "secret") << "not yours";
+  fs::create_symlink(dir_.path() / "secret", root() / "id" / "link");
+  fs::create_symlink(dir_.path() / "nowhere", root() / "id" / "dangling");
+  fs::create_directories(root() / "id" / "dir");
+  for (const char* name : {"id/link", "id/dangling", "id/dir"}) {
+    EXPECT_FALSE(store_->put_new(name, Buffer::from("not yours"), {}).ours) << name;
+  }
+  EXPECT_EQ(read_file(dir_.path() / "secret"), "not yours");
+  EXPECT_FALSE(fs::exists(dir_.path() / "nowhere"));
+  EXPECT_EQ(listed(), std::vector<std::string>{"id/segment-1"});
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(root() / "id")) files += !entry.is_symlink() && entry.is_regular_file() ? 1 : 0;
+  EXPECT_EQ(files, 1) << "no temporary file is left";
+}
+
 TEST_F(LocalStoreTest, AddressesArePlainFiles) {
   const auto odd = make_local_store(dir_.path() / "with space", "c", "");
   EXPECT_EQ(odd->href("id/x"), "file://" + dir_.path().string() + "/with%20space/c/id/x");

@@ -1,6 +1,8 @@
 #include "object_store_suite.h"
 
 #include <algorithm>
+#include <barrier>
+#include <mutex>
 #include <thread>
 
 #include "stream/digest.h"
@@ -73,6 +75,56 @@ TEST_P(ObjectStoreContract, ReplacesTheWholeObject) {
   EXPECT_EQ(store().get("thing", kAny, {}).text(), "short");
   EXPECT_EQ(store().stat("thing", {})->size, 5U);
   EXPECT_EQ(names(store(), ""), std::vector<std::string>{"thing"});
+}
+
+TEST_P(ObjectStoreContract, PutsOnlyWhereNothingIs) {
+  const Buffer first = test_bytes(2 * kChunkBytes + 3, 1);
+  const std::string digest = sha256_hex(first);
+  EXPECT_TRUE(store().put_new("new/thing", first, {}).ours);
+  EXPECT_EQ(sha256_hex(store().get("new/thing", kAny, {})), digest);
+  EXPECT_TRUE(store().put_new("new/thing", first, {}).ours) << "an earlier try of its own, whose answer was lost";
+  const Buffer others[] = {test_bytes(first.size(), 2), test_bytes(first.size() - 1, 1), test_bytes(first.size() + 1, 1), Buffer()};
+  for (const Buffer& other : others) {
+    EXPECT_FALSE(store().put_new("new/thing", other, {}).ours) << other.size();
+    EXPECT_EQ(sha256_hex(store().get("new/thing", kAny, {})), digest);
+  }
+  store().put("new/plain", Buffer::from("there"), {});
+  EXPECT_FALSE(store().put_new("new/plain", Buffer::from("other"), {}).ours);
+  EXPECT_EQ(store().get("new/plain", kAny, {}).text(), "there");
+  EXPECT_TRUE(store().remove("new/thing", {}));
+  EXPECT_TRUE(store().put_new("new/thing", others[0], {}).ours);
+  EXPECT_EQ(sha256_hex(store().get("new/thing", kAny, {})), sha256_hex(others[0]));
+  EXPECT_EQ(names(store(), ""), (std::vector<std::string>{"new/plain", "new/thing"}));
+}
+
+TEST_P(ObjectStoreContract, OfManyThatPutNewAtOnceOneIsKept) {
+  constexpr unsigned kThreads = 6, kRounds = 12;
+  for (unsigned round = 0; round < kRounds; ++round) {
+    const std::string name = "race/" + std::to_string(round);
+    std::vector<std::string> ours;
+    std::mutex mutex;
+    std::barrier start(kThreads);
+    std::vector<std::jthread> threads;
+    for (unsigned t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        const std::string text = "of thread " + std::to_string(t);
+        start.arrive_and_wait();
+        try {
+          if (!store().put_new(name, Buffer::from(text), {}).ours) return;
+          const std::lock_guard lock(mutex);
+          ours.push_back(text);
+        } catch (const Error& e) {
+          ADD_FAILURE() << e.what();
+        }
+      });
+    }
+    threads.clear();
+    ASSERT_FALSE(ours.empty());
+    if (store().promises_new()) {
+      EXPECT_EQ(ours.size(), 1U);
+    }
+    EXPECT_NE(std::ranges::find(ours, store().get(name, kAny, {}).text()), ours.end());
+  }
 }
 
 TEST_P(ObjectStoreContract, TheSameBodyCanBeSentAgain) {
@@ -167,6 +219,7 @@ TEST_P(ObjectStoreContract, RefusesWhatIsNoName) {
         std::string("nul\0l", 5), std::string("caf\xc3\xa9"), std::string("til~de"), std::string(201, 'x'),
         std::string("a\\b")}) {
     EXPECT_EQ(code_of([&] { store().put(bad, body, {}); }), Code::invalid_argument) << bad;
+    EXPECT_EQ(code_of([&] { store().put_new(bad, body, {}); }), Code::invalid_argument) << bad;
     EXPECT_EQ(code_of([&] { store().get(bad, kAny, {}); }), Code::invalid_argument) << bad;
     EXPECT_EQ(code_of([&] { store().stat(bad, {}); }), Code::invalid_argument) << bad;
     EXPECT_EQ(code_of([&] { store().remove(bad, {}); }), Code::invalid_argument) << bad;
@@ -265,6 +318,7 @@ TEST_P(ObjectStoreContract, StopsWhenAsked) {
   source.request_stop();
   const auto stop = source.get_token();
   EXPECT_EQ(code_of([&] { store().put("never", test_bytes(3 * kChunkBytes, 1), stop); }), Code::cancelled);
+  EXPECT_EQ(code_of([&] { store().put_new("never", test_bytes(3 * kChunkBytes, 1), stop); }), Code::cancelled);
   EXPECT_EQ(code_of([&] { store().get("there", kAny, stop); }), Code::cancelled);
   EXPECT_EQ(code_of([&] { store().stat("there", stop); }), Code::cancelled);
   EXPECT_EQ(code_of([&] { store().remove("there", stop); }), Code::cancelled);

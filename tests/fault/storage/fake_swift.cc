@@ -172,6 +172,7 @@ PeerAnswer FakeSwift::on_object(const PeerRequest& request, const std::string& p
     if (request.query().find("multipart-manifest=put") != std::string::npos && large_objects_)
       return put_large_object(request, path);
     const std::string digest = md5(request.body);
+    if (knows_conditions_ && header(request, "if-none-match") == "*" && objects_.contains(path)) return {.status = 412};
     const std::string told = header(request, "etag");
     if (!told.empty() && told != digest) return {.status = 422};
     objects_[path] = {request.body, digest};

@@ -39,6 +39,8 @@ class FakeSwift : public SwiftUnderTest {
   void forget_container();
   void set_large_objects(bool on, unsigned most_segments);
   void set_page(std::size_t entries) { page_ = entries; }
+  // As an old Ceph gateway: "If-None-Match: *" is not known, and everything is replaced.
+  void ignore_conditions() { knows_conditions_ = false; }
 
  private:
   PeerAnswer answer(const PeerRequest& request);
@@ -61,6 +63,7 @@ class FakeSwift : public SwiftUnderTest {
   unsigned logins_ = 0, most_segments_ = 1000;
   std::atomic<unsigned> token_life_{3600};
   std::atomic<std::size_t> page_{1000};
+  std::atomic<bool> knows_conditions_{true};
   std::string storage_url_, key_;
   ScriptedHttp peer_;  // last: its threads use the rest
 };

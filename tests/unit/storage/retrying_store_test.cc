@@ -26,6 +26,12 @@ class ScriptedStore : public ObjectStore {
     seen.push_back(body.text());
     next();
   }
+  NewObject put_new(std::string_view, const Buffer& body, std::stop_token) override {
+    seen.push_back(body.text());
+    next();
+    return {true, "etag"};
+  }
+  bool promises_new() const override { return promises; }
   Buffer get(std::string_view, std::uint64_t, std::stop_token) override {
     next();
     return Buffer::from("content");
@@ -69,6 +75,7 @@ class ScriptedStore : public ObjectStore {
   mutable int calls = 0;
   Millis each_try{0};
   bool there = true;
+  bool promises = false;
   std::vector<std::string> seen;
 
  private:
@@ -217,10 +224,15 @@ TEST_F(RetryingStoreTest, EveryMethodIsTriedAgain) {
   fails_once();
   EXPECT_TRUE(store_->join("x", {}, {}));
   fails_once();
+  EXPECT_EQ(store_->put_new("x", Buffer::from("x"), {}).etag, "etag");
+  EXPECT_FALSE(store_->promises_new());
+  inner_->promises = true;
+  EXPECT_TRUE(store_->promises_new());
+  fails_once();
   EXPECT_EQ(store_->href("x"), "http://h/x");
   fails_once();
   EXPECT_EQ(store_->name_of("http://h/x"), "x");
-  EXPECT_EQ(inner_->calls, 10);
+  EXPECT_EQ(inner_->calls, 12);
 }
 
 TEST_F(RetryingStoreTest, OtherErrorsPass) {
