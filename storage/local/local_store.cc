@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -139,7 +140,7 @@ class TempFile {
 
 class LocalStore : public ObjectStore {
  public:
-  explicit LocalStore(fs::path root) : root_(std::move(root)) {}
+  LocalStore(fs::path root, fs::path fstab) : root_(std::move(root)), fstab_(std::move(fstab)) {}
 
   void put(std::string_view name, const Buffer& body, std::stop_token stop) override {
     check_object_name(name);
@@ -198,8 +199,10 @@ class LocalStore : public ObjectStore {
             std::stop_token stop) override {
     const UniqueFd root(::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!root) {
-      if (errno == ENOENT) return;
-      fail("list " + root_.string(), errno);
+      const int err = errno;
+      check_root_place("list " + root_.string());
+      if (err == ENOENT) return;
+      fail("list " + root_.string(), err);
     }
     walk(root.get(), {}, prefix, each, stop);
   }
@@ -260,17 +263,71 @@ class LocalStore : public ObjectStore {
     return {std::move(name), static_cast<std::uint64_t>(st.st_size), WallTime(since)};
   }
 
+  // Throws where the root is missing, or no directory, for another reason than that nothing was put yet.
+  void check_root_place(const std::string& what) const {
+    const auto refuse = [&](const fs::path& at, const std::string& why, const std::string& hint) {
+      throw StoreError(Code::failed_precondition, what + ": " + at.string() + " " + why, hint, false, std::nullopt, "no place");
+    };
+    fs::path at;
+    for (const fs::path& part : root_) {
+      at /= part;
+      struct stat st {};
+      if (::lstat(at.c_str(), &st) != 0) {
+        if (errno == ENOENT) break;
+        fail(what + ": " + at.string(), errno);
+      }
+      const bool link = S_ISLNK(st.st_mode);
+      if (link && ::stat(at.c_str(), &st) != 0) {
+        if (errno == ELOOP) refuse(at, "is a loop of links", "make it a directory");
+        if (errno != ENOENT) fail(what + ": " + at.string(), errno);
+        refuse(at, "is a link to a place that is not there: is it mounted?", "mount it, or set storage.local.path to a directory");
+      }
+      if (!S_ISDIR(st.st_mode)) refuse(at, "is not a directory", "set storage.local.path to a directory");
+    }
+    if (const auto missing = unmounted_above(); !missing.empty())
+      refuse(missing, "is not mounted, but " + fstab_.string() + " has it", "mount it: what is stored now would be hidden then");
+  }
+
+  // The place of a file system that should be mounted at the root or above it, and is not.
+  fs::path unmounted_above() const {
+    std::error_code unknown;
+    const fs::path real = fs::weakly_canonical(root_, unknown);
+    const auto places = [](const fs::path& table) {
+      std::vector<fs::path> out;
+      if (FILE* file = ::setmntent(table.c_str(), "re")) {
+        while (const mntent* entry = ::getmntent(file)) out.emplace_back(entry->mnt_dir);
+        ::endmntent(file);
+      }
+      return out;
+    };
+    const std::vector<fs::path> mounted = places("/proc/self/mounts");
+    if (unknown || mounted.empty()) return {};
+    for (const fs::path& place : places(fstab_)) {
+      if (!place.is_absolute() || place == "/" || std::ranges::find(mounted, place) != mounted.end()) continue;
+      const fs::path plain = fs::weakly_canonical(place, unknown);
+      if (!unknown && std::mismatch(plain.begin(), plain.end(), real.begin(), real.end()).first == plain.end()) return place;
+    }
+    return {};
+  }
+
   void make_root(const fs::path& dir, const std::string& what) const {
-    if (::mkdir(dir.c_str(), 0700) == 0) {
+    const auto made = [&] {
+      if (::mkdir(dir.c_str(), 0700) != 0) return false;
       const UniqueFd parent(::open(dir.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
       if (!parent) fail(what, errno);
       sync_entries(parent.get(), what);
-      return;
+      return true;
+    };
+    if (made()) return;
+    if (errno == ENOENT && dir != dir.parent_path()) {
+      make_root(dir.parent_path(), what);
+      if (made()) return;
     }
-    if (errno == EEXIST) return;
-    if (errno != ENOENT || dir == dir.parent_path()) fail(what, errno);
-    make_root(dir.parent_path(), what);
-    make_root(dir, what);
+    if (errno != EEXIST) fail(what, errno);
+    // It may be a link that leads nowhere.
+    struct stat st {};
+    if (::stat(dir.c_str(), &st) != 0) fail(what + ": " + dir.string(), errno == ENOENT ? ELOOP : errno);
+    if (!S_ISDIR(st.st_mode)) fail(what + ": " + dir.string(), ENOTDIR);
   }
 
   // False when `only_new` and something else is there.
@@ -300,9 +357,14 @@ class LocalStore : public ObjectStore {
     }
     constexpr int kDir = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     UniqueFd next(::open(root_.c_str(), kDir));
-    if (!next && errno == ENOENT && create) {
-      make_root(root_, what);
-      next.reset(::open(root_.c_str(), kDir));
+    if (!next) {
+      const int err = errno;
+      check_root_place(what);
+      errno = err;
+      if (err == ENOENT && create) {
+        make_root(root_, what);
+        next.reset(::open(root_.c_str(), kDir));
+      }
     }
     while (next) {
       const int parent = next.get();
@@ -429,6 +491,7 @@ class LocalStore : public ObjectStore {
   }
 
   const fs::path root_;  // absolute, normal, without a slash at its end
+  const fs::path fstab_;
   // Held for making a directory and a file in it, and exclusively for taking empty directories away.
   mutable std::shared_mutex pruning_;
 };
@@ -436,12 +499,12 @@ class LocalStore : public ObjectStore {
 }  // namespace
 
 std::unique_ptr<ObjectStore> make_local_store(const fs::path& path, std::string_view container,
-                                              std::string_view prefix) {
+                                              std::string_view prefix, const fs::path& fstab) {
   std::string root = fs::absolute(path).string();
   root += "/" + std::string(container) + "/" + std::string(prefix);
   root = fs::path(root).lexically_normal();
   while (root.size() > 1 && root.back() == '/') root.pop_back();
-  return std::make_unique<LocalStore>(root);
+  return std::make_unique<LocalStore>(root, fstab);
 }
 
 }  // namespace guestagent

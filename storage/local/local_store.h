@@ -4,7 +4,9 @@
 // Directories have mode 0700, files 0600. A crash leaves at most a temporary file: no name of an object, so
 // list() never tells it, and remove() of anything in its directory takes it away when nothing else is left
 // there (a live one is locked and stays). Symbolic links below the root are never followed; the root's own
-// path may have some. Beside the contract: an object cannot have the name of a "directory" of other objects
+// path may have some. Where that path leads nowhere (a link to what is not there, a loop of links, a file in a
+// directory's place, a file system of /etc/fstab that is not mounted), every call is failed_precondition, also the
+// reading ones: such a store is not an empty one. Beside the contract: an object cannot have the name of a "directory" of other objects
 // (failed_precondition).
 #pragma once
 
@@ -16,8 +18,9 @@
 
 namespace guestagent {
 
-// Nothing is created before the first put. `path` is made absolute.
+// Nothing is created before the first put. `path` is made absolute. `fstab`: what is to be mounted on this host.
 std::unique_ptr<ObjectStore> make_local_store(const std::filesystem::path& path, std::string_view container,
-                                              std::string_view prefix);
+                                              std::string_view prefix,
+                                              const std::filesystem::path& fstab = "/etc/fstab");
 
 }  // namespace guestagent

@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "base/file.h"
@@ -142,6 +145,91 @@ TEST_F(LocalStoreTest, PutsAndRemovesOfOneDirectoryDoNotMeet) {
     store_->put("race/one", Buffer::from("x"), {});
     EXPECT_TRUE(store_->remove("race/one", {}));
   }
+}
+
+// What stands where the store, or something above it, should be: each call says so at once.
+TEST_F(LocalStoreTest, AStoreThatLeadsNowhereIsAnErrorAndNotEmpty) {
+  const fs::path& base = dir_.path();
+  fs::create_symlink(base / "not there" / "x", base / "dangling");
+  fs::create_symlink(base / "dangling", base / "dangling twice");
+  fs::create_symlink(base / "loop b", base / "loop a");
+  fs::create_symlink(base / "loop a", base / "loop b");
+  std::ofstream(base / "file") << "x";
+  fs::create_symlink(base / "file", base / "link to a file");
+  std::ofstream(base / "fstab") << "# a comment\nnas:/backup " << (base / "nas").string() << " nfs defaults 0 0\n"
+                                << "/dev/x none swap sw 0 0\n";
+  fs::create_directories(base / "nas");
+  fs::create_symlink(base / "nas", base / "link to nas");
+  const struct {
+    fs::path path;
+    const char* why;
+  } kPlaces[] = {
+      {base / "dangling", "dangling is a link to a place that is not there: is it mounted?"},
+      {base / "dangling" / "below", "dangling is a link to a place that is not there: is it mounted?"},
+      {base / "dangling twice", "dangling twice is a link to a place that is not there: is it mounted?"},
+      {base / "loop a", "loop a is a loop of links"},
+      {base / "loop a" / "below", "loop a is a loop of links"},
+      {base / "file", "file is not a directory"},
+      {base / "file" / "below", "file is not a directory"},
+      {base / "link to a file", "link to a file is not a directory"},
+      {base / "nas", "nas is not mounted, but "},
+      {base / "nas" / "below", "nas is not mounted, but "},
+      {base / "link to nas" / "below", "nas is not mounted, but "},
+  };
+  for (const auto& place : kPlaces) {
+    const auto store = make_local_store(place.path, "c", "p", base / "fstab");
+    const std::pair<const char*, std::function<void()>> kCalls[] = {
+        {"put", [&] { store->put("id/x", Buffer::from("x"), {}); }},
+        {"put_new", [&] { store->put_new("id/x", Buffer::from("x"), {}); }},
+        {"get", [&] { store->get("id/x", 100, {}); }},
+        {"stat", [&] { store->stat("id/x", {}); }},
+        {"list", [&] { store->list("", [](const ObjectInfo&) {}, {}); }},
+        {"remove", [&] { store->remove("id/x", {}); }},
+    };
+    for (const auto& [name, call] : kCalls) {
+      try {
+        call();
+        ADD_FAILURE() << name << " of " << place.path;
+      } catch (const StoreError& e) {
+        EXPECT_EQ(e.code(), Code::failed_precondition) << name << ": " << e.what();
+        EXPECT_THAT(e.what(), testing::HasSubstr(place.why)) << name;
+        EXPECT_FALSE(e.retryable()) << name;
+        EXPECT_FALSE(e.hint().empty()) << name;
+      }
+    }
+  }
+  EXPECT_TRUE(fs::is_empty(base / "nas"));
+  EXPECT_FALSE(fs::exists(base / "not there"));
+  // Links that lead somewhere are well, and so is what nobody has made yet.
+  fs::create_directories(base / "there");
+  fs::create_symlink(base / "there", base / "link");
+  const auto store = make_local_store(base / "link" / "new", "c", "p", base / "fstab");
+  EXPECT_FALSE(store->stat("id/x", {}));
+  store->put("id/x", Buffer::from("x"), {});
+  EXPECT_TRUE(fs::exists(base / "there" / "new" / "c" / "p" / "id" / "x"));
+}
+
+TEST_F(LocalStoreTest, APlaceThatMayNotBeUsedIsRefused) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can become nobody";
+  fs::permissions(dir_.path(), fs::perms::owner_all);
+  const auto store = make_local_store(dir_.path() / "store", "c", "p");
+  std::optional<Code> put, stat;
+  const auto code = [](const auto& call) -> std::optional<Code> {
+    try {
+      call();
+    } catch (const StoreError& e) {
+      return e.code();
+    }
+    return std::nullopt;
+  };
+  // Of this thread alone.
+  std::thread([&] {
+    ::syscall(SYS_setresuid, -1, 65534, -1);
+    put = code([&] { store->put("id/x", Buffer::from("x"), {}); });
+    stat = code([&] { store->stat("id/x", {}); });
+  }).join();
+  EXPECT_EQ(put, Code::permission_denied);
+  EXPECT_EQ(stat, Code::permission_denied);
 }
 
 TEST_F(LocalStoreTest, PuttingNewDoesNotFollowOrReplaceWhatIsThere) {
