@@ -34,6 +34,7 @@ int run_cat(const CommandLine& line) {
   }
   hold_signals();
   Settings settings = load_settings(line.config);
+  settings.snapshot.encryption.allow_plain |= line.allow_plain;
   log_setup(line.verbose ? settings.agent.log_level : LogLevel::warning, settings.agent.log_format);
   App app(std::move(settings), false);
   ProgressView view(STDERR_FILENO, ::isatty(STDERR_FILENO) == 1);

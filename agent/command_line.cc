@@ -118,18 +118,20 @@ examples:
   guestagent doctor
   guestagent doctor --json | jq -r '.fix[] | .name + ": " + .message'
 )help"},
-    {"cat", R"help(guestagent cat HREF [--config FILE]
+    {"cat", R"help(guestagent cat HREF [--allow-plain] [--config FILE]
 
 Writes the raw stream of a snapshot (decompressed, decrypted, every byte verified) to standard output. HREF is the metadata's
-snapshot_href. When it does not end with status 0, what was written is not whole.
+snapshot_href. When it does not end with status 0, what was written is not whole. --allow-plain takes a snapshot that is not encrypted
+although the configuration has a key to encrypt with.
 
 example:
   guestagent cat "$(jq -r .dataset.snapshot_href snapshot.json)" | mbstream -x -C /var/tmp/look
 )help"},
-    {"restore", R"help(guestagent restore HREF --to DIR [--config FILE]
+    {"restore", R"help(guestagent restore HREF --to DIR [--allow-plain] [--config FILE]
 
 Extracts a snapshot into DIR (new or empty) and prepares it, so that a server can be started on it. Touches neither the running
-server nor its data; does not replicate.
+server nor its data; does not replicate. --allow-plain takes a snapshot that is not encrypted although the configuration has a key to
+encrypt with.
 
 example:
   guestagent restore "$(jq -r .dataset.snapshot_href snapshot.json)" --to /var/tmp/look
@@ -167,6 +169,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   options.add_options()                                                                 //
       ("config", po::value(&config)->default_value("/etc/guestagent/guestagent.yaml"))  //
       ("to", po::value(&to))                                                            //
+      ("allow-plain", po::bool_switch(&line.allow_plain))                               //
       ("syntax-only", po::bool_switch(&line.syntax_only))                               //
       ("json", po::bool_switch(&line.json))                                             //
       ("verbose,v", po::bool_switch(&line.verbose))                                     //
@@ -207,6 +210,9 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   line.command = command;
   if (command.empty()) throw usage("no command");
   if (!to.empty() && command != "restore") throw usage("--to: only restore takes it");
+  if (line.allow_plain && command != "cat" && command != "restore")
+    throw usage("--allow-plain: only cat and restore take it",
+                "for the other commands there is snapshot.encryption.allow_plain in the configuration");
   if (line.syntax_only && command != "check-config") throw usage("--syntax-only: only check-config takes it");
   if (line.json && command != "doctor") throw usage("--json: only doctor takes it");
   if (command == "daemon" || command == "check-config" || command == "doctor") {

@@ -17,6 +17,7 @@ struct CommandLine {
   std::string method, params;  // oneshot, call; params as typed: JSON text, "@FILE", "-" or nothing
   std::string href;            // cat, restore
   fs::path to;                 // restore
+  bool allow_plain = false;    // cat, restore
   bool syntax_only = false;    // check-config
   bool json = false;           // doctor
 };

@@ -199,7 +199,8 @@ std::string Operations::verify_replication_snapshot(const std::string& href, Job
   const VerifyResult result = verify_snapshot(store_, href, settings_.snapshot, throttle_, job);
   JsonWriter out;
   out.begin_object().member("ok", true).member("segments", result.segments);
-  out.member("raw_bytes", result.raw_bytes).member("stored_bytes", result.stored_bytes).end_object();
+  out.member("raw_bytes", result.raw_bytes).member("stored_bytes", result.stored_bytes);
+  out.member_or_null("encryption", result.encryption_key).end_object();
   return out.text();
 }
 

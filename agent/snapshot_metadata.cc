@@ -88,7 +88,13 @@ void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manif
   if (metadata.digest != manifest.digest) throw differ("the digest");
   if (metadata.segments != manifest.segments) throw differ("the number of segments");
   if (metadata.raw_bytes != manifest.raw_bytes) throw differ("the size");
+  if (metadata.stored_bytes != manifest.stored_bytes) throw differ("the stored size");
   if (metadata.format != manifest.format) throw differ("the format");
+  if (metadata.encryption != manifest.encryption_key) throw differ("the encryption");
+  if (metadata.compression != codec_name(manifest.codec)) throw differ("the compression");
+  if (metadata.tool != manifest.tool) throw differ("the tool");
+  if (metadata.created_at != format_utc(manifest.created_at)) throw differ("the time");
+  if (metadata.requires_list != manifest.requires_list) throw differ("what a reader must know");
 
   const JsonDocument document = parse_dataset(manifest.dataset_json);
   const JsonReader dataset(document, "manifest.dataset", Code::data_loss);

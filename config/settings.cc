@@ -45,6 +45,7 @@ void read_encryption(YamlReader& in, EncryptionSettings& out) {
     item.require("file");
     out.keys.push_back(std::move(key));
   });
+  in.boolean("allow_plain", out.allow_plain);
   check_encryption(in, out);
 }
 

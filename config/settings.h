@@ -59,6 +59,7 @@ struct EncryptionSettings {
     bool operator==(const KeyFile&) const = default;
   };
   std::vector<KeyFile> keys;
+  bool allow_plain = false;  // read snapshots that are not encrypted although there is a write_key
   bool operator==(const EncryptionSettings&) const = default;
 };
 

@@ -52,4 +52,13 @@ SnapshotKeys load_keys(const EncryptionSettings& settings, std::string_view id) 
               "add it to snapshot.encryption.keys");
 }
 
+std::optional<SnapshotKeys> keys_to_read(const EncryptionSettings& settings, const std::optional<std::string>& id) {
+  if (id) return load_keys(settings, *id);
+  if (settings.write_key.empty() || settings.allow_plain) return std::nullopt;
+  throw Error(Code::failed_precondition,
+              "manifest.encryption: the snapshot is not encrypted, but this host has snapshot.encryption.write_key: somebody may have put it "
+              "in an encrypted one's place",
+              "if it is known to be of before the key: set snapshot.encryption.allow_plain: true, or give --allow-plain to cat and restore");
+}
+
 }  // namespace guestagent

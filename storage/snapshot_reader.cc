@@ -119,8 +119,7 @@ struct SnapshotReader::State {
 void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
   const auto take = [&](const Buffer& body) {
     const std::string text = body.text();
-    coding.keys.reset();
-    if (const auto key = manifest_key_id(text)) coding.keys = load_keys(settings.encryption, *key);
+    coding.keys = keys_to_read(settings.encryption, manifest_key_id(text));
     manifest = parse_manifest(text, coding.keys_or_null());
     if (manifest.id != coding.snapshot_id) {
       throw Error(Code::data_loss, "manifest.id: it is the manifest of another snapshot, " + manifest.id);

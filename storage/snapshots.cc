@@ -190,7 +190,7 @@ VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const Sn
   while (reader.read(discarded) > 0) {
   }
   const Manifest& manifest = reader.manifest();
-  return {manifest.segments, manifest.raw_bytes, manifest.stored_bytes};
+  return {manifest.segments, manifest.raw_bytes, manifest.stored_bytes, manifest.encryption_key};
 }
 
 }  // namespace guestagent

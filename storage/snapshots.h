@@ -38,6 +38,7 @@ std::string new_snapshot_id(Clock& clock);
 
 struct VerifyResult {
   std::uint64_t segments = 0, raw_bytes = 0, stored_bytes = 0;
+  std::optional<std::string> encryption_key;  // its id
 };
 // Reads every byte back and checks it. data_loss names the first object that is wrong.
 VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,

@@ -10,6 +10,6 @@ _guestagent() {
     --config | --to) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     --oneshot | call) mapfile -t COMPREPLY < <(compgen -W "$methods" -- "$cur"); return ;;
   esac
-  mapfile -t COMPREPLY < <(compgen -W "$commands --oneshot --config --syntax-only --json --help --version" -- "$cur")
+  mapfile -t COMPREPLY < <(compgen -W "$commands --oneshot --config --syntax-only --allow-plain --json --help --version" -- "$cur")
 }
 complete -F _guestagent guestagent

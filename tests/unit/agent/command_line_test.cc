@@ -34,6 +34,10 @@ TEST(CommandLineTest, ReadsEachForm) {
   EXPECT_EQ(line.href, "file:///x");
   EXPECT_EQ(line.to, "/tmp/y");
 
+  EXPECT_FALSE(line.allow_plain);
+  EXPECT_TRUE(parse_command_line({"restore", "file:///x", "--to", "/tmp/y", "--allow-plain"}).allow_plain);
+  EXPECT_TRUE(parse_command_line({"cat", "file:///x", "--allow-plain"}).allow_plain);
+
   EXPECT_TRUE(parse_command_line({"check-config", "--syntax-only"}).syntax_only);
   EXPECT_FALSE(parse_command_line({"check-config"}).syntax_only);
   EXPECT_EQ(parse_command_line({"doctor"}).command, "doctor");
@@ -56,6 +60,7 @@ TEST(CommandLineTest, SaysWhatIsWrong) {
                                                       {"restore", "x"},
                                                       {"cat", "x", "--to", "y"},
                                                       {"daemon", "--syntax-only"},
+                                                      {"doctor", "--allow-plain"},
                                                       {"check-config", "--json"},
                                                       {"doctor", "now"},
                                                       {"--what"},

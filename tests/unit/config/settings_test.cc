@@ -77,6 +77,7 @@ snapshot:
       - {id: 2025, file: /k/2025}
       - id: "2026"
         file: /k/2026
+    allow_plain: true
 storage:
   store: swift
   container: c1
@@ -157,7 +158,7 @@ mysql:
   e.snapshot.transfers = 6;
   e.snapshot.spill = {"/spill", std::uint64_t{1} << 30, std::uint64_t{2} << 30};
   e.snapshot.throttle = {50 << 20, 60 << 20, 1024};
-  e.snapshot.encryption = {"2026", {{"2025", "/k/2025"}, {"2026", "/k/2026"}}};
+  e.snapshot.encryption = {"2026", {{"2025", "/k/2025"}, {"2026", "/k/2026"}}, true};
   e.storage.store = "swift";
   e.storage.container = "c1";
   e.storage.prefix = "a/b";
