@@ -5,6 +5,7 @@
 
 #include "agent/app.h"
 #include "agent/commands.h"
+#include "agent/host_checks.h"
 #include "agent/host_report.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
@@ -130,6 +131,7 @@ int run_check_config(const CommandLine& line) {
   if (line.syntax_only) return report.status();
   App app(std::move(settings), false);
   check_state_dir(app.settings, report);
+  report.add(check_places_apart(app.settings));
   check_store(app, report);
   const bool reachable = check_server(app.parts.datastore->describe(), app.settings, report);
   check_managed_file(app.settings.mysql, report);

@@ -36,6 +36,20 @@ void require_writable(const fs::path& path) {
   if (::access(there.c_str(), W_OK | X_OK) != 0) throw system_error("write to " + there.string(), errno);
 }
 
+// Whether `place` is `dir` or below it, or will be when it is made.
+bool lies_in(const fs::path& place, const fs::path& dir) {
+  struct stat wanted = {};
+  if (::stat(dir.c_str(), &wanted) != 0) return false;
+  std::error_code unresolved;
+  fs::path at = fs::weakly_canonical(fs::absolute(place), unresolved);
+  if (unresolved) at = fs::absolute(place).lexically_normal();
+  for (;; at = at.parent_path()) {
+    struct stat there = {};
+    if (::stat(at.c_str(), &there) == 0 && there.st_dev == wanted.st_dev && there.st_ino == wanted.st_ino) return true;
+    if (at == at.parent_path()) return false;
+  }
+}
+
 Check warned(Check check) {
   if (check.result == Check::Result::failed) check.result = Check::Result::warning;
   return check;
@@ -124,7 +138,33 @@ std::vector<Check> check_own_rights(const Settings& settings) {
   if (settings.snapshot.spill.max_bytes != 0) {
     out.push_back(check_by("spill", "segments may wait in " + settings.snapshot.spill.dir.string(), [&] { require_writable(settings.snapshot.spill.dir); }));
   }
+  out.push_back(check_places_apart(settings));
   return out;
+}
+
+Check check_places_apart(const Settings& settings) {
+  const fs::path& data = settings.mysql.data_dir;
+  const SpillSettings& spill = settings.snapshot.spill;
+  const fs::path& staging = settings.mysql.staging_dir;
+  return check_by("places", "none of the agent's places is in " + data.string(), [&] {
+    const auto refuse_in_data = [&](std::string_view key, const fs::path& place) {
+      if (!lies_in(place, data)) return;
+      throw Error(Code::failed_precondition,
+                  std::string(key) + ": " + place.string() + " leads into mysql.data_dir, " + data.string() +
+                      ": the server takes it for a database, and an attach exchanges it with the data",
+                  "set it to a place outside of the data directory; see where its links lead: realpath " + place.string());
+    };
+    refuse_in_data("agent.state_dir", settings.agent.state_dir);
+    if (spill.max_bytes != 0) refuse_in_data("snapshot.spill.dir", spill.dir);
+    if (settings.storage.store == "local") refuse_in_data("storage.local.path", settings.storage.local.path);
+    refuse_in_data("mysql.managed_file", settings.mysql.managed_file);
+    if (staging.empty()) return;
+    refuse_in_data("mysql.staging_dir", staging);
+    if (lies_in(data, staging)) {
+      throw Error(Code::failed_precondition, "mysql.staging_dir: " + staging.string() + " is around mysql.data_dir, " + data.string(),
+                  "set it to a directory beside the data");
+    }
+  });
 }
 
 std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore& store) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "agent/foreground_job.h"
+#include "agent/host_checks.h"
 #include "agent/operations.h"
 #include "agent/plans.h"
 #include "agent/snapshot_metadata.h"
@@ -13,6 +14,7 @@ namespace guestagent {
 Plan Operations::plan_snapshot(const SnapshotParams& params) {
   const std::string id = params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_);
   Plan plan = datastore_.plan_snapshot({id});
+  plan.checks.push_back(check_places_apart(settings_));
   plan.checks.push_back(check_by("store", "the store answers and has no snapshot " + id, [&] {
     if (!store_.stat(id + "/manifest.json", {})) return;
     throw Error(Code::already_exists, "the store has a snapshot " + id,
@@ -25,6 +27,7 @@ Plan Operations::plan_snapshot(const SnapshotParams& params) {
 
 Plan Operations::plan_attach(const AttachRequest& request) {
   Plan plan;
+  plan.checks.push_back(check_places_apart(settings_));
   std::string server;
   plan.checks.push_back(check_by(
       "snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of",

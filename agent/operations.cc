@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "agent/foreground_job.h"
+#include "agent/host_checks.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
@@ -99,6 +100,12 @@ std::string detached(const std::string& last_applied, const std::string& status)
   return out.text();
 }
 
+void require_places_apart(const Settings& settings, JobContext& job) {
+  Plan places;
+  places.checks.push_back(check_places_apart(settings));
+  require_passed(places, job);
+}
+
 void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
   if (snapshot.datastore == settings.datastore) return;
   throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
@@ -123,6 +130,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   if (params.compression) settings.compression = *params.compression;
 
   job.phase("check");
+  require_places_apart(settings_, job);
   SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job);
   require_passed(datastore_.plan_snapshot(request), job);
 
@@ -139,6 +147,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
 std::string Operations::attach_replication_slave(const AttachRequest& request, JobContext& job) {
   check_datastore(request.snapshot, settings_);
   job.phase("check");
+  require_places_apart(settings_, job);
   fs::path staging;
   bool data_is_here = false;
   AttachRequest told = request;

@@ -92,6 +92,62 @@ TEST(HostChecks, TooLittleSpaceForAnotherCopyIsTold) {
   EXPECT_THAT(warned, testing::ElementsAre("space for data", "space for spill", "space for copies"));
 }
 
+// However it gets there: by name, by links of each side, by a link to what is not made yet.
+TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
+  const TempDir dir(fs::temp_directory_path(), "doctor-");
+  const fs::path base = dir.path();
+  const fs::path data = base / "data";
+  fs::create_directories(data / "below");
+  fs::create_directories(base / "elsewhere");
+  fs::create_symlink(data, base / "link");
+  fs::create_symlink(data / "below", base / "link below");
+  fs::create_symlink("data", base / "relative");
+  fs::create_symlink(base / "link", base / "link to link");
+  fs::create_symlink(base / "elsewhere", data / "out");
+  const auto check = [&](const fs::path& data_dir, const std::function<void(Settings&)>& change) {
+    Settings settings;
+    settings.mysql.data_dir = data_dir;
+    settings.agent.state_dir = base / "state";
+    settings.snapshot.spill.dir = base / "spill";
+    settings.storage.local.path = base / "store";
+    settings.mysql.managed_file = base / "zz.cnf";
+    change(settings);
+    return check_places_apart(settings);
+  };
+  for (const fs::path& data_dir : {data, base / "link", base / "relative"}) {
+    EXPECT_EQ(check(data_dir, [](Settings&) {}).result, Check::Result::ok);
+    for (const fs::path& in : {data, data / "new", base / "link", base / "link" / "store", base / "link to link" / "a" / "b",
+                               base / "link below" / "store", base / "relative" / "store", base / "elsewhere" / ".." / "data" / "x"}) {
+      const std::pair<const char*, std::function<void(Settings&)>> kPlaces[] = {
+          {"agent.state_dir", [&](Settings& s) { s.agent.state_dir = in; }},
+          {"snapshot.spill.dir", [&](Settings& s) { s.snapshot.spill.dir = in; }},
+          {"storage.local.path", [&](Settings& s) { s.storage.local.path = in; }},
+          {"mysql.managed_file", [&](Settings& s) { s.mysql.managed_file = in; }},
+          {"mysql.staging_dir", [&](Settings& s) { s.mysql.staging_dir = in; }},
+      };
+      for (const auto& [key, change] : kPlaces) {
+        const Check refused = check(data_dir, change);
+        EXPECT_EQ(refused.result, Check::Result::failed) << key << " " << in;
+        EXPECT_EQ(refused.code, Code::failed_precondition);
+        EXPECT_THAT(refused.message, HasSubstr(key));
+      }
+    }
+    // Out of it again, by a link; beside it, by a name that begins the same.
+    for (const fs::path& out : {data / "out" / "store", base / "data.guestagent", base / "elsewhere"}) {
+      EXPECT_EQ(check(data_dir, [&](Settings& s) { s.storage.local.path = out; }).result, Check::Result::ok) << out;
+    }
+    EXPECT_EQ(check(data_dir, [&](Settings& s) { s.mysql.staging_dir = base; }).result, Check::Result::failed) << "around it";
+    EXPECT_EQ(check(data_dir, [&](Settings& s) {
+                s.storage.store = "swift";
+                s.storage.local.path = data;
+                s.snapshot.spill.dir = data;
+                s.snapshot.spill.max_bytes = 0;
+              }).result,
+              Check::Result::ok)
+        << "what is not used does not matter";
+  }
+}
+
 TEST(HostChecks, AnUnknownServerUserIsNamed) {
   Settings settings;
   settings.mysql.os_user = "nobody-at-all";
