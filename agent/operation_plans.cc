@@ -16,9 +16,7 @@ Plan Operations::plan_snapshot(const SnapshotParams& params) {
   Plan plan = datastore_.plan_snapshot({id});
   plan.checks.push_back(check_places_apart(settings_));
   plan.checks.push_back(check_by("store", "the store answers and has no snapshot " + id, [&] {
-    if (!store_.stat(id + "/manifest.json", {})) return;
-    throw Error(Code::already_exists, "the store has a snapshot " + id,
-                "choose another snapshot_id, or delete that one");
+    check_id_is_free(store_, id, {});
   }));
   plan.steps.push_back("store the copy as " + store_.href(id + "/manifest.json") + ", compressed with " +
                        params.compression.value_or(settings_.snapshot.compression));
@@ -79,10 +77,13 @@ Plan Operations::plan_detach(const DetachRequest& request) {
 Plan Operations::plan_delete(const std::string& href) {
   const std::string id = snapshot_id_of(store_, href);
   std::uint64_t objects = 0;
+  std::string whose;
   Plan plan;
-  plan.checks.push_back(check_by("store", "the store answers",
-                                 [&] { store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {}); }));
-  plan.steps = {"remove the manifest of snapshot " + id + ", then the rest of its " +
+  plan.checks.push_back(check_by("store", "the store answers", [&] {
+    store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {});
+    if (const auto claim = read_claim(store_, id, {})) whose = " (of " + holder_of(*claim) + ")";
+  }));
+  plan.steps = {"remove the manifest of snapshot " + id + whose + ", then the rest of its " +
                 std::to_string(objects) + " objects"};
   return plan;
 }

@@ -13,6 +13,7 @@
 #include "agent/snapshot_metadata.h"
 #include "base/log.h"
 #include "config/units.h"
+#include "storage/snapshot_journal.h"
 #include "storage/snapshot_reader.h"
 #include "storage/snapshot_writer.h"
 #include "storage/snapshots.h"
@@ -23,9 +24,6 @@ namespace {
 constexpr unsigned kProtocolVersion = 1;
 // A store that does not answer must not hold up what has nothing to do with it.
 constexpr Seconds kLeftoverPatience{20};
-// The journal's step before the first object of a snapshot is stored (SnapshotWriter's) or removed:
-// {"snapshot_id", "spill"?}.
-constexpr std::string_view kObjectsStep = "objects";
 
 // Requests a stop when its time is up.
 class TimeLimit {
@@ -44,10 +42,14 @@ class TimeLimit {
   std::jthread timer_;
 };
 
-void journal_objects(JobContext& job, const std::string& snapshot_id) {
+// `found`: whose the snapshot was.
+std::string deleted(std::uint64_t objects, const std::optional<Claim>& found) {
   JsonWriter out;
-  out.begin_object().member("snapshot_id", snapshot_id).end_object();
-  job.journal().record(kObjectsStep, out.text());
+  out.begin_object().member("deleted", true).member("objects", objects);
+  if (found && !found->token.empty()) {
+    out.key("claimed_by").begin_object().member("host", found->host).member("since", found->since).end_object();
+  }
+  return out.end_object().text();
 }
 
 // What a manifest says costs a store nothing: a small object may stand for more than the disk has.
@@ -78,12 +80,6 @@ std::string attached(const AttachOutcome& outcome, const std::string& status) {
       .member("server_id", outcome.server_id)
       .member("read_only", outcome.read_only);
   out.key("status").raw(status).end_object();
-  return out.text();
-}
-
-std::string deleted(std::uint64_t objects) {
-  JsonWriter out;
-  out.begin_object().member("deleted", true).member("objects", objects).end_object();
   return out.text();
 }
 
@@ -131,9 +127,10 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
 
   job.phase("check");
   require_places_apart(settings_, job);
-  SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job);
+  SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job, settings_.mysql.advertised_address);
   require_passed(datastore_.plan_snapshot(request), job);
 
+  writer.claim();
   const std::unique_ptr<SnapshotStream> stream = datastore_.open_snapshot(request, job);
   job.phase("copy");
   writer.write(*stream, stream->expected_bytes());
@@ -192,9 +189,15 @@ std::string Operations::detach_replication_slave(const DetachRequest& request, J
 std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
   const std::string id = snapshot_id_of(store_, href);
   job.phase("delete");
-  journal_objects(job, id);
-  const std::uint64_t objects = delete_snapshot(store_, id, job.stop_token());
-  return journal_result(job, deleted(objects));
+  const Deletion deletion = plan_deletion(store_, id, settings_.mysql.advertised_address, job.stop_token());
+  ObjectsStep step;
+  step.snapshot_id = id;
+  step.href = store_.href(id + '/' + std::string(kManifestName));
+  step.token = deletion.token;
+  step.found = deletion.found;
+  job.journal().record(kObjectsStep, write_objects_step(step));
+  const std::uint64_t objects = delete_snapshot(store_, deletion, job.stop_token());
+  return journal_result(job, deleted(objects, deletion.found));
 }
 
 std::string Operations::cleanup_replication_source(const std::string& replication_user, JobContext& job) {
@@ -296,20 +299,36 @@ Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   const Journal::Step* objects = job.journal().find(kObjectsStep);
   if (!objects) return recovery;
 
-  const JsonDocument step = parse_json(objects->data, "journal step objects");
-  const JsonReader in(step, "objects", Code::internal);
-  const std::string id = in.string("snapshot_id");
-  if (const auto spill = in.opt_string("spill")) remove_tree(*spill);
+  recover_objects(method, read_objects_step(objects->data), recovery);
+  return recovery;
+}
+
+// Only where this job has stored, and only what is its own there.
+void Operations::recover_objects(const std::string& method, const ObjectsStep& step, Jobs::Recovery& recovery) {
+  const std::string& id = step.snapshot_id;
+  if (!step.spill.empty()) remove_tree(step.spill);
   try {
+    if (!step.href.empty() && store_.name_of(step.href) != id + '/' + std::string(kManifestName)) {
+      throw Error(Code::failed_precondition,
+                  "they are on another store than the configured one: configure that again (storage), or remove them by an agent of that "
+                  "store: guestagent --oneshot delete_replication_snapshot '{\"snapshot_href\": \"" +
+                      step.href + "\"}'");
+    }
     TimeLimit limit(kLeftoverPatience);
-    const std::uint64_t removed = delete_snapshot(store_, id, limit.token());
+    const bool deletion = method == "delete_replication_snapshot";
+    const Undone undone =
+        deletion ? finish_deletion(store_, {id, step.token, settings_.mysql.advertised_address, step.found}, limit.token())
+                 : undo_snapshot(store_, step, limit.token());
     if (!recovery.what.empty()) recovery.what += ", ";
-    recovery.what += "removed the " + std::to_string(removed) + " stored objects of snapshot " + id;
-    if (method == "delete_replication_snapshot") recovery.result = deleted(removed);
+    if (undone.of_another) {
+      recovery.what += "left snapshot " + id + " on the store as it is: it is of " + holder_of(*undone.of_another);
+    } else {
+      recovery.what += "removed the " + std::to_string(undone.objects) + " stored objects of snapshot " + id;
+    }
+    if (deletion) recovery.result = deleted(undone.objects, step.found);
   } catch (const Error& e) {
     recovery.left = "stored objects of snapshot " + id + " are left: " + e.what();
   }
-  return recovery;
 }
 
 void Operations::cat(std::string_view href, ByteSink& out, JobContext& job) {

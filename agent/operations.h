@@ -20,6 +20,8 @@
 
 namespace guestagent {
 
+struct ObjectsStep;
+
 // All methods answer their result as JSON text, throw Error, and may be called from any thread (the changing
 // ones one at a time).
 class Operations {
@@ -61,6 +63,7 @@ class Operations {
   void restore(std::string_view href, const fs::path& to, JobContext& job);
 
  private:
+  void recover_objects(const std::string& method, const ObjectsStep& step, Jobs::Recovery& recovery);
   std::string finished_result(const std::string& method, const Journal& journal);
 
   const Settings& settings_;

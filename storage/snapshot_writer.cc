@@ -9,11 +9,13 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "storage/claim.h"
 #include "storage/key_files.h"
 #include "storage/memory_plan.h"
 #include "storage/segment_coding.h"
 #include "storage/segment_flow.h"
 #include "storage/segment_list.h"
+#include "storage/snapshot_journal.h"
 #include "storage/snapshots.h"
 #include "stream/ordered_tasks.h"
 
@@ -27,8 +29,8 @@ struct ReleaseChunksAtEnd {
 }  // namespace
 
 struct SnapshotWriter::State {
-  State(ObjectStore& to, std::string id, const SnapshotSettings& with, Throttle& limits, JobContext& of)
-      : store(to), settings(with), throttle(limits), job(of) {
+  State(ObjectStore& to, std::string id, const SnapshotSettings& with, Throttle& limits, JobContext& of, std::string host)
+      : store(to), settings(with), throttle(limits), job(of), claim(new_claim(std::move(host))) {
     coding.snapshot_id = std::move(id);
     coding.codec = codec_from(settings.compression);
     coding.level = settings.level;
@@ -42,11 +44,12 @@ struct SnapshotWriter::State {
   std::string object(std::string_view leaf) const { return coding.snapshot_id + '/' + std::string(leaf); }
   std::string doing() const { return "storing snapshot " + coding.snapshot_id; }
 
-  void check_id_is_free();
-  void record_in_journal();
+  void record_in_journal(bool is_claimed, const std::string& manifest = {});
+  void make_ours();
+  void check_ours() { check_claim(store, coding.snapshot_id, claim.token, system_clock(), job.stop_token()); }
+  std::string put(std::string_view leaf, const Buffer& body, std::stop_token stop);
   Buffer read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow);
   void send(SegmentFlow& flow);
-  void put_text(std::string_view leaf, const std::string& text, std::stop_token stop);
   void put_index(ClosedIndex index, std::stop_token stop);
   void join(std::string_view leaf, std::vector<ObjectInfo> parts_of, std::stop_token stop);
   void join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop);
@@ -57,6 +60,8 @@ struct SnapshotWriter::State {
   Throttle& throttle;
   JobContext& job;
   SegmentCoding coding;
+  const Claim claim;
+  bool claimed = false;
   std::optional<std::uint64_t> expected_bytes;
 
   std::mutex mutex;  // of what follows, while write() runs
@@ -68,21 +73,32 @@ struct SnapshotWriter::State {
   std::map<unsigned, ObjectInfo> parts;
 };
 
-void SnapshotWriter::State::check_id_is_free() {
-  bool taken = store.stat(object(kManifestName), job.stop_token()).has_value();
-  if (!taken) store.list(object(""), [&](const ObjectInfo&) { taken = true; }, job.stop_token());
-  if (!taken) return;
-  throw Error(Code::already_exists, doing() + ": the store has objects of that name already",
-              "choose another snapshot_id, or delete that snapshot first");
+void SnapshotWriter::State::record_in_journal(bool is_claimed, const std::string& manifest) {
+  ObjectsStep step;
+  step.snapshot_id = coding.snapshot_id;
+  step.spill = spill_path(settings.spill, coding.snapshot_id).string();
+  step.href = with_context(doing(), [&] { return store.href(object(kManifestName)); });
+  step.token = claim.token;
+  step.claimed = is_claimed;
+  if (!manifest.empty()) step.manifest_sha256 = sha256_hex(as_bytes(manifest));
+  job.journal().record(kObjectsStep, write_objects_step(step));
 }
 
-void SnapshotWriter::State::record_in_journal() {
-  JsonWriter json;
-  json.begin_object()
-      .member("snapshot_id", coding.snapshot_id)
-      .member("spill", spill_path(settings.spill, coding.snapshot_id).string())
-      .end_object();
-  job.journal().record("objects", json.text());
+void SnapshotWriter::State::make_ours() {
+  if (claimed) return;
+  record_in_journal(false);
+  make_claim(store, coding.snapshot_id, claim, system_clock(), job.stop_token());
+  record_in_journal(true);
+  claimed = true;
+}
+
+// Answers the store's own digest of it.
+std::string SnapshotWriter::State::put(std::string_view leaf, const Buffer& body, std::stop_token stop) {
+  NewObject made = with_context(doing(), [&] { return store.put_new(object(leaf), body, stop); });
+  if (made.ours) return std::move(made.etag);
+  check_ours();
+  throw Error(Code::already_exists, doing() + ": " + object(leaf) + " is there already, and was not sent from here",
+              "somebody else writes there too: take the snapshot again, with another snapshot_id");
 }
 
 Buffer SnapshotWriter::State::read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow) {
@@ -105,7 +121,7 @@ void SnapshotWriter::State::send(SegmentFlow& flow) {
   SegmentEntry entry = segment.entry;
   throttle.upload.take(segment.stored.size(), flow.stop_token());
   flow.check();
-  with_context(doing(), [&] { store.put(object(entry.name), segment.stored, flow.stop_token()); });
+  put(entry.name, segment.stored, flow.stop_token());
   failpoint("snapshot:segment");
   flow.sent(std::move(segment));
   std::vector<ClosedIndex> full;
@@ -115,16 +131,14 @@ void SnapshotWriter::State::send(SegmentFlow& flow) {
     full = list.add(number, std::move(entry), coding.keys_or_null());
     job.progress(stored_raw_bytes, expected_bytes);
   }
+  // So that a copy of hours does not go on for nothing.
+  if (!full.empty()) check_ours();
   for (ClosedIndex& index : full) put_index(std::move(index), flow.stop_token());
   flow.stored();
 }
 
-void SnapshotWriter::State::put_text(std::string_view leaf, const std::string& text, std::stop_token stop) {
-  with_context(doing(), [&] { store.put(object(leaf), Buffer::from(text), stop); });
-}
-
 void SnapshotWriter::State::put_index(ClosedIndex index, std::stop_token stop) {
-  put_text(index.name, index.text, stop);
+  put(index.name, Buffer::from(index.text), stop);
   if (index.number == 1) {
     const std::lock_guard lock(mutex);
     first_segments = std::move(index.segments);
@@ -163,21 +177,23 @@ void SnapshotWriter::State::join_stream(const std::string& leaf, std::stop_token
 }
 
 SnapshotWriter::SnapshotWriter(ObjectStore& store, std::string id, const SnapshotSettings& settings, Throttle& throttle,
-                               JobContext& job) {
+                               JobContext& job, std::string host) {
   if (!valid_id(id)) {
     throw Error(Code::invalid_argument, "storing a snapshot: \"" + printable(id) + "\" is no snapshot id",
                 "letters, digits, '.', '_' and '-', at most 64, the first a letter or digit");
   }
-  state_ = std::make_unique<State>(store, std::move(id), settings, throttle, job);
-  state_->check_id_is_free();
+  check_id_is_free(store, id, job.stop_token());
+  state_ = std::make_unique<State>(store, std::move(id), settings, throttle, job, std::move(host));
 }
 
 SnapshotWriter::~SnapshotWriter() = default;
 
+void SnapshotWriter::claim() { state_->make_ours(); }
+
 void SnapshotWriter::write(ByteSource& stream, std::optional<std::uint64_t> expected_bytes) {
   State& s = *state_;
   s.expected_bytes = expected_bytes;
-  s.record_in_journal();
+  s.make_ours();
   const MemoryPlan plan = plan_writing(s.settings, s.coding.codec);
   const ReleaseChunksAtEnd release;
   SegmentFlow flow(plan.for_segments, plan.segment_bytes, s.settings.spill, s.coding.snapshot_id, s.job);
@@ -226,7 +242,13 @@ SnapshotSummary SnapshotWriter::finish(const StreamFacts& facts) {
   manifest.requires_list = facts.requires_list;
   s.job.check_cancelled();
   failpoint("snapshot:manifest");
-  s.put_text(kManifestName, write_manifest(manifest, s.coding.keys_or_null()), stop);
+  drop_second_claim(s.store, s.coding.snapshot_id, s.claim, stop);
+  const std::string text = write_manifest(manifest, s.coding.keys_or_null());
+  s.record_in_journal(true, text);
+  // Before, so that nobody's deletion is overlooked; after, since it may have begun in between and found no manifest yet.
+  s.check_ours();
+  s.put(kManifestName, Buffer::from(text), stop);
+  s.check_ours();
   summary.href = s.store.href(s.object(kManifestName));
   return summary;
 }

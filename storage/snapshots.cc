@@ -155,10 +155,19 @@ std::vector<SnapshotListing> list_snapshots(ObjectStore& store, std::stop_token 
   return snapshots;
 }
 
-std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop_token stop) {
-  if (!valid_id(id)) throw Error(Code::invalid_argument, "deleting snapshot " + printable(id) + ": it is no snapshot's id");
-  const std::string root = std::string(id) + '/';
-  const std::string manifest = root + std::string(kManifestName);
+namespace {
+
+std::string in_snapshot(std::string_view id, std::string_view leaf) { return std::string(id) + '/' + std::string(leaf); }
+
+bool has_manifest(ObjectStore& store, std::string_view id, const std::stop_token& stop) {
+  return store.stat(in_snapshot(id, kManifestName), stop).has_value();
+}
+
+// REQUIRES: the claim is the caller's, where the store could take one: it keeps others away and goes last.
+std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::stop_token& stop) {
+  const std::string root = in_snapshot(id, "");
+  const std::string manifest = in_snapshot(id, kManifestName);
+  const std::string claim = in_snapshot(id, kClaimName);
   Removal removal;
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
@@ -169,6 +178,7 @@ std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop
     std::set<std::string> listed;
     with_context("deleting snapshot " + std::string(id),
                  [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
+    listed.erase(claim);
     const std::vector<std::string> found = removal.run(store, {listed.begin(), listed.end()}, stop);
     if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
     removal.throw_if_failed(id);
@@ -180,7 +190,86 @@ std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop
                   "see whether something else writes there, or the store keeps objects (a lock, a retention time); then delete it again");
     }
   }
+  removal.run(store, {claim}, stop);
+  removal.throw_if_failed(id);
   return removal.removed.size();
+}
+
+// Makes the snapshot the deletion's own, as far as the store lets it: one that is full takes no new claim, but gives the old one up.
+// True when there is a claim now that was not there before.
+bool take_over(ObjectStore& store, const Deletion& deletion, const std::stop_token& stop) {
+  Claim claim = deletion.found && !deletion.found->token.empty() ? *deletion.found : new_claim(deletion.host);
+  claim.token = deletion.token.empty() ? new_claim({}).token : deletion.token;
+  claim.deleting_host = deletion.host;
+  try {
+    store.put(in_snapshot(deletion.id, kClaimName), Buffer::from(write_claim(claim)), stop);
+    return !deletion.found;
+  } catch (const StoreError& e) {
+    if (e.code() == Code::cancelled) throw;
+    Removal removal;
+    removal.run(store, {in_snapshot(deletion.id, kManifestName)}, stop);
+    removal.throw_if_failed(deletion.id);
+    removal.run(store, {in_snapshot(deletion.id, kClaimName)}, stop);
+    removal.throw_if_failed(deletion.id);
+    return false;
+  }
+}
+
+}  // namespace
+
+Deletion plan_deletion(ObjectStore& store, std::string_view id, std::string host, std::stop_token stop) {
+  if (!valid_id(id)) throw Error(Code::invalid_argument, "deleting snapshot " + printable(id) + ": it is no snapshot's id");
+  return with_context("deleting snapshot " + std::string(id), [&]() -> Deletion {
+    return {std::string(id), new_claim({}).token, host, read_claim(store, id, stop)};
+  });
+}
+
+std::uint64_t delete_snapshot(ObjectStore& store, const Deletion& deletion, std::stop_token stop) {
+  bool any = deletion.found.has_value();
+  bool added = false;
+  with_context("deleting snapshot " + deletion.id, [&] {
+    any = any || has_manifest(store, deletion.id, stop);
+    if (!any) store.list(in_snapshot(deletion.id, ""), [&](const ObjectInfo&) { any = true; }, stop);
+    if (any) added = take_over(store, deletion, stop);
+  });
+  const std::uint64_t objects = remove_all(store, deletion.id, stop);
+  return added && objects > 0 ? objects - 1 : objects;
+}
+
+std::uint64_t delete_snapshot(ObjectStore& store, std::string_view id, std::stop_token stop) {
+  return delete_snapshot(store, plan_deletion(store, id, "a host", stop), stop);
+}
+
+Undone finish_deletion(ObjectStore& store, const Deletion& deletion, std::stop_token stop) {
+  const auto claim = read_claim(store, deletion.id, stop);
+  const bool ours = claim && !claim->token.empty() && claim->token == deletion.token;
+  const bool as_found = claim && deletion.found && claim->token == deletion.found->token;
+  if (claim && !ours && !as_found) return {0, claim};
+  // What was found had a claim, and this has none: it is another.
+  if (!claim && deletion.found && has_manifest(store, deletion.id, stop)) return {0, Claim{}};
+  return {delete_snapshot(store, deletion, stop), std::nullopt};
+}
+
+Undone undo_snapshot(ObjectStore& store, const ObjectsStep& step, std::stop_token stop) {
+  const std::string& id = step.snapshot_id;
+  if (!valid_id(id)) throw Error(Code::invalid_argument, "undoing snapshot " + printable(id) + ": it is no snapshot's id");
+  const auto claim = read_claim(store, id, stop);
+  if (!step.token.empty() && !step.claimed) return {withdraw_claim(store, id, step.token, stop), std::nullopt};
+  if (claim) {
+    if (step.token.empty() || claim->token != step.token) return {0, claim};
+    return {remove_all(store, id, stop), std::nullopt};
+  }
+  // Somebody has deleted it, or it is of before claims; what was under way then may have arrived since. With a claim again it is removed
+  // while nobody else begins.
+  if (has_manifest(store, id, stop)) {
+    const Buffer manifest = store.get(in_snapshot(id, kManifestName), kMaxManifestBytes, stop);
+    if (step.manifest_sha256 != sha256_hex(manifest)) return {0, Claim{}};
+  }
+  Claim own = new_claim("a job that is undone");
+  if (!step.token.empty()) own.token = step.token;
+  if (!store.put_new(in_snapshot(id, kClaimName), Buffer::from(write_claim(own)), stop).ours) return {0, read_claim(store, id, stop)};
+  const std::uint64_t objects = remove_all(store, id, stop);
+  return {objects > 0 ? objects - 1 : 0, std::nullopt};
 }
 
 VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,

@@ -244,7 +244,7 @@ JobCount JobCase::run() {
     }
   }
   const auto die = [this] {
-    while (swift_->objects() == 0) std::this_thread::sleep_for(Millis(5));
+    while (!swift_->object("snap/segment-00000001")) std::this_thread::sleep_for(Millis(5));
     throw Error(Code::resource_exhausted, "the tool died", "look at the tool");
   };
   Host host(settings, data_, faults_.job == Job::dying_snapshot ? std::function<void()>(die) : nullptr);
@@ -290,6 +290,9 @@ const std::vector<JobFaults>& job_faults() {
       {"auth_v3_in_mid_run", Job::snapshot, is_login, true, "v3"},
       {"head", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "HEAD", "/manifest.json"); }},
       {"list", Job::snapshot, is_listing},
+      {"put_claim", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "PUT", "/claim.json"); }},
+      {"put_second_claim", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "PUT", "/claim-"); }},
+      {"get_claim", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "GET", "/claim.json"); }},
       {"put_segment", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "PUT", "/segment-"); }},
       {"put_index", Job::snapshot, [](const PeerRequest& r) { return is_of(r, "PUT", "/index-"); }},
       {"put_slo", Job::snapshot, is_join},
@@ -301,6 +304,7 @@ const std::vector<JobFaults>& job_faults() {
       {"get_segment", Job::attach, [](const PeerRequest& r) { return is_of(r, "GET", "/segment-"); }},
       {"auth_of_attach", Job::attach, is_login},
       {"verify_segment", Job::verify, [](const PeerRequest& r) { return is_of(r, "GET", "/segment-"); }},
+      {"take_over_claim", Job::remove, [](const PeerRequest& r) { return is_of(r, "PUT", "/claim.json"); }},
       {"delete_manifest", Job::remove, [](const PeerRequest& r) { return is_of(r, "DELETE", "/manifest.json"); }},
       {"delete_list", Job::remove, is_listing},
       {"delete_segment", Job::remove, [](const PeerRequest& r) { return is_of(r, "DELETE", "/segment-"); }},

@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "base/file.h"
 #include "fake_swift.h"
+#include "storage/claim.h"
 #include "storage/stores.h"
 #include "stream/digest.h"
 #include "support/fake_clock.h"
@@ -76,6 +79,37 @@ TEST(PutNew, AQuotedETagIsAnETag) {
   });
   EXPECT_TRUE(store->put_new("id/x", Buffer::from("token 1"), {}).ours);
   EXPECT_FALSE(store->put_new("id/x", Buffer::from("token 2"), {}).ours);
+}
+
+TEST(PutNew, OnACephThatDoesNotKnowTheConditionOneClaimsAtMost) {
+  FakeSwift swift;
+  swift.ignore_conditions();
+  const auto one = make_store(swift.settings(), system_clock());
+  const auto two = make_store(swift.settings(), system_clock());
+  one->put("first", Buffer::from("the container is there"), {});
+  for (int round = 0; round < 10; ++round) {
+    const std::string id = "id-" + std::to_string(round);
+    std::atomic<int> claimed = 0;
+    std::barrier start(2);
+    std::vector<std::jthread> threads;
+    for (ObjectStore* store : {one.get(), two.get()}) {
+      threads.emplace_back([&, store] {
+        start.arrive_and_wait();
+        try {
+          make_claim(*store, id, new_claim("a host"), system_clock(), {});
+          ++claimed;
+        } catch (const Error& e) {
+          EXPECT_EQ(e.code(), Code::already_exists) << e.what();
+        }
+      });
+    }
+    threads.clear();
+    EXPECT_LE(claimed, 1);
+    // Who was told so is whose claim it is; who was not left nothing.
+    std::size_t left = 0;
+    one->list(id + "/", [&](const ObjectInfo&) { ++left; }, {});
+    EXPECT_LE(left, claimed == 1 ? 2U : 0U);
+  }
 }
 
 // As much of S3 as a conditional put needs.

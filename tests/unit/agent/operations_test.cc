@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "storage/snapshot_writer.h"
 #include "storage/snapshots.h"
 #include "tests/support/gate.h"
 #include "tests/support/test_job.h"
@@ -11,6 +12,7 @@ namespace guestagent {
 namespace {
 
 using test::Gate;
+using test::MemoryStore;
 using testing::_;
 using testing::HasSubstr;
 using testing::InSequence;
@@ -260,9 +262,130 @@ TEST_F(OperationsTest, DeleteOfWhatIsGoneIsASuccess) {
   const std::string params = R"({"snapshot_href":"memory://snap/manifest.json"})";
   const JsonDocument first = call("delete_replication_snapshot", params);
   EXPECT_TRUE(first["deleted"].GetBool());
-  EXPECT_EQ(first["objects"].GetInt(), 5) << "three segments, an index, the manifest";
+  EXPECT_EQ(first["objects"].GetInt(), 6) << "three segments, an index, the manifest, the claim";
+  EXPECT_STREQ(first["claimed_by"]["host"].GetString(), "192.0.2.1");
+  EXPECT_THAT(first["claimed_by"]["since"].GetString(), testing::StartsWith("20"));
   EXPECT_TRUE(store.names().empty());
-  EXPECT_EQ(call("delete_replication_snapshot", params)["objects"].GetInt(), 0);
+  const JsonDocument again = call("delete_replication_snapshot", params);
+  EXPECT_EQ(again["objects"].GetInt(), 0);
+  EXPECT_FALSE(again.HasMember("claimed_by"));
+}
+
+// The answer that says how a job on a store that is away has failed; what it has stored is there, and its journal.
+class DeadJobTest : public OperationsTest {
+ protected:
+  void SetUp() override {
+    EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
+      return std::make_unique<test::FakeStream>(data, [&] {
+        while (!store.has("snap/segment-00000001")) std::this_thread::sleep_for(Millis(1));
+        store.before = [](const std::string& verb, const std::string&) {
+          throw StoreError(Code::unavailable, verb + ": the store is away", "", false);
+        };
+        throw Error(Code::internal, "the tool failed");
+      });
+    });
+    failure("get_replication_snapshot", R"({"snapshot_id":"snap","job_id":"mine"})");
+    ASSERT_TRUE(fs::exists(journal_of("mine")));
+    ASSERT_TRUE(store.has("snap/segment-00000001"));
+    store.before = nullptr;
+  }
+  // As another host's agent.
+  void take_elsewhere(MemoryStore& on) {
+    test::TestJob job;
+    SnapshotWriter writer(on, "snap", settings.snapshot, throttle, job, "192.0.2.2");
+    test::FakeStream stream(data);
+    writer.write(stream, {});
+    writer.finish({"tool", "xbstream", "{}", {}});
+  }
+};
+
+TEST_F(DeadJobTest, ItsRemainsAreRemovedLater) {
+  jobs.recover();
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_FALSE(fs::exists(journal_of("mine")));
+}
+
+TEST_F(DeadJobTest, AnothersSnapshotOfThatIdStays) {
+  delete_snapshot(store, "snap", {});
+  take_elsewhere(store);
+  const auto before = store.objects();
+  jobs.recover();
+  EXPECT_EQ(store.objects(), before);
+  EXPECT_FALSE(fs::exists(journal_of("mine"))) << "there is nothing of its own to come back for";
+  const JsonDocument record = call("get_job", R"({"job_id":"mine"})");
+  EXPECT_THAT(to_json(record["warnings"]), HasSubstr("left snapshot snap on the store as it is: it is of 192.0.2.2 since 20"));
+}
+
+TEST_F(DeadJobTest, OnAnotherStoreNothingIsRemovedAndItSaysWhereTheRestIs) {
+  const auto before = store.objects();
+  MemoryStore other;
+  other.root = "elsewhere://";
+  take_elsewhere(other);
+  const auto others = other.objects();
+  Operations there{settings, other, datastore, upkeep, throttle, system_clock()};
+  std::string left;
+  Jobs with_other{settings.agent,
+                  [&](const std::string& method, JobContext& job) {
+                    Jobs::Recovery recovery = there.recover(method, job);
+                    left = recovery.left;
+                    return recovery;
+                  },
+                  system_clock()};
+  with_other.recover();
+  EXPECT_EQ(other.objects(), others);
+  EXPECT_EQ(store.objects(), before);
+  EXPECT_THAT(left, testing::AllOf(HasSubstr("stored objects of snapshot snap are left"), HasSubstr("another store"),
+                                   HasSubstr("memory://snap/manifest.json")));
+  EXPECT_TRUE(fs::exists(journal_of("mine")));
+  jobs.recover();
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_FALSE(fs::exists(journal_of("mine")));
+}
+
+TEST_F(OperationsTest, ADeletionThatDiedLeavesANewerSnapshotAlone) {
+  take();
+  int requests = 0;
+  store.before = [&](const std::string& verb, const std::string&) {
+    if (verb == "remove" || requests > 0) ++requests;
+    if (requests > 2) throw StoreError(Code::unavailable, "the store is away", "", false);
+  };
+  failure("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json","job_id":"mine"})");
+  ASSERT_TRUE(fs::exists(journal_of("mine")));
+  store.before = nullptr;
+  delete_snapshot(store, "snap", {});
+  test::TestJob job;
+  SnapshotWriter writer(store, "snap", settings.snapshot, throttle, job, "192.0.2.2");
+  test::FakeStream stream(data);
+  writer.write(stream, {});
+  writer.finish({"tool", "xbstream", "{}", {}});
+  const auto before = store.objects();
+  jobs.recover();
+  EXPECT_EQ(store.objects(), before);
+  EXPECT_FALSE(fs::exists(journal_of("mine")));
+}
+
+TEST_F(OperationsTest, TheClaimComesBeforeAnythingIsDoneToTheServer) {
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
+    EXPECT_TRUE(store.has("snap/claim.json"));
+    return std::make_unique<test::FakeStream>(data);
+  });
+  take();
+}
+
+TEST_F(OperationsTest, ADryRunTellsWhoseTheIdIs) {
+  take();
+  const JsonDocument dry = call("get_replication_snapshot", R"({"snapshot_id":"snap","dry_run":true})");
+  EXPECT_FALSE(dry["ok"].GetBool());
+  EXPECT_THAT(to_json(dry), HasSubstr("a complete snapshot of 192.0.2.1 since 20"));
+  EXPECT_THAT(to_json(call("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json","dry_run":true})")),
+              HasSubstr("of 192.0.2.1 since 20"));
+}
+
+TEST_F(OperationsTest, VerifyNamesTheKey) {
+  take();
+  const JsonDocument result = call("verify_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})");
+  ASSERT_TRUE(result.HasMember("encryption"));
+  EXPECT_TRUE(result["encryption"].IsNull());
 }
 
 TEST_F(OperationsTest, DeleteStaysInItsStore) {

@@ -108,7 +108,7 @@ TEST_F(SnapshotRoundTrip, EncryptedSnapshotsShowNoRawDigestAndNoJoinedStream) {
   use_key("k1", 'z');
   const std::string bytes(3 * kSegment, 'a');
   write(bytes);
-  EXPECT_EQ(store.names(), (std::vector<std::string>{"snap/index-000001.json", "snap/manifest.json", "snap/segment-00000001",
+  EXPECT_EQ(store.names(), (std::vector<std::string>{"snap/claim.json", "snap/index-000001.json", "snap/manifest.json", "snap/segment-00000001",
                                                      "snap/segment-00000002", "snap/segment-00000003"}));
   EXPECT_THAT(store.text("snap/index-000001.json"), ::testing::Not(HasSubstr("xxh3")));
   EXPECT_NE(store.text("snap/segment-00000001"), store.text("snap/segment-00000002"));
@@ -119,7 +119,7 @@ TEST_F(SnapshotRoundTrip, AnEmptyStreamIsNoSnapshot) {
   SnapshotWriter writer(store, "snap", settings, throttle, job);
   writer.write(empty, 0);
   EXPECT_EQ(code_of([&] { writer.finish(facts()); }), "DATA_LOSS");
-  EXPECT_TRUE(store.names().empty());
+  EXPECT_EQ(store.names(), std::vector<std::string>{"snap/claim.json"});
 }
 
 TEST_F(SnapshotRoundTrip, TheManifestIsWrittenLast) {
@@ -130,7 +130,8 @@ TEST_F(SnapshotRoundTrip, TheManifestIsWrittenLast) {
     if (verb == "put" || verb == "join") puts.push_back(name);
   };
   write(page_bytes(5 * kSegment, 7));
-  EXPECT_EQ(puts.size(), 8U);
+  EXPECT_EQ(puts.size(), 9U);
+  EXPECT_EQ(puts.front(), "snap/claim.json");
   EXPECT_EQ(puts.back(), "snap/manifest.json");
   EXPECT_EQ(puts[puts.size() - 2], "snap/stream.xbstream.zst");
   EXPECT_EQ(puts[puts.size() - 3], "snap/index-000001.json");

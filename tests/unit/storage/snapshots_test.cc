@@ -53,7 +53,8 @@ TEST_F(Snapshots, ListsCompleteAndIncompleteOnes) {
   EXPECT_TRUE(list[1].complete);
   EXPECT_EQ(list[1].href, whole.href);
   EXPECT_EQ(list[1].created_at, old);
-  const std::uint64_t documents = store.text("whole/manifest.json").size() + store.text("whole/index-000001.json").size();
+  const std::uint64_t documents = store.text("whole/manifest.json").size() + store.text("whole/index-000001.json").size() +
+                                  store.text("whole/claim.json").size();
   EXPECT_EQ(list[1].stored_bytes, whole.manifest.stored_bytes + documents) << "the joined stream has no bytes of its own";
 }
 
@@ -67,10 +68,11 @@ TEST_F(Snapshots, DeletesTheManifestFirstAndNothingElse) {
     const std::lock_guard lock(mutex);
     if (verb == "remove") removed.push_back(name);
   };
-  EXPECT_EQ(delete_snapshot(store, "one", {}), 6U);
+  EXPECT_EQ(delete_snapshot(store, "one", {}), 7U);
   EXPECT_EQ(removed.front(), "one/manifest.json");
+  EXPECT_EQ(removed.back(), "one/claim.json");
   for (const std::string& name : store.names()) EXPECT_THAT(name, HasSubstr("one-more/"));
-  EXPECT_EQ(store.names().size(), 6U);
+  EXPECT_EQ(store.names().size(), 7U);
   EXPECT_EQ(delete_snapshot(store, "one", {}), 0U) << "what is gone is deleted";
   EXPECT_EQ(code_of([&] { delete_snapshot(store, "../x", {}); }), "INVALID_ARGUMENT");
 }
@@ -79,7 +81,7 @@ TEST_F(Snapshots, DeletesWhatTheListingDoesNotTellYet) {
   write(page_bytes(9 * kSegment, 5));
   for (const int n : {2, 3, 9}) store.hide_from_listing("snap/" + segment_name(static_cast<std::uint64_t>(n)));
   store.hide_from_listing("snap/manifest.json");
-  EXPECT_EQ(delete_snapshot(store, "snap", {}), 12U);
+  EXPECT_EQ(delete_snapshot(store, "snap", {}), 13U);
   EXPECT_THAT(store.names(), IsEmpty());
   store.set("snap/segment-00000001", "of a job that has just died");
   store.hide_from_listing("snap/segment-00000001");
@@ -96,9 +98,9 @@ TEST_F(Snapshots, WhatCannotBeDeletedIsNamedAndTheRestIsGone) {
   const Error error = error_of([&] { delete_snapshot(store, "snap", {}); });
   EXPECT_EQ(error.code(), Code::unavailable);
   EXPECT_THAT(error.what(), HasSubstr("snap/segment-00000004, snap/segment-00000007"));
-  EXPECT_THAT(store.names(), ElementsAre("snap/segment-00000004", "snap/segment-00000007"));
+  EXPECT_THAT(store.names(), ElementsAre("snap/claim.json", "snap/segment-00000004", "snap/segment-00000007"));
   store.before = nullptr;
-  EXPECT_EQ(delete_snapshot(store, "snap", {}), 2U);
+  EXPECT_EQ(delete_snapshot(store, "snap", {}), 3U);
 }
 
 TEST_F(Snapshots, AListingThatStillTellsOfWhatIsGoneIsNoFailure) {
