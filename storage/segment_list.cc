@@ -46,7 +46,7 @@ ClosedIndex SegmentList::close(const SnapshotKeys* keys) {
   for (const SegmentEntry& segment : open_.segments) {
     entry.raw_bytes += segment.raw_bytes;
     entry.stored_bytes += segment.stored_bytes;
-    closed.segments.push_back({segment.name, segment.stored_bytes, {}});
+    closed.segments.push_back({segment.name, segment.stored_bytes, {}, segment.etag});
   }
   open_.segments.clear();
   return closed;

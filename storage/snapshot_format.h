@@ -39,6 +39,7 @@ struct SegmentEntry {
   std::uint64_t stored_bytes = 0;
   std::string sha256;  // of the stored bytes
   std::string xxh3;    // XXH3-128 of the raw bytes; in an encrypted snapshot absent ("no raw digest in the clear")
+  std::string etag;    // what the store said when it took it; in no document
 };
 
 struct SegmentIndex {

@@ -22,6 +22,14 @@
 namespace guestagent {
 namespace {
 
+// Not where the error says something of the segments themselves (one is not there, or is another), nor where everything else would be
+// refused as well.
+bool is_only_the_joined_stream(const StoreError& e) {
+  const bool parts_missing = e.code() == Code::unavailable && e.brief() == "404";
+  const bool not_let_in = e.code() == Code::permission_denied && e.brief().find("403") == std::string::npos;
+  return e.code() != Code::cancelled && e.code() != Code::data_loss && !parts_missing && !not_let_in;
+}
+
 struct ReleaseChunksAtEnd {
   ~ReleaseChunksAtEnd() { release_free_chunks(); }
 };
@@ -52,6 +60,7 @@ struct SnapshotWriter::State {
   void send(SegmentFlow& flow);
   void put_index(ClosedIndex index, std::stop_token stop);
   void join(std::string_view leaf, std::vector<ObjectInfo> parts_of, std::stop_token stop);
+  void give_up_joining(const StoreError& why, std::stop_token stop);
   void join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop);
   void join_stream(const std::string& leaf, std::stop_token stop);
 
@@ -121,7 +130,7 @@ void SnapshotWriter::State::send(SegmentFlow& flow) {
   SegmentEntry entry = segment.entry;
   throttle.upload.take(segment.stored.size(), flow.stop_token());
   flow.check();
-  put(entry.name, segment.stored, flow.stop_token());
+  entry.etag = put(entry.name, segment.stored, flow.stop_token());
   failpoint("snapshot:segment");
   flow.sent(std::move(segment));
   std::vector<ClosedIndex> full;
@@ -149,9 +158,35 @@ void SnapshotWriter::State::put_index(ClosedIndex index, std::stop_token stop) {
 
 void SnapshotWriter::State::join(std::string_view leaf, std::vector<ObjectInfo> of, std::stop_token stop) {
   for (ObjectInfo& part : of) part.name = object(part.name);
-  const bool joined = with_context(doing(), [&] { return store.join(object(leaf), of, stop); });
+  bool joined = false;
+  try {
+    joined = store.join(object(leaf), of, stop);
+  } catch (const StoreError& e) {
+    if (!is_only_the_joined_stream(e)) {
+      // Segments that are not there may be so because somebody deletes them.
+      if (e.code() != Code::cancelled) check_ours();
+      throw e.with_context(doing());
+    }
+    give_up_joining(e, stop);
+  }
   const std::lock_guard lock(mutex);
   joinable = joinable && joined;
+}
+
+// It is for people and other tools, and the snapshot is whole without it.
+void SnapshotWriter::State::give_up_joining(const StoreError& why, std::stop_token stop) {
+  std::string left;
+  try {
+    std::vector<std::string> begun;
+    store.list(object("stream."), [&](const ObjectInfo& info) { begun.push_back(info.name); }, stop);
+    for (const std::string& name : begun) store.remove(name, stop);
+  } catch (const StoreError& e) {
+    if (e.code() == Code::cancelled) throw;
+    left = std::string("; what was begun of it stays until the snapshot is deleted: ") + e.what();
+  }
+  job.warn("the store does not make one large object of the segments, which the snapshot does not need (storage.swift.large_object: false "
+           "spares the try): " +
+           std::string(why.what()) + left);
 }
 
 void SnapshotWriter::State::join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop) {

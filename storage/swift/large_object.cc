@@ -104,8 +104,10 @@ bool LargeObjects::put_manifest(const std::string& name, const ObjectInfo* parts
   for (const ObjectInfo* part = parts; part != parts + count; ++part) {
     json.begin_object()
         .member("path", plain_root_ + part->name)
-        .member("size_bytes", part->size)
-        .end_object();
+        .member("size_bytes", part->size);
+    // So that the store holds it against what it has; and old Ceph gateways can serve only what has one.
+    if (!part->etag.empty()) json.member("etag", part->etag);
+    json.end_object();
   }
   const Buffer body = Buffer::from(json.end_array().text());
   HttpRequest request{.what = "join " + name, .method = "PUT"};

@@ -93,6 +93,64 @@ TEST_F(SnapshotFaults, APutThatFailsFailsTheSnapshotWhicheverItIs) {
   }
 }
 
+TEST_F(SnapshotFaults, AJoinedStreamThatTheStoreDoesNotMakeIsAWarning) {
+  const std::string bytes = page_bytes(9 * kSegment, 1);
+  const struct {
+    const char* brief;
+    Code code;
+  } kRefused[] = {
+      {"501", Code::unavailable},        {"405", Code::failed_precondition}, {"403", Code::permission_denied},
+      {"413", Code::resource_exhausted}, {"400", Code::failed_precondition}, {"500", Code::unavailable},
+      {"404", Code::not_found},          {"garbage", Code::unavailable},     {"stalled 30 s", Code::unavailable},
+      {"507", Code::resource_exhausted}, {"429", Code::unavailable},
+  };
+  for (const auto& refused : kRefused) {
+    for (const bool stored_before_failing : {false, true}) {
+      store.reset();
+      const auto fail = [&](const std::string& verb, const std::string&) {
+        if (verb == "join") throw StoreError(refused.code, "join: refused", "", false, std::nullopt, refused.brief);
+      };
+      (stored_before_failing ? store.after : store.before) = fail;
+      const std::size_t warnings = job.warnings().size();
+      EXPECT_EQ(write(bytes).manifest.segments, 9U) << refused.brief;
+      ASSERT_EQ(job.warnings().size(), warnings + 1) << refused.brief;
+      EXPECT_THAT(job.warnings().back(), HasSubstr("join: refused"));
+      for (const std::string& name : store.names()) EXPECT_THAT(name, testing::Not(HasSubstr("stream"))) << "what was begun is removed";
+      EXPECT_EQ(read(store), bytes);
+    }
+  }
+}
+
+TEST_F(SnapshotFaults, AJoinThatSaysSomethingOfTheSegmentsIsAnError) {
+  const struct {
+    const char* brief;
+    Code code;
+  } kTold[] = {{"401", Code::permission_denied}, {"login 401", Code::permission_denied}, {"TLS", Code::permission_denied},
+               {"404", Code::unavailable},       {"400", Code::data_loss}};
+  for (const auto& told : kTold) {
+    store.reset();
+    store.before = [&](const std::string& verb, const std::string&) {
+      if (verb == "join") throw StoreError(told.code, "join: no", "", false, std::nullopt, told.brief);
+    };
+    EXPECT_EQ(error_of([&] { write(page_bytes(9 * kSegment, 1)); }).code(), told.code) << told.brief;
+    EXPECT_FALSE(store.has("snap/manifest.json"));
+  }
+}
+
+TEST_F(SnapshotFaults, OneOfManyJoinsThatFailsEndsAllOfThem) {
+  settings.segment_bytes = 100;
+  std::atomic<int> joins = 0;
+  store.before = [&](const std::string& verb, const std::string&) {
+    if (verb == "join" && ++joins == 2) throw StoreError(Code::failed_precondition, "join: 405", "", false, std::nullopt, "405");
+  };
+  const std::string bytes = page_bytes(3500 * 100, 1);
+  write(bytes);
+  EXPECT_EQ(job.warnings().size(), 1U);
+  EXPECT_EQ(joins, 2);
+  for (const std::string& name : store.names()) EXPECT_THAT(name, testing::Not(HasSubstr("stream")));
+  EXPECT_EQ(read(store), bytes);
+}
+
 class DyingSource : public StringSource {
  public:
   DyingSource(std::string bytes, std::function<void()> at_end) : StringSource(std::move(bytes)), at_end_(std::move(at_end)) {}

@@ -34,7 +34,7 @@ Manifest sample() {
 
 SegmentIndex sample_index() {
   return {1,
-          {{"segment-00000001", 200, 150, kHash, std::string(32, 'b')}, {"segment-00000002", 100, 50, kHash, std::string(32, 'c')}}};
+          {{"segment-00000001", 200, 150, kHash, std::string(32, 'b'), {}}, {"segment-00000002", 100, 50, kHash, std::string(32, 'c'), {}}}};
 }
 
 SnapshotKeys sample_keys(char fill = 'k', const std::string& id = "2026") {
