@@ -114,6 +114,24 @@ def fetch_suite(suite, packages, root):
                     raise ValueError(f"{deb.name}: {run_in.stderr}")
 
 
+def mariadb_plugins():
+    """A directory with the plugins of this machine's own MariaDB: its package of the server, which is not installed for their sake."""
+    version = run(["dpkg-query", "-W", "-f", "${Version}", "mariadb-server-core"]).strip()
+    root = cache_dir() / f"mariadb-plugins-{version.replace(':', '_')}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with open(root.parent / ".mariadb-plugins.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            try:
+                with tempfile.TemporaryDirectory(prefix="ga-apt-", dir=root.parent) as work:
+                    run(["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", f"mariadb-server={version}"], cwd=work)
+                    run(["dpkg-deb", "-x", str(next(Path(work).glob("*.deb"))), f"{work}/all"])
+                    shutil.move(f"{work}/all/usr/lib/mysql/plugin", root)
+            except (OSError, subprocess.SubprocessError, StopIteration) as e:
+                raise Unavailable(f"mariadb-server {version}: {e} {(getattr(e, 'stdout', None) or '')[-500:]}") from e
+    return root
+
+
 def fetch_npm(package, root):
     with tempfile.TemporaryDirectory(prefix="ga-npm-") as tmp:
         run(["npm", "pack", "--silent", package], cwd=tmp)

@@ -44,6 +44,8 @@ class MariaDB:
     TOOL = "mariadb-backup"
     RIGHTS = "mariadb"  # which list of README.md the agent's account has
     GTIDS = True
+    # Not of information_schema, which does not answer while the event scheduler is DISABLED.
+    EVENTS = "SELECT 'event', db, name, CONVERT(body_utf8 USING utf8mb4) FROM mysql.event"
 
     def __init__(self, scratch, name, server_id, log_bin=True, options=(), mysqld="mariadbd", tools=None):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
@@ -250,7 +252,7 @@ class MariaDB:
             "SELECT 'partition', table_schema, table_name, partition_name FROM information_schema.partitions WHERE partition_name IS NOT NULL",
             f"SELECT 'view', table_schema, table_name, view_definition FROM information_schema.views WHERE table_schema NOT IN {SYSTEM_SCHEMAS}",
             "SELECT 'trigger', trigger_schema, trigger_name, action_statement FROM information_schema.triggers",
-            "SELECT 'event', event_schema, event_name, event_definition FROM information_schema.events",
+            self.EVENTS,
         ]
         return sorted(self.sql(";".join(queries)))
 

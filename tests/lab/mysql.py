@@ -15,6 +15,7 @@ class MySQL(MariaDB):
     TOOL, RIGHTS = "clone", "mysql"
     NOTES = {"aria_notes": ""}  # the engines of a MariaDB's tables of these names are not there
     LOG_UPDATES = "log_replica_updates"
+    EVENTS = "SELECT 'event', event_schema, event_name, event_definition FROM information_schema.events"
 
     def __init__(self, scratch, name, server_id, log_bin=True, options=(), tools=None, clone=True, gtid=True, certificates=True):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
