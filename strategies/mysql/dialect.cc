@@ -210,6 +210,7 @@ constexpr Dialect mariadb_10_4() {
       .innodb_tables = "information_schema.innodb_sys_tables",
       .encrypted_tables = "SELECT NAME FROM information_schema.innodb_tablespaces_encryption WHERE ENCRYPTION_SCHEME<>0",
       .looking_opens = true,
+      .events = "mysql.event",
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kMariadbTools,
@@ -280,6 +281,7 @@ constexpr Dialect mysql_5_6() {
       .innodb_tables = "information_schema.innodb_sys_tables",
       .encrypted_tables = "",
       .looking_opens = true,
+      .events = "mysql.event",
       .processlist = "information_schema.processlist",
       .log_updates = "log_slave_updates",
       .backup_tools = kXtrabackup,
@@ -321,6 +323,7 @@ constexpr Dialect mysql_8_0_0() {
   d.innodb_tables = "information_schema.innodb_tables";
   d.encrypted_tables = "SELECT NAME FROM information_schema.innodb_tablespaces WHERE ENCRYPTION='Y'";
   d.looking_opens = false;
+  d.events = "(SELECT EVENT_SCHEMA AS db, EVENT_NAME AS name, STATUS AS status FROM information_schema.EVENTS)";
   d.purge_variables = kExpireSecondsOrDays;
   return d;
 }

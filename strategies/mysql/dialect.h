@@ -94,6 +94,9 @@ struct Dialect {
   std::string_view innodb_tables;     // table with TABLE_ID and NAME ("db/table") of InnoDB's tables
   std::string_view encrypted_tables;  // query: one column, the names of what InnoDB has encrypted; "": this server encrypts nothing
   bool looking_opens;  // information_schema.TABLES opens the tables to tell of them, and so says which ones it cannot open
+  // Table of the events with db, name, status. Not information_schema.EVENTS where there is another: it fails while the event scheduler is
+  // DISABLED.
+  std::string_view events;
   std::string_view processlist;       // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
   std::string_view log_updates;       // name of log_slave_updates
 

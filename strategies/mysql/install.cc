@@ -81,7 +81,8 @@ ManagedOptions replica_options(const MysqlSettings& settings, const AttachReques
   options.role = ManagedOptions::Role::replica;
   options.server_id = server_id;
   options.read_only = request.read_only;
-  options.scheduler_before = identity.event_scheduler;
+  // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
+  if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
   // Attached again: what counts is how it was before the first time.
   if (const auto before = read_managed(settings.managed_file); before && before->role == ManagedOptions::Role::replica) {
     options.scheduler_before = before->scheduler_before;

@@ -129,6 +129,7 @@ ServerIdentity ServerClient::identity() {
   out.read_only = !text_of(all, "read_only").empty() && text_of(all, "read_only") != "OFF";
   out.super_read_only = on(all, "super_read_only");
   out.event_scheduler = on(all, "event_scheduler");
+  out.event_scheduler_disabled = text_of(all, "event_scheduler") == "DISABLED";
   out.tls = on(all, "have_ssl") || !text_of(all, "ssl_cert").empty();
   out.page_size = number_of(all, "innodb_page_size");
   out.lower_case_table_names = static_cast<unsigned>(number_of(all, "lower_case_table_names"));
@@ -156,15 +157,14 @@ std::optional<std::string> ServerClient::variable(const std::string& name) {
 
 bool ServerClient::has_user_data() {
   // An installer's empty `test` and the directory that mkfs leaves in a file system are nobody's data.
-  return state_->connection
-             .read(
-                 "SELECT 1 FROM information_schema.SCHEMATA s WHERE LOWER(s.SCHEMA_NAME) NOT IN "
-                 "('mysql','information_schema','performance_schema','sys','#mysql50#lost+found') AND "
-                 "(s.SCHEMA_NAME<>'test' "
-                 "OR EXISTS (SELECT 1 FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA='test') "
-                 "OR EXISTS (SELECT 1 FROM information_schema.ROUTINES r WHERE r.ROUTINE_SCHEMA='test') "
-                 "OR EXISTS (SELECT 1 FROM information_schema.EVENTS e WHERE e.EVENT_SCHEMA='test')) LIMIT 1")
-             .size() != 0;
+  const std::string query =
+      "SELECT 1 FROM information_schema.SCHEMATA s WHERE LOWER(s.SCHEMA_NAME) NOT IN "
+      "('mysql','information_schema','performance_schema','sys','#mysql50#lost+found') AND (s.SCHEMA_NAME<>'test' "
+      "OR EXISTS (SELECT 1 FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA='test') "
+      "OR EXISTS (SELECT 1 FROM information_schema.ROUTINES r WHERE r.ROUTINE_SCHEMA='test') "
+      "OR EXISTS (SELECT 1 FROM " +
+      std::string(dialect().events) + " e WHERE e.db='test')) LIMIT 1";
+  return state_->connection.read(query).size() != 0;
 }
 
 std::uint64_t ServerClient::data_bytes() {
@@ -210,8 +210,7 @@ std::vector<std::string> ServerClient::tables_elsewhere() {
 
 std::vector<std::string> ServerClient::enabled_events() {
   const Rows rows = state_->connection.read(
-      "SELECT CONCAT(EVENT_SCHEMA,'.',EVENT_NAME) FROM information_schema.EVENTS WHERE STATUS='ENABLED' "
-      "ORDER BY 1");
+      "SELECT CONCAT(e.db,'.',e.name) FROM " + std::string(dialect().events) + " e WHERE e.status='ENABLED' ORDER BY 1");
   std::vector<std::string> out;
   for (const auto& row : rows.rows) out.push_back(row.at(0).value_or(""));
   return out;
