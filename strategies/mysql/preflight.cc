@@ -12,6 +12,7 @@
 #include "strategies/mysql/host_checks.h"
 #include "strategies/mysql/option_file.h"
 #include "strategies/mysql/receive.h"
+#include "strategies/mysql/replica_checks.h"
 #include "strategies/mysql/replica_options.h"
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/repoint.h"
@@ -370,6 +371,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
     checks.add("replica options", [&]() -> std::string { throw e; });
   }
   check_links(checks, settings);
+  checks.append(check_replica_hazards(read_replica_hazards(*client)));
   plan.checks = checks.take();
   check_source_reachable(settings, request.snapshot, chosen, plan.checks);
   plan.steps = steps_of(settings, request, std::to_string(chosen));

@@ -4,6 +4,7 @@
 
 #include "strategies/mysql/replica_record.h"
 #include "strategies/mysql/replication_errors.h"
+#include "strategies/mysql/sql_connection.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -256,6 +257,11 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
             "the source has no " + *snapshot.lease_position.file + " any more", "take a new snapshot");
       }
     }
+  } catch (const SqlError& e) {
+    // After the login: its init_connect has failed for an account that may do little.
+    const bool cut = e.number() == 2013 || e.number() == 1184;
+    add("source", Check::Result::failed, e.what(),
+        e.hint() + (cut ? "; does the source's init_connect do what the replicas' account may not do?" : ""), e.code());
   } catch (const Error& e) {
     add("source", Check::Result::failed, e.what(), e.hint(), e.code());
   }

@@ -70,6 +70,7 @@ struct ServerIdentity {
   bool gtid_on = false;      // always on MariaDB; gtid_mode=ON on MySQL
   bool read_only = false, super_read_only = false;
   bool event_scheduler = false;
+  bool event_scheduler_disabled = false;  // for the life of the process: it cannot be switched on
   bool tls = false;  // the server can speak TLS
   std::uint64_t page_size = 0;
   unsigned lower_case_table_names = 0;
@@ -228,6 +229,7 @@ class ServerClient {
   // The agent's own account, with all rights it needs, made or given this password again; never in the binary
   // log. An empty password means authentication by the socket's peer where the server can.
   void make_agent_account(const std::string& user, const std::string& host, const Secret& password);
+  bool skips_grants();                    // started with skip_grant_tables: everybody may everything, and no account can be made
   std::vector<std::string> own_grants();  // the lines of SHOW GRANTS for the agent's account; they may hold its hash
   std::vector<DumpThread> dump_threads(const std::string& user);
   std::vector<Session> sessions();

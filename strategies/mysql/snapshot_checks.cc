@@ -11,6 +11,7 @@
 #include "strategies/mysql/backup_tools.h"
 #include "strategies/mysql/clone_copy.h"
 #include "strategies/mysql/host_checks.h"
+#include "strategies/mysql/replica_checks.h"
 #include "strategies/mysql/snapshot_source.h"
 
 namespace guestagent::mysql {
@@ -57,6 +58,7 @@ class SourceChecks {
     binary_log();
     identity();
     reachable_by_replicas();
+    mode();
     tool();
     own_source();
     tables();
@@ -154,6 +156,31 @@ class SourceChecks {
     add("network", Result::ok,
         settings_.advertised_address + ":" +
             std::to_string(settings_.advertised_port.value_or(server_.port)));
+  }
+
+  // What no copy can be taken in.
+  void mode() {
+    const std::string recovery = client_.variable("innodb_force_recovery").value_or("0");
+    if (recovery != "0") {
+      add("server mode", Result::failed, "innodb_force_recovery is " + recovery + ": the server is being rescued, and a copy of it is not sound",
+          "make its data sound, take innodb_force_recovery out of its option files and restart it");
+    }
+    if (client_.variable("innodb_read_only").value_or("OFF") == "ON") {
+      add("server mode", Result::failed, "innodb_read_only is ON: no account for replicas can be made",
+          "take innodb_read_only out of the server's option files and restart it");
+    }
+    if (client_.skips_grants()) {
+      add("server mode", Result::failed, "the server was started with skip_grant_tables: no account for replicas can be made",
+          "take skip_grant_tables out of its option files and restart it");
+    }
+    if (const std::string change = first_logged_change(client_.variable("init_connect").value_or("")); !change.empty()) {
+      add("init_connect", Result::warning,
+          "init_connect has \"" + change + "\": who may not do that cannot connect, and the replicas' account has the rights of replication only",
+          "let everybody do it, or leave that account out of it");
+    }
+    if (client_.variable("offline_mode").value_or("OFF") == "ON") {
+      add("server mode", Result::failed, "offline_mode is ON: no replica could connect", "SET GLOBAL offline_mode=OFF");
+    }
   }
 
   void tool() {
