@@ -52,6 +52,21 @@ TEST(ServerClient, IdentityIsTheServers) {
   EXPECT_EQ(identity.redo_bytes, 48U << 20);
 }
 
+TEST(ServerClient, EventsAreKnownAlsoWhereTheirSchedulerIsDisabled) {
+  const MariadbServer server(with_lines({"event_scheduler=DISABLED"}));
+  ServerClient client(local_target(server.settings()));
+  EXPECT_TRUE(client.identity().event_scheduler_disabled);
+  EXPECT_TRUE(client.enabled_events().empty());
+  EXPECT_FALSE(client.has_user_data());
+}
+
+TEST(ServerClient, AServerThatSkipsGrantsIsKnown) {
+  const MariadbServer usual;
+  EXPECT_FALSE(ServerClient(local_target(usual.settings())).skips_grants());
+  const MariadbServer open(with_lines({"skip_grant_tables"}));
+  EXPECT_TRUE(ServerClient(local_target(open.settings())).skips_grants());
+}
+
 TEST(ServerClient, WhatIsWrittenIsSeenInTheRedoLog) {
   MariadbServer server;
   ServerClient client(local_target(server.settings()));

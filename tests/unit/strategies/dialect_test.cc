@@ -71,6 +71,7 @@ TEST(Dialect, EveryRowHasEveryName) {
                                         row.by_peer,
                                         row.agent_privileges,
                                         row.tablespace_paths,
+                                        row.events,
                                         row.processlist,
                                         row.log_updates,
                                         row.replica_option,
