@@ -40,7 +40,8 @@ HttpAddress agent_address(std::string_view text, const AgentAccessSettings& sett
     case HttpAddress::Kind::unix_socket:
       if (!may_stand_at(out.path, settings.socket_dirs)) {
         refuse("it is not below a directory of agents' sockets",
-               "agents.socket_dirs of the controller's configuration names them: " + join({settings.socket_dirs.begin(), settings.socket_dirs.end()}));
+               "agents.socket_dirs of the controller's configuration names them: " +
+                   join({settings.socket_dirs.begin(), settings.socket_dirs.end()}));
       }
       break;
     case HttpAddress::Kind::tls:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -214,3 +215,17 @@ class Site:
         if self.fleet.snapshots or self.fleet.violations() or len(self.source.accounts) != accounts:
             raise AssertionError(f"left over: snapshots {self.fleet.snapshots}, accounts {self.source.accounts} (should be {accounts}), "
                                  f"violations {self.fleet.violations()}")
+
+
+class SiteTest(unittest.TestCase):
+    def site(self, name, **how):
+        return self.enterContext(Site(name, **how)).start()
+
+    def refused(self, status, word, call, *arguments):
+        with self.assertRaises(ApiError) as caught:
+            call(*arguments)
+        self.assertEqual(caught.exception.status, status, caught.exception.body)
+        body = json.loads(caught.exception.body)
+        self.assertEqual(list(body), [word])
+        self.assertEqual(body[word]["code"], status)
+        return body[word]["message"]
