@@ -74,6 +74,8 @@ class PrivateServer {
         "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--loose-group-replication-start-on-boot=OFF",
         // The agent's account is made by a hash, which a plugin that judges passwords cannot judge.
         "--loose-strict-password-validation=OFF", "--loose-validate-password=OFF",
+        // Accounts and replication could not be set right otherwise.
+        "--loose-transaction-read-only=OFF", "--loose-tx-read-only=OFF",
         "--general-log=OFF", "--slow-query-log=OFF",
         "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(), "--log-error=" + (dir_ / "error.log").string()};
     if (!dialect.private_option.empty()) arguments.emplace_back(dialect.private_option);

@@ -177,12 +177,25 @@ void put_record_back(const InstallParts& parts, const Journal& journal) {
   }
 }
 
+// Old data that is gone for good would keep every other call waiting for it.
+void give_back(const InstallParts& parts, DataSwitch& data) {
+  try {
+    data.put_back();
+  } catch (const Error& e) {
+    if (e.code() != Code::data_loss) throw;
+    throw Error(e.code(), e.what(),
+                e.hint() + "; to go on with what is in " + parts.settings.data_dir.string() + " instead, stop the agent, remove the job's .journal file in " +
+                    (parts.state_dir / "jobs").string() + " and " + parts.settings.managed_file.string() +
+                    ", start the server and the agent, and attach anew");
+  }
+}
+
 void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
   Journal& journal = job.journal();
   if (journal.find("install.back") == nullptr) {
     // One that was asked to end may still be ending: nothing may be moved, or started, before it is gone.
     if (journal.find("install.stop") != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
-    if (auto data = DataSwitch::recorded(journal)) data->put_back();
+    if (auto data = DataSwitch::recorded(journal)) give_back(parts, *data);
     put_record_back(parts, journal);
     journal.record("install.back");
   }
@@ -266,8 +279,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
   const std::string managed_text = write_managed(options, dialect);
   const Serving serving = who_serves(settings);
-  const std::vector<std::string> broken_before =
-      request.server_json.empty() ? std::vector<std::string>() : read_source_server(request.server_json).unopenable_tables;
+  const SourceServer source = request.server_json.empty() ? SourceServer() : read_source_server(request.server_json);
 
   JsonWriter begin;
   begin.begin_object()
@@ -308,7 +320,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   check_restored(settings, serving, mark, client.data_mark(request.snapshot.replication_user), client.identity().data_dir);
   check_running(settings, managed_text, client);
   job.phase("open tables");
-  check_tables_open(client, broken_before, parts.clock, job);
+  check_tables_open(client, source, parts.clock, job);
   journal.record("install.done");
   return installation;
 }

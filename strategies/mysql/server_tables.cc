@@ -91,6 +91,9 @@ std::optional<std::string> why_other_data(const DataMark& then, const DataMark& 
 }
 
 std::vector<TableName> ServerClient::tables_in_files() {
+  // A server may be told to pass over what its clients say of their character set; names must come, and go back, as they are.
+  state_->connection.ensure();
+  state_->connection.run("SET NAMES utf8mb4");
   // Engines that keep rows in memory, elsewhere or nowhere have nothing here that a copy could lack. NULL: what describes the table cannot
   // be read, or its engine is not here.
   const Rows rows = state_->connection.read(

@@ -25,12 +25,12 @@ SourceServer describe_source(const ServerIdentity& identity, bool gtid,
 }
 
 void look_at_tables(SourceServer& server, ServerClient& client) {
-  constexpr std::size_t kEncrypted = 20, kUnopenable = 1000;
+  constexpr std::size_t kMost = 1000;
   server.keyring_component = client.keyring_component();
   server.encrypted_tables = client.encrypted_tables();
-  if (server.encrypted_tables.size() > kEncrypted) server.encrypted_tables.resize(kEncrypted);
+  if (server.encrypted_tables.size() > kMost) server.encrypted_tables.resize(kMost);
   server.unopenable_tables = client.unopenable_tables();
-  if (server.unopenable_tables.size() > kUnopenable) server.unopenable_tables.resize(kUnopenable);
+  if (server.unopenable_tables.size() > kMost) server.unopenable_tables.resize(kMost);
 }
 
 std::string write_source_server(const SourceServer& server) {

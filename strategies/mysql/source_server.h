@@ -27,7 +27,7 @@ struct SourceServer {
   std::vector<std::string> enabled_events;  // "db.event"
   std::string tool_version;                 // of the tool that took the copy
   std::string keyring_component;            // MySQL's, where one is active
-  std::vector<std::string> encrypted_tables;   // some of them: "db/table"
+  std::vector<std::string> encrypted_tables;   // "db/table"; a thousand at most
   std::vector<std::string> unopenable_tables;  // "db.table": broken already when the copy was taken; a thousand at most
 };
 

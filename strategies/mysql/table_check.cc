@@ -27,7 +27,7 @@ bool says(const TableFault& fault, std::string_view words) { return fault.messag
 
 }  // namespace
 
-TableTrouble table_trouble(const TableFault& fault) {
+TableTrouble table_trouble(const TableFault& fault, bool encrypted) {
   switch (fault.number) {
     case 3185:  // MySQL: no master key
     case 3184:
@@ -45,11 +45,15 @@ TableTrouble table_trouble(const TableFault& fault) {
     default:
       break;
   }
+  if (encrypted && fault.number == 1877) return TableTrouble::no_key;
   if (says(fault, "encrypt") || says(fault, "decrypt") || says(fault, "error 192")) return TableTrouble::no_key;
   return TableTrouble::lost;
 }
 
-void check_tables_open(ServerClient& client, const std::vector<std::string>& broken_before, Clock& clock, JobContext& job) {
+void check_tables_open(ServerClient& client, const SourceServer& source, Clock& clock, JobContext& job) {
+  const auto listed = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   const std::vector<TableName> tables = client.tables_in_files();
   const SteadyTime end = clock.steady() + kOpeningTime;
   Faults lost, no_key, no_engine, before;
@@ -62,11 +66,11 @@ void check_tables_open(ServerClient& client, const std::vector<std::string>& bro
     ++opened;
     const auto fault = client.why_not_opened(table.schema, table.name);
     if (!fault) continue;
-    const TableTrouble trouble = table_trouble(*fault);
+    const TableTrouble trouble = table_trouble(*fault, listed(source.encrypted_tables, table.schema + "/" + table.name));
     if (trouble == TableTrouble::passing) continue;
     if (trouble == TableTrouble::no_engine) {
       no_engine.add(table, "");
-    } else if (std::find(broken_before.begin(), broken_before.end(), table.schema + "." + table.name) != broken_before.end()) {
+    } else if (listed(source.unopenable_tables, table.schema + "." + table.name)) {
       before.add(table, "");
     } else {
       (trouble == TableTrouble::no_key ? no_key : lost).add(table, fault->message);
@@ -74,7 +78,8 @@ void check_tables_open(ServerClient& client, const std::vector<std::string>& bro
   }
   if (lost.count != 0) {
     throw Error(Code::data_loss, "opening the tables of the copy: " + std::to_string(lost.count) + " cannot be opened: " + lost.text(),
-                "take a new snapshot while no tables are renamed or altered; a table that the source cannot read either is to be dropped there before");
+                "take a new snapshot while no tables are renamed or altered; a table that the source cannot read either is to be dropped there before" +
+                    std::string(source.encrypted_tables.empty() ? "" : "; tables of the source are encrypted, which needs its keys here"));
   }
   if (no_key.count != 0) {
     throw Error(Code::failed_precondition,

@@ -1,12 +1,10 @@
 // Whether the tables of restored data can be read: a success that hides a table without its file, or without its key, is none.
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "base/clock.h"
 #include "base/job_context.h"
 #include "strategies/mysql/server_client.h"
+#include "strategies/mysql/source_server.h"
 
 namespace guestagent::mysql {
 
@@ -20,11 +18,11 @@ enum class TableTrouble {
   no_engine,  // its engine is not here, which the preflight has told
   passing     // nothing that is wrong with the table
 };
-TableTrouble table_trouble(const TableFault& fault);
+// `encrypted`: the source keeps it so. A table that cannot be decrypted looks damaged to some servers.
+TableTrouble table_trouble(const TableFault& fault, bool encrypted);
 
 // Opens every table of the user's whose files lie in the data directory. One that cannot be opened is data_loss, or failed_precondition
-// where only its key is missing, naming some of them; one of `broken_before` ("db.table"), which the source could not open either, is a
-// warning of the job.
-void check_tables_open(ServerClient& client, const std::vector<std::string>& broken_before, Clock& clock, JobContext& job);
+// where only its key is missing, naming some of them; one that `source` could not open either is a warning of the job.
+void check_tables_open(ServerClient& client, const SourceServer& source, Clock& clock, JobContext& job);
 
 }  // namespace guestagent::mysql

@@ -57,7 +57,8 @@ class OnMariadb(OddTarget, unittest.TestCase):
         cls.source.sql("CREATE DATABASE lab; CREATE TABLE lab.t01 (id INT PRIMARY KEY, name VARCHAR(40)); INSERT INTO lab.t01 VALUES (1, 'one');"
                        "CREATE TABLE lab.gone (a INT) ENGINE=Aria; CREATE TABLE lab.also_gone (a INT PRIMARY KEY); CREATE TABLE lab.before (a INT PRIMARY KEY);"
                        "CREATE TABLE lab.discarded (a INT PRIMARY KEY); ALTER TABLE lab.discarded DISCARD TABLESPACE; CREATE SEQUENCE lab.s;"
-                       "CREATE TABLE lab.memory (a INT) ENGINE=MEMORY; CREATE TABLE lab.parts (a INT) PARTITION BY HASH (a) PARTITIONS 3")
+                       "CREATE TABLE lab.memory (a INT) ENGINE=MEMORY; CREATE TABLE lab.parts (a INT) PARTITION BY HASH (a) PARTITIONS 3;"
+                       "CREATE DATABASE `größe 日本`; CREATE TABLE `größe 日本`.`tafel ü %` (a INT PRIMARY KEY)")
         # A table that is broken where the copy comes from.
         cls.source.stop()
         (cls.source.data / "lab/before.ibd").unlink()
@@ -87,7 +88,7 @@ class OnMariadb(OddTarget, unittest.TestCase):
         for made in ("server-key.pem", "server-cert.pem"):
             shutil.copy2(target.data / made, cls.scripts / "cluster")
         (target.conf_d / "50-odd.cnf").write_text(
-            "[mysqld]\nskip-slave-start\nbinlog-format=STATEMENT\n"
+            "[mysqld]\nskip-slave-start\nskip-character-set-client-handshake\ncharacter-set-server=latin1\nbinlog-format=STATEMENT\n"
             f"ssl-key={target.data / 'server-key.pem'}\nssl-cert={target.data / 'server-cert.pem'}\nlog-bin-index={target.dir / 'elsewhere/bi.index'}\ntmpdir={target.data / 'tmp'}\n")
         target.start()
         for _ in range(3):

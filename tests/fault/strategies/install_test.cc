@@ -177,6 +177,24 @@ TEST_F(Install, DroppingItIsUndo) {
   expect_old_server();
 }
 
+TEST_F(Install, OldDataThatSomebodyRemovedBarsNobodyForEver) {
+  const fs::path dir = staging();
+  const auto installed = install_data(parts, request, 33, dir, job);
+  fs::remove_all(target.dir() / "data.guestagent");
+  try {
+    installed->undo();
+    FAIL() << "undone";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::data_loss) << e.what();
+    for (const std::string& way_out : {(state.path() / "jobs").string(), settings.managed_file.string()}) {
+      EXPECT_NE(e.hint().find(way_out), std::string::npos) << e.hint();
+    }
+  }
+  fs::remove(settings.managed_file);
+  control->start(Seconds(60));
+  EXPECT_EQ(target.sql("SELECT v FROM d.t WHERE id < 3"), "one\ntwo\n") << "what is there is whole";
+}
+
 TEST_F(Install, PreviousDataIsKeptWhenAsked) {
   request.keep_previous_data = true;
   const fs::path dir = staging();

@@ -28,7 +28,10 @@ TEST(TableTrouble, IsToldByNumberAndWords) {
       {{1814, "Tablespace has been discarded for table `a`"}, TableTrouble::passing},
       {{1205, "Lock wait timeout exceeded"}, TableTrouble::passing},
   };
-  for (const auto& [fault, trouble] : rows) EXPECT_EQ(table_trouble(fault), trouble) << fault.number << " " << fault.message;
+  for (const auto& [fault, trouble] : rows) EXPECT_EQ(table_trouble(fault, false), trouble) << fault.number << " " << fault.message;
+  // MariaDB's InnoDB with other keys than the table's.
+  EXPECT_EQ(table_trouble(rows[4].first, true), TableTrouble::no_key);
+  EXPECT_EQ(table_trouble(rows[0].first, true), TableTrouble::lost);
 }
 
 TEST(OtherData, IsToldByWhatOnlyTheCopyHas) {
