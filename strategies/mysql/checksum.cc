@@ -28,6 +28,17 @@ std::vector<TableName> choose(ServerClient& client, const std::vector<std::strin
   return out;
 }
 
+void require_none_in_memory(ServerClient& client) {
+  for (const TableName& table : client.user_tables(false)) {
+    if (table.engine != "MEMORY") continue;
+    throw Error(Code::permission_denied,
+                "reading tables: " + table.schema + "." + table.name +
+                    ": the first reading of a MEMORY table is logged, on a replica as a transaction of its own, and the agent's account "
+                    "may not keep it out of the binary log",
+                "grant the account BINLOG ADMIN (MariaDB) or SYSTEM_VARIABLES_ADMIN (MySQL)");
+  }
+}
+
 bool reached(ServerClient& client, const Position& at, bool replica) {
   if (at.gtid) {
     const GtidKind kind = client.dialect().gtid;
@@ -69,6 +80,7 @@ std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings,
   ServerClient client(std::move(target));
   if (at) wait_for(client, *at, settings, job, clock);
   job.phase("read tables");
+  if (!client.read_quietly()) require_none_in_memory(client);
   read_at = client.begin_consistent_read();
   const std::vector<TableName> chosen = choose(client, tables);
   std::uint64_t all = 0, done = 0;

@@ -20,7 +20,7 @@ using Result = Check::Result;
 Check check_tables(ServerClient& client) {
   std::string named;
   std::size_t count = 0;
-  for (const TableName& table : client.user_tables()) {
+  for (const TableName& table : client.user_tables(false)) {
     if (table.engine == "InnoDB") continue;
     if (++count <= kTablesNamed) named += (named.empty() ? "" : ", ") + table.schema + "." + table.name + " (" + table.engine + ")";
   }

@@ -172,6 +172,9 @@ constexpr std::string_view kMysql9Agent =
     "CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, BINLOG_ADMIN, SYSTEM_USER, "
     "SESSION_VARIABLES_ADMIN";
 
+// MariaDB from 10.4.3 on, MySQL from 5.7.6 on.
+constexpr std::string_view kLasting = " PASSWORD EXPIRE NEVER ACCOUNT UNLOCK";
+
 constexpr ServerVersion v(Family family, unsigned major, unsigned minor, unsigned patch = 0) {
   return {family, major, minor, patch};
 }
@@ -197,11 +200,13 @@ constexpr Dialect mariadb_10_4() {
       .super_read_only = false,
       .user_name_max = 32,
       .account_hash = AccountHash::native,
-      .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require}",
+      .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}",
+      .drop_account = "DROP USER IF EXISTS",
       .require_in_create = " REQUIRE SSL",
       .by_hash = "IDENTIFIED VIA mysql_native_password USING {hash}",
       .by_peer = "IDENTIFIED VIA unix_socket",
+      .lasting = kLasting,
       .alter_account = true,
       .agent_privileges = kOldAgent,
       .source_options = "",
@@ -269,10 +274,12 @@ constexpr Dialect mysql_5_6() {
       .user_name_max = 16,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",
-      .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require}",
+      .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require} WITH MAX_USER_CONNECTIONS {limit}",
+      .drop_account = "DROP USER",
       .require_in_create = "",
       .by_hash = "IDENTIFIED BY PASSWORD {hash}",
       .by_peer = "IDENTIFIED WITH auth_socket",
+      .lasting = "",
       .alter_account = false,
       .agent_privileges = kOldAgent,
       .source_options = "MASTER_RETRY_COUNT=4294967295",
@@ -301,7 +308,9 @@ constexpr Dialect mysql_5_7() {
   d.user_name_max = 32;
   d.gtid_wait = "WAIT_FOR_EXECUTED_GTID_SET";
   d.gtid_wait_timed_out = "1";
-  d.create_account = "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require}";
+  d.create_account = "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}";
+  d.lasting = kLasting;
+  d.drop_account = "DROP USER IF EXISTS";
   d.grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}";
   d.require_in_create = " REQUIRE SSL";
   d.by_hash = "IDENTIFIED WITH mysql_native_password AS {hash}";
@@ -315,7 +324,7 @@ constexpr Dialect mysql_8_0_0() {
   d.from = v(Family::mysql, 8, 0);
   d.before = v(Family::mysql, 8, 0, 17);
   d.account_hash = AccountHash::caching_sha2;
-  d.create_account = "CREATE USER {account} IDENTIFIED WITH caching_sha2_password AS {hash}{require}";
+  d.create_account = "CREATE USER {account} IDENTIFIED WITH caching_sha2_password AS {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}";
   d.by_hash = "IDENTIFIED WITH caching_sha2_password AS {hash}";
   d.agent_privileges = kMysqlAgent;
   d.source_options = "MASTER_RETRY_COUNT=4294967295, GET_MASTER_PUBLIC_KEY=1";

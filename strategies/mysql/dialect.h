@@ -56,6 +56,10 @@ struct Words {
   StatusColumns columns;
 };
 
+// The limit of connections of a replication account that an agent made. Together with its rights it tells such accounts from
+// those that somebody made by hand, wherever a copy or replication brings them.
+inline constexpr unsigned kAccountLimit = 100003;
+
 struct Dialect {
   Family family;               // Percona Server uses MySQL's rows
   ServerVersion from, before;  // the range: from <= version < before
@@ -76,12 +80,15 @@ struct Dialect {
   bool super_read_only;
   std::size_t user_name_max;  // bytes of an account's name
   AccountHash account_hash;
-  // With {account}, {hash} and {require}; {hash} is a quoted string.
+  // With {account}, {hash}, {require}, {limit} and {lasting}; {hash} is a quoted string. A limit of connections of its own makes the account
+  // independent of the global max_user_connections: all replicas of a snapshot and their agents share it.
   std::string_view create_account;
-  std::string_view grant_replication;  // with {account} and {require}
+  std::string_view grant_replication;  // with {account}, {require} and {limit}
+  std::string_view drop_account;       // words before the account; a replica that lacks it must not stop, where that can be said
   std::string_view require_in_create;  // "" where only GRANT knows REQUIRE
   // The agent's own account: by a hash ({hash} quoted) or by the socket's peer.
   std::string_view by_hash, by_peer;
+  std::string_view lasting;  // what keeps an account from expiring by the server's default_password_lifetime; "" where there is none
   bool alter_account;  // ALTER USER takes them; else the account is dropped and created
   std::string_view agent_privileges;
   // More options of the change-source statement, which this server needs so that the same is meant

@@ -17,6 +17,26 @@ bool exists(SqlConnection& connection, const std::string& user, const std::strin
               .empty();
 }
 
+// Of a line of SHOW GRANTS.
+bool only_replicates(std::string_view grant) {
+  constexpr std::string_view kGrant = "GRANT ", kOn = " ON *.* TO ";
+  const std::size_t end = grant.find(kOn);
+  if (!grant.starts_with(kGrant) || end == std::string_view::npos || grant.find(" WITH GRANT OPTION") != std::string_view::npos) return false;
+  std::string_view rights = grant.substr(kGrant.size(), end - kGrant.size());
+  bool replicates = false;
+  while (!rights.empty()) {
+    const std::size_t comma = rights.find(", ");
+    const std::string_view right = rights.substr(0, comma);
+    rights.remove_prefix(comma == std::string_view::npos ? rights.size() : comma + 2);
+    if (right == "REPLICATION SLAVE") {
+      replicates = true;
+    } else if (right != "BINLOG MONITOR" && right != "REPLICATION CLIENT") {
+      return false;
+    }
+  }
+  return replicates;
+}
+
 }  // namespace
 
 WithoutBinlog::WithoutBinlog(SqlConnection& connection, bool active)
@@ -47,9 +67,13 @@ void ServerClient::create_replication_account(const std::string& user, const std
     connection.run(
         fill(words.create_account, {{"account", account},
                                     {"hash", hash},
+                                    {"limit", std::to_string(kAccountLimit)},
+                                    {"lasting", std::string(words.lasting)},
                                     {"require", require_tls ? std::string(words.require_in_create) : ""}}));
     connection.run(fill(words.grant_replication,
-                        {{"account", account}, {"require", require_tls ? " REQUIRE SSL" : ""}}));
+                        {{"account", account},
+                         {"require", require_tls ? " REQUIRE SSL" : ""},
+                         {"limit", std::to_string(kAccountLimit)}}));
   });
 }
 
@@ -57,9 +81,11 @@ void ServerClient::drop_account(const std::string& user, const std::string& host
   SqlConnection& connection = state_->connection;
   with_context("dropping the account " + user, [&] {
     connection.ensure();
+    // One that was never made, or is gone, needs no right to write.
+    if (!exists(connection, user, host)) return;
     const WithoutBinlog quiet(connection, !log);
     try {
-      connection.run("DROP USER " + quote_account(user, host));
+      connection.run(std::string(dialect().drop_account) + " " + quote_account(user, host));
     } catch (const SqlError& e) {
       if (e.number() != kNoSuchAccount) throw;
     }
@@ -68,6 +94,19 @@ void ServerClient::drop_account(const std::string& user, const std::string& host
 
 bool ServerClient::account_exists(const std::string& user, const std::string& host) {
   return exists(state_->connection, user, host);
+}
+
+std::vector<ReplicationAccount> ServerClient::replication_accounts(const std::string& prefix) {
+  const Rows rows = state_->connection.read("SELECT User AS u, Host AS h, max_user_connections AS n FROM mysql.user WHERE LEFT(User, " +
+                                            std::to_string(prefix.size()) + ")=" + quote_text(prefix) + " ORDER BY 1, 2");
+  std::vector<ReplicationAccount> out;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::string user = rows.text(i, "u"), host = rows.text(i, "h");
+    const Rows grants = state_->connection.read("SHOW GRANTS FOR " + quote_account(user, host));
+    if (grants.size() != 1 || !only_replicates(grants.rows[0].at(0).value_or(""))) continue;
+    out.push_back({user, host, rows.number(i, "n") == kAccountLimit});
+  }
+  return out;
 }
 
 void ServerClient::make_agent_account(const std::string& user, const std::string& host,
@@ -87,7 +126,7 @@ void ServerClient::make_agent_account(const std::string& user, const std::string
       const bool there = exists(connection, user, host);
       if (there && !words.alter_account) connection.run("DROP USER " + account);
       const bool alter = there && words.alter_account;
-      connection.run((alter ? "ALTER USER " : "CREATE USER ") + account + " " + identified);
+      connection.run((alter ? "ALTER USER " : "CREATE USER ") + account + " " + identified + std::string(words.lasting));
       connection.run("GRANT " + rights + " ON *.* TO " + account + " WITH GRANT OPTION");
     };
     try {
@@ -109,6 +148,15 @@ bool ServerClient::skips_grants() {
     if (e.number() == 1290) return true;
     throw;
   }
+}
+
+std::vector<std::string> ServerClient::password_validators() {
+  if (variable("strict_password_validation") != "ON") return {};
+  const Rows rows = state_->connection.read(
+      "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS='ACTIVE' AND PLUGIN_TYPE='PASSWORD VALIDATION' ORDER BY 1");
+  std::vector<std::string> out;
+  for (const auto& row : rows.rows) out.push_back(row.at(0).value_or(""));
+  return out;
 }
 
 std::vector<std::string> ServerClient::own_grants() {

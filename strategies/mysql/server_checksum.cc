@@ -46,9 +46,6 @@ Position ServerClient::begin_consistent_read() {
   SqlConnection& connection = state_->connection;
   const Dialect& words = dialect();
   connection.ensure();
-  // TIMESTAMP shows in the session's zone.
-  connection.run("SET SESSION time_zone='+00:00'");
-  connection.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
   Position out;
   for (int i = 0; !state_->reading_consistently; ++i) {
     const std::string before = gtid_executed();
@@ -120,8 +117,8 @@ TableDigest ServerClient::digest_table(const std::string& schema, const std::str
   // NULL is said apart.
   const std::string row = "SHA2(CONCAT_WS('#'," + join(values) + ",CONCAT(" + join(nulls) + ")),256)";
   std::string sql =
-      "SELECT COUNT(*) AS n, COALESCE(BIT_XOR(CAST(CONV(LEFT(h,16),16,10) AS UNSIGNED)),0) AS a,"
-      " COALESCE(BIT_XOR(CAST(CONV(SUBSTR(h,17,16),16,10) AS UNSIGNED)),0) AS b,"
+      "SELECT COUNT(*) AS n, BIT_XOR(CAST(CONV(LEFT(h,16),16,10) AS UNSIGNED)) AS a,"
+      " BIT_XOR(CAST(CONV(SUBSTR(h,17,16),16,10) AS UNSIGNED)) AS b,"
       " COALESCE(SUM(CAST(CRC32(h) AS UNSIGNED)),0) AS c FROM (SELECT " +
       row + " AS h FROM " + quote_name(schema) + "." + quote_name(name);
   if (sample && *sample > 1) {
@@ -146,6 +143,7 @@ TableDigest ServerClient::digest_table(const std::string& schema, const std::str
     if (stop.stop_requested()) throw Error(Code::cancelled, "reading a table's digest: cancelled on request");
     throw;
   }
+  // BIT_XOR is 0 for no rows; around it COALESCE would be signed on MySQL 5.6 and 5.7, which cuts large numbers.
   // Two equal rows take each other out of an exclusive or, but not out of the count and the sum.
   return {digests.number(0, "n"),
           hex64(digests.text(0, "a")) + hex64(digests.text(0, "b")) + "-" + digests.text(0, "c")};

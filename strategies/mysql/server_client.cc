@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 
+#include "strategies/mysql/gtid.h"
 #include "strategies/mysql/server_client_state.h"
 
 namespace guestagent::mysql {
@@ -168,6 +169,7 @@ bool ServerClient::has_user_data() {
 }
 
 std::uint64_t ServerClient::data_bytes() {
+  if (!read_quietly()) return 0;
   const Rows rows = state_->connection.read(
       "SELECT CAST(COALESCE(SUM(DATA_LENGTH+INDEX_LENGTH),0) AS UNSIGNED) AS n FROM "
       "information_schema.TABLES "
@@ -179,11 +181,26 @@ std::uint64_t ServerClient::redo_written() {
   return state_->connection.read("SHOW GLOBAL STATUS LIKE 'Innodb_os_log_written'").number(0, "Value");
 }
 
-std::vector<TableName> ServerClient::user_tables() {
+bool ServerClient::has_rows(const TableName& table) {
+  return !state_->connection.read("SELECT 1 FROM " + quote_name(table.schema) + "." + quote_name(table.name) + " LIMIT 1").empty();
+}
+
+bool ServerClient::read_quietly() {
+  if (replica_status().empty()) return true;
+  try {
+    state_->connection.run("SET SESSION sql_log_bin=0");
+    return true;
+  } catch (const SqlError& e) {
+    if (e.code() != Code::permission_denied) throw;
+    return false;
+  }
+}
+
+std::vector<TableName> ServerClient::user_tables(bool with_bytes) {
+  const std::string bytes = with_bytes ? "CAST(COALESCE(DATA_LENGTH,0)+COALESCE(INDEX_LENGTH,0) AS UNSIGNED)" : "0";
   const Rows rows = state_->connection.read(
-      "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e, "
-      "CAST(COALESCE(DATA_LENGTH,0)+COALESCE(INDEX_LENGTH,0) AS UNSIGNED) "
-      "AS b FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE' AND TABLE_SCHEMA NOT IN "
+      "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e, " + bytes +
+      " AS b FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE' AND TABLE_SCHEMA NOT IN "
       "('mysql','information_schema','performance_schema','sys') ORDER BY 1, 2");
   std::vector<TableName> out;
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -206,6 +223,12 @@ std::vector<std::string> ServerClient::tables_elsewhere() {
   }
   std::sort(out.begin(), out.end());
   return out;
+}
+
+std::uint64_t ServerClient::open_temporary_tables() {
+  return state_->connection
+      .read("SHOW GLOBAL STATUS WHERE Variable_name IN ('Slave_open_temp_tables', 'Replica_open_temp_tables')")
+      .number(0, "Value");
 }
 
 std::vector<std::string> ServerClient::enabled_events() {
@@ -251,6 +274,14 @@ std::string ServerClient::gtid_executed() {
 std::string ServerClient::gtid_binlog() {
   if (dialect().gtid == GtidKind::none) return "";
   return state_->connection.read("SELECT " + std::string(dialect().gtid_binlog)).scalar();
+}
+
+std::string ServerClient::gtid_known() {
+  const GtidKind kind = dialect().gtid;
+  const std::string logged = gtid_binlog();
+  if (kind != GtidKind::mariadb) return logged;
+  const std::string current = gtid_executed();
+  return GtidSet::parse(kind, logged + (logged.empty() || current.empty() ? "" : ",") + current).position().text();
 }
 
 std::string ServerClient::gtid_start() {

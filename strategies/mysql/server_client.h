@@ -162,6 +162,11 @@ struct DataMark {
 // Why data that shows `now` is not the data that showed `then`; nullopt where nothing speaks against it.
 std::optional<std::string> why_other_data(const DataMark& then, const DataMark& now);
 
+struct ReplicationAccount {
+  std::string user, host;
+  bool by_agent = false;  // it has the mark of one that an agent made (kAccountLimit)
+};
+
 struct TableDigest {
   std::uint64_t rows = 0;
   std::string digest;
@@ -197,11 +202,19 @@ class ServerClient {
   // --- what is in it ---
   // A database, table, view, routine or event that is not the server's own; an empty database counts.
   bool has_user_data();
-  std::uint64_t data_bytes();            // data and indexes of all tables, as the server estimates
+  // Data and indexes of all tables, as the server estimates; 0 on a replica that may not be asked (read_quietly).
+  std::uint64_t data_bytes();
   std::uint64_t redo_written();          // bytes of redo log since the server was started
-  std::vector<TableName> user_tables();  // base tables, ordered by name
+  // Base tables, ordered by name. With their bytes each of them is opened; without, none.
+  std::vector<TableName> user_tables(bool with_bytes = true);
+  bool has_rows(const TableName& table);
+  // To be called before tables are opened to be looked at. The first opening of a MEMORY table after its server's start makes the server log
+  // a statement that empties it: on a replica that would be a transaction of its own. From here on this session logs nothing there; false:
+  // it is a replica and the account may not do that (BINLOG ADMIN, SYSTEM_VARIABLES_ADMIN).
+  bool read_quietly();
   // Tables with DATA DIRECTORY or INDEX DIRECTORY, that is outside of the data directory.
   std::vector<std::string> tables_elsewhere();
+  std::uint64_t open_temporary_tables();  // of the applying thread
   std::vector<std::string> enabled_events();  // "db.event"
   // Tables and sequences that are not the server's own and whose files lie in the data directory; none of them is opened by that.
   std::vector<TableName> tables_in_files();
@@ -216,6 +229,8 @@ class ServerClient {
   std::vector<BinlogFile> binlog_files();
   std::string gtid_executed();  // everything it has; empty without GTIDs
   std::string gtid_binlog();    // what its own binary log says: on a source, where it is now
+  // Both: on MariaDB a server that has applied something and logged nothing since it was copied has it all the same.
+  std::string gtid_known();
   // The name of the engine's word for where replication starts: gtid_slave_pos / gtid_purged (its value).
   std::string gtid_start();
 
@@ -226,10 +241,14 @@ class ServerClient {
                                   bool require_tls, bool log);
   void drop_account(const std::string& user, const std::string& host, bool log);  // gone already: no error
   bool account_exists(const std::string& user, const std::string& host);
+  // Accounts whose name begins so and which may do nothing but replicate.
+  std::vector<ReplicationAccount> replication_accounts(const std::string& prefix);
   // The agent's own account, with all rights it needs, made or given this password again; never in the binary
   // log. An empty password means authentication by the socket's peer where the server can.
   void make_agent_account(const std::string& user, const std::string& host, const Secret& password);
   bool skips_grants();                    // started with skip_grant_tables: everybody may everything, and no account can be made
+  // Active plugins that must see each new password in clear (MariaDB's strict_password_validation); empty: a hash will do.
+  std::vector<std::string> password_validators();
   std::vector<std::string> own_grants();  // the lines of SHOW GRANTS for the agent's account; they may hold its hash
   std::vector<DumpThread> dump_threads(const std::string& user);
   std::vector<Session> sessions();
@@ -281,6 +300,10 @@ class ServerClient {
 
   // --- global settings ---
   void set_read_only(bool on);  // with super_read_only where there is one
+  // Whether not even who may pass read_only may write: super_read_only; MariaDB 12: read_only=NO_LOCK_NO_ADMIN. Turned off, read_only
+  // stays on.
+  bool refuses_all_writes();
+  void refuse_all_writes(bool on);  // REQUIRES of true: it was so before
   void set_event_scheduler(bool on);
   void set_server_id(std::uint32_t id);
   void shutdown();  // asks the server to end, in order

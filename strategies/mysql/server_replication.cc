@@ -269,6 +269,17 @@ void ServerClient::set_read_only(bool on) {
   state_->connection.run(std::string("SET GLOBAL read_only=") + (on ? "1" : "0"));
 }
 
+bool ServerClient::refuses_all_writes() {
+  if (dialect().super_read_only) return variable("super_read_only") == "ON";
+  return variable("read_only") == "NO_LOCK_NO_ADMIN";
+}
+
+void ServerClient::refuse_all_writes(bool on) {
+  const std::string setting = dialect().super_read_only ? std::string("super_read_only=") + (on ? "1" : "0")
+                                                        : std::string("read_only=") + (on ? "'NO_LOCK_NO_ADMIN'" : "'NO_LOCK'");
+  with_context("changing whether the server refuses every writer", [&] { state_->connection.run("SET GLOBAL " + setting); });
+}
+
 void ServerClient::set_event_scheduler(bool on) {
   // DISABLED at the server's start cannot be changed, and is off.
   if (!on && variable("event_scheduler") == "DISABLED") return;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <thread>
 
 #include "base/host_name.h"
@@ -62,8 +63,10 @@ class SourceChecks {
     tool();
     own_source();
     tables();
+    engines();
     redo();
     tls();
+    account();
   }
 
  private:
@@ -188,7 +191,8 @@ class SourceChecks {
       const BackupTool tool = choose_tool(settings_, server_.version);
       add("tool", Result::ok,
           tool.name == kClone ? "the server's clone plugin" : tool.name + " " + tool.version);
-      if (tool.name == kClone) check_clone(settings_, client_, server_, out_);
+      cloned_ = tool.name == kClone;
+      if (cloned_) check_clone(settings_, client_, server_, out_);
     } catch (const Error& e) {
       add("tool", Result::failed, e.what(), e.hint(), e.code());
     }
@@ -196,6 +200,11 @@ class SourceChecks {
 
   void own_source() {
     if (client_.replica_status().empty()) return;
+    if (const std::uint64_t open = client_.open_temporary_tables(); open > 0) {
+      add("temporary tables", Result::warning,
+          "its applying thread has " + std::to_string(open) + " temporary tables open, which are in no copy: statements that use them stop a replica",
+          "binlog_format=ROW on its source; or take the snapshot when Slave_open_temp_tables (Replica_open_temp_tables) is 0");
+    }
     if (server_.log_updates) {
       add("own source", Result::ok, "a replica itself, which logs what it applies");
     } else {
@@ -222,6 +231,25 @@ class SourceChecks {
     }
   }
 
+  // The clone plugin has a check of its own, which lets InnoDB tables pass only.
+  void engines() {
+    if (cloned_) return;
+    const bool may_look = client_.read_quietly();
+    check_engines(client_.user_tables(false), [&](const TableName& table) { return !may_look || client_.has_rows(table); }, out_);
+  }
+
+  void account() {
+    if (const auto plugins = client_.password_validators(); !plugins.empty()) {
+      add("account rules", Result::failed,
+          "strict_password_validation is on, and " + first_of(plugins) +
+              " must see each new password in clear: the agent makes the replication account by a hash, so that no log has its password",
+          "SET GLOBAL strict_password_validation=OFF until the snapshot has begun (the password is 32 random letters and digits)");
+    }
+    if (client_.refuses_all_writes()) {
+      add("read only", Result::ok, "it refuses every writer; that is lifted for the statement that makes the account, read_only stays on");
+    }
+  }
+
   void redo() {
     const std::uint64_t data = copied_bytes(server_);
     std::uint64_t rate = 0;
@@ -234,7 +262,14 @@ class SourceChecks {
   }
 
   void tls() {
-    if (settings_.require_tls == "yes" && !server_.tls) {
+    const bool only_tls = client_.variable("require_secure_transport") == "ON";
+    if (only_tls && !server_.tls) {
+      add("TLS", Result::failed, "the server takes connections by TLS only (require_secure_transport), but has no certificate: no replica could connect",
+          "ssl_cert and ssl_key in the server's option file, or require_secure_transport=OFF");
+    } else if (only_tls && settings_.require_tls == "no") {
+      add("TLS", Result::failed, "mysql.require_tls is no, but the server takes connections by TLS only (require_secure_transport)",
+          "mysql.require_tls: auto");
+    } else if (settings_.require_tls == "yes" && !server_.tls) {
       add("TLS", Result::failed, "mysql.require_tls is yes, but the server has no certificate",
           "ssl_cert and ssl_key in the server's option file; or mysql.require_tls: auto");
     } else {
@@ -247,9 +282,58 @@ class SourceChecks {
   ServerClient& client_;
   const ServerIdentity& server_;
   std::vector<Check>& out_;
+  bool cloned_ = false;
 };
 
 }  // namespace
+
+void check_engines(const std::vector<TableName>& tables, const std::function<bool(const TableName&)>& has_rows, std::vector<Check>& out) {
+  // Whose rows are files of the data directory that the tools copy, or that have none.
+  static const std::vector<std::string> kCopied = {"InnoDB", "MyISAM", "Aria", "MRG_MyISAM", "CSV", "ARCHIVE", "BLACKHOLE", "ROCKSDB"};
+  static const std::vector<std::string> kRemote = {"FEDERATED", "SPIDER", "CONNECT", "S3", "SPHINX"};
+  static const std::vector<std::string> kNowhere = {"TokuDB", "Columnstore", "ndbcluster"};
+  std::vector<std::string> in_memory, remote, missing, unknown;
+  const auto one_of = [](const std::vector<std::string>& list, const std::string& engine) {
+    return std::any_of(list.begin(), list.end(), [&](const std::string& each) {
+      return each.size() == engine.size() && std::equal(each.begin(), each.end(), engine.begin(), [](char a, char b) {
+               return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
+             });
+    });
+  };
+  for (const TableName& table : tables) {
+    const std::string name = table.schema + "." + table.name + " (" + table.engine + ")";
+    if (table.engine.empty() || one_of(kCopied, table.engine)) continue;
+    if (table.engine == "MEMORY") {
+      if (has_rows(table)) in_memory.push_back(name);
+    } else if (one_of(kRemote, table.engine)) {
+      remote.push_back(name);
+    } else if (one_of(kNowhere, table.engine)) {
+      missing.push_back(name);
+    } else {
+      unknown.push_back(name);
+    }
+  }
+  const auto add = [&](std::string name, Result result, std::string message, std::string hint) {
+    out.push_back({std::move(name), result, std::move(message), std::move(hint), Code::failed_precondition});
+  };
+  if (!in_memory.empty()) {
+    add("tables in memory", Result::failed,
+        "the rows of these are in no copy, and the first change of one of them would stop the replica: " + first_of(in_memory),
+        "empty them (what is written to them after the snapshot is replicated), or ALTER TABLE … ENGINE=InnoDB");
+  }
+  if (!missing.empty()) {
+    add("engines", Result::failed, "the backup tool does not copy the rows of these: " + first_of(missing), "ALTER TABLE … ENGINE=InnoDB");
+  }
+  if (!remote.empty()) {
+    add("remote tables", Result::warning,
+        "the rows of these lie outside of the server: a replica sees the same ones, and what it applies to them is written there twice: " +
+            first_of(remote),
+        "leave them out on the replica (replicate_ignore_table)");
+  }
+  if (!unknown.empty()) {
+    add("engines", Result::warning, "it is not known whether the copy has the rows of these: " + first_of(unknown), "compare them by checksum_tables");
+  }
+}
 
 Check check_redo(std::uint64_t redo_bytes, std::uint64_t data, std::uint64_t written) {
   const std::string holds = std::to_string(redo_bytes / kMiB) + " MiB";

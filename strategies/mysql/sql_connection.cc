@@ -51,9 +51,24 @@ SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {
       return {Code::unavailable, number, message,
               target.host.empty() ? "is the server running, and is mysql.socket the socket it listens on?"
                                   : "is that address reachable from this host, and the server running?"};
-    case 1040:
+    case 1040:  // too many connections
+    case 1203:  // of this user, by max_user_connections
+    case 1226:  // by the account's own limit
       return {Code::unavailable, number, message,
-              "all connections of the server are in use: a larger max_connections, or a quieter time"};
+              "all connections that the server allows are in use: end some, or raise max_connections (max_user_connections)"};
+    case 1129:  // after too many broken connections
+      return {Code::unavailable, number, message, "the server blocks this host: FLUSH HOSTS there"};
+    case 3159:  // require_secure_transport
+      return {Code::failed_precondition, number, message,
+              "the server takes connections by TLS only (require_secure_transport): mysql.require_tls on the source's agent must not be no"};
+    case 1820:
+    case 1862:
+      return {Code::permission_denied, number, message, "the account's password has expired: ALTER USER … PASSWORD EXPIRE NEVER"};
+    case 3118:  // locked
+    case 3955:  // after failed logins
+    case 4150:  // max_password_errors
+    case 4151:
+      return {Code::permission_denied, number, message, "the account is locked: ALTER USER … ACCOUNT UNLOCK, or FLUSH PRIVILEGES"};
     case 1044:
     case 1045:
     case 1142:
@@ -115,6 +130,20 @@ class LibraryOptions {
 
  private:
   UniqueFd file_;
+};
+
+// What a server sets for everybody must not change what we say or hear: our quoting is right only in this mode and character set, answers
+// must not be cut, waits not be ended, and a session is to write what it is told to. In comments what only some versions know.
+// The first of all is for the connector, which asks the server something before we can.
+constexpr const char* kNoLimits =
+    "SET SESSION sql_select_limit=18446744073709551615, max_join_size=18446744073709551615, sql_big_selects=1 "
+    "/*M!100100 , max_statement_time=0 */ /*!50708 , max_execution_time=0 */";
+constexpr const char* kOwnSession[] = {
+    "SET SESSION sql_mode='', autocommit=1, character_set_client=utf8mb4, character_set_results=utf8mb4, "
+    "collation_connection=utf8mb4_general_ci, time_zone='+00:00', sql_safe_updates=0, sql_auto_is_null=0, completion_type=0, "
+    "group_concat_max_len=1048576, lock_wait_timeout=60, wait_timeout=86400, net_read_timeout=600, net_write_timeout=600 "
+    "/*M!100300 , idle_transaction_timeout=0, idle_readonly_transaction_timeout=0, idle_write_transaction_timeout=0 */",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
 };
 
 int seconds_of(Millis duration) {
@@ -182,6 +211,7 @@ void SqlConnection::ensure() {
   options["OPT_CHARSET_NAME"] = sql::SQLString("utf8mb4");
   options["CLIENT_MULTI_STATEMENTS"] = false;
   options["OPT_LOCAL_INFILE"] = 0;
+  options["preInit"] = sql::SQLString(kNoLimits);
   if (target_.tls) {
     options["sslEnforce"] = true;
     options["sslVerify"] = target_.verify;
@@ -191,9 +221,7 @@ void SqlConnection::ensure() {
   }
   try {
     state_->connection.reset(driver().connect(options));
-    // Our own quoting is right only under this mode; a strict time limit of the server's must not cut our
-    // waits.
-    send("SET SESSION sql_mode='', lock_wait_timeout=60 /*M!100100 , max_statement_time=0 */");
+    for (const char* const statement : kOwnSession) send(statement);
   } catch (const sql::SQLException& e) {
     close();
     throw translate(e, target_).with_context("connecting");

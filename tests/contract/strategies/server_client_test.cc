@@ -102,6 +102,110 @@ TEST(ServerClient, HostileNamesComeBackAsTheyAre) {
   EXPECT_EQ(tables[1].name, "täble");
 }
 
+// What a server sets for everybody changes neither what the agent says nor what it hears.
+TEST(ServerClient, ItsSessionIsItsOwnWhateverTheGlobalsAre) {
+  const MariadbServer server(with_lines({"init_connect='this is no SQL'", "character_set_server=latin1", "skip_character_set_client_handshake"}));
+  server.sql("SET NAMES utf8mb4; CREATE DATABASE `größe€`; CREATE TABLE `größe€`.`tafel ü`(a INT); CREATE TABLE `größe€`.b(a INT)");
+  const char* const globals[] = {"sql_select_limit=1",
+                                 "max_join_size=1",
+                                 "sql_big_selects=0",
+                                 "tx_read_only=1",
+                                 "autocommit=0",
+                                 "sql_safe_updates=1",
+                                 "sql_mode='ANSI,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'",
+                                 "group_concat_max_len=4",
+                                 "max_statement_time=0.5",
+                                 "idle_transaction_timeout=1",
+                                 "lock_wait_timeout=0",
+                                 "time_zone='+09:00'",
+                                 "completion_type=RELEASE",
+                                 "sql_auto_is_null=1",
+                                 "tx_isolation='READ-UNCOMMITTED'",
+                                 "wait_timeout=1",
+                                 "character_set_results=latin1",
+                                 "character_set_client=latin1",
+                                 "collation_connection=latin1_german2_ci"};
+  const auto look = [&](const std::string& why) {
+    ServerClient client(local_target(server.settings()));
+    EXPECT_EQ(client.identity().server_id, 7U) << why;
+    const auto tables = client.user_tables();
+    ASSERT_EQ(tables.size(), 2U) << why;
+    EXPECT_EQ(tables[1].schema + "." + tables[1].name, "größe€.tafel ü") << why;
+    const std::string before = client.gtid_binlog();
+    client.create_replication_account("repl_x", "%", Secret("p"), false, true);
+    client.drop_account("repl_x", "%", true);
+    EXPECT_NE(client.gtid_binlog(), before) << why;
+    EXPECT_TRUE(client.begin_consistent_read().gtid) << why;
+    EXPECT_EQ(client.digest_table("größe€", "tafel ü", std::nullopt, {}).rows, 0U) << why;
+    client.end_consistent_read();
+  };
+  look("as they come");
+  // One after the other, then all together.
+  for (const char* const each : globals) {
+    const std::string name = std::string(each).substr(0, std::string(each).find('='));
+    const std::string before = server.sql("SELECT @@global." + name);
+    server.sql(std::string("SET GLOBAL ") + each);
+    look(each);
+    // By a session of its own: some of them would refuse this very statement.
+    const std::string value = before.substr(0, before.size() - 1);
+    const bool number = value.find_first_not_of("0123456789.") == std::string::npos;
+    server.sql("SET GLOBAL " + name + "=" + (number ? value : "'" + value + "'"));
+  }
+  std::string all;
+  for (const char* const each : globals) all += std::string("SET GLOBAL ") + each + ";";
+  server.sql(all);
+  look("all at once");
+}
+
+TEST(ServerClient, AServerWithoutAFreeConnectionSaysSo) {
+  const MariadbServer server(with_lines({"max_connections=10"}));
+  ServerClient maker(local_target(server.settings()));
+  maker.create_replication_account("repl_x", "%", Secret("p"), false, false);
+  std::vector<std::unique_ptr<ServerClient>> many;
+  const Error error = error_of([&] {
+    for (int i = 0; i < 12; ++i) {
+      many.push_back(std::make_unique<ServerClient>(over_network(server, "repl_x", "p")));
+      many.back()->ping();
+    }
+  });
+  EXPECT_EQ(error.code(), Code::unavailable);
+  EXPECT_NE(error.hint().find("max_connections"), std::string::npos) << error.hint();
+}
+
+// All replicas of a snapshot, and their agents, use one account for years.
+TEST(ServerClient, TheReplicationAccountNeitherExpiresNorRunsOutOfConnections) {
+  const MariadbServer server(with_lines({"default_password_lifetime=30", "max_user_connections=1"}));
+  ServerClient client(local_target(server.settings()));
+  client.create_replication_account("repl_x", "%", Secret("p"), false, false);
+  client.make_agent_account("agent", "localhost", Secret("p"));
+  server.sql(
+      "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.password_last_changed', UNIX_TIMESTAMP()-86400*400) WHERE User IN "
+      "('repl_x', 'agent'); FLUSH PRIVILEGES");
+  ServerClient one(over_network(server, "repl_x", "p")), two(over_network(server, "repl_x", "p"));
+  EXPECT_NO_THROW(one.ping());
+  EXPECT_NO_THROW(two.ping());
+  ConnectTarget agent = local_target(server.settings());
+  agent.user = "agent";
+  agent.password = Secret("p");
+  EXPECT_NO_THROW(ServerClient(agent).ping());
+}
+
+TEST(ServerClient, AccountsOfAgentsAreToldFromOthers) {
+  const MariadbServer server;
+  ServerClient client(local_target(server.settings()));
+  client.create_replication_account("repl_ours", "%", Secret("p"), false, false);
+  server.sql(
+      "CREATE USER repl_hand@'%'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO repl_hand@'%';"
+      "CREATE USER repl_more@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE, SELECT ON *.* TO repl_more@'%';"
+      "CREATE USER repl_data@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO repl_data@'%'; GRANT SELECT ON mysql.* TO repl_data@'%';"
+      "CREATE USER repl_none@'%' WITH MAX_USER_CONNECTIONS 100003;"
+      "CREATE USER `replXours`@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO `replXours`@'%';"
+      "CREATE USER `repl_quo'te`@'10.%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO `repl_quo'te`@'10.%'");
+  std::string found;
+  for (const auto& each : client.replication_accounts("repl_")) found += each.user + "@" + each.host + (each.by_agent ? "!" : "") + " ";
+  EXPECT_EQ(found, "repl_hand@% repl_ours@%! repl_quo'te@10.%! ");
+}
+
 TEST(ServerClient, TheReplicationAccountHasTheLeastRightsAndNoPasswordInAnyLog) {
   const MariadbServer server(with_lines({"general_log=1", "general_log_file=general.log"}));
   ServerClient client(local_target(server.settings()));

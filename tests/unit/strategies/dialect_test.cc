@@ -119,6 +119,17 @@ TEST(Dialect, TheWordsOfEachSeries) {
   EXPECT_EQ(of("percona-8.0.36").words, of("mysql-8.0.36").words);
 }
 
+// However long a replica follows: no default of the server's lets its account expire, and no global limit counts for it.
+TEST(Dialect, AnAccountLastsWhereverAServerCanLetItExpire) {
+  for (const Dialect& row : dialects()) {
+    const bool expires = row.family == Family::mariadb || row.from >= ServerVersion{Family::mysql, 5, 7, 6};
+    EXPECT_EQ(row.lasting, expires ? " PASSWORD EXPIRE NEVER ACCOUNT UNLOCK" : "") << row.from.text();
+    EXPECT_EQ(row.create_account.find("{lasting}") != std::string_view::npos, expires) << row.from.text();
+    EXPECT_NE((std::string(row.create_account) + std::string(row.grant_replication)).find("MAX_USER_CONNECTIONS {limit}"), std::string::npos);
+    EXPECT_EQ(row.drop_account, expires ? "DROP USER IF EXISTS" : "DROP USER") << row.from.text();
+  }
+}
+
 TEST(Dialect, AnOldServerIsRefusedAndANewOneSpokenToAsTheNewestKnown) {
   EXPECT_EQ(code_of([] { dialect_for(parse_datastore_version("mariadb-10.1.48")); }), "FAILED_PRECONDITION");
   EXPECT_EQ(code_of([] { dialect_for(parse_datastore_version("mysql-5.5.62")); }), "FAILED_PRECONDITION");

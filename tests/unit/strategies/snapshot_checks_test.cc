@@ -30,6 +30,42 @@ TEST(RedoCheck, ATinyOneBesideMuchDataIsWarnedOfAlsoWhenIdle) {
   EXPECT_EQ(check_redo(16 * kMiB, 100 * kMiB, 0).result, Check::Result::ok);
 }
 
+TEST(EngineCheck, WhatIsNotInACopyIsNamed) {
+  struct Case {
+    const char* engine;
+    bool rows;
+    std::optional<Check::Result> result;
+  };
+  const Case cases[] = {
+      {"InnoDB", true, {}},
+      {"MyISAM", true, {}},
+      {"Aria", true, {}},
+      {"CSV", true, {}},
+      {"BLACKHOLE", false, {}},
+      {"ARCHIVE", true, {}},
+      {"ROCKSDB", true, {}},
+      {"", false, {}},  // a table that the server cannot open
+      {"MEMORY", false, {}},
+      {"MEMORY", true, Check::Result::failed},
+      {"TokuDB", true, Check::Result::failed},
+      {"Columnstore", true, Check::Result::failed},
+      {"FEDERATED", true, Check::Result::warning},
+      {"Spider", true, Check::Result::warning},
+      {"CONNECT", true, Check::Result::warning},
+      {"S3", true, Check::Result::warning},
+      {"SomethingNew", true, Check::Result::warning},
+  };
+  for (const Case& each : cases) {
+    std::vector<Check> checks;
+    check_engines({{"d", "t", each.engine, 0}}, [&](const TableName&) { return each.rows; }, checks);
+    ASSERT_EQ(checks.size(), each.result ? 1U : 0U) << each.engine;
+    if (!each.result) continue;
+    EXPECT_EQ(checks[0].result, *each.result) << each.engine;
+    EXPECT_THAT(checks[0].message, HasSubstr(std::string("d.t (") + each.engine + ")"));
+    EXPECT_FALSE(checks[0].hint.empty());
+  }
+}
+
 TEST(RedoCheck, AnUnknownSizeIsNotJudged) {
   EXPECT_EQ(check_redo(0, 100 * kGiB, kGiB).result, Check::Result::ok);
 }
