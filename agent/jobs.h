@@ -44,8 +44,9 @@ class Jobs {
 
   struct Recovery {
     std::string what;  // in words: "put the old data back"; empty when there was nothing to do
-    std::string
-        left;  // what could not be removed now, and why; empty: nothing. The journal is kept for a later try.
+    // What could not be removed now, and why; empty: nothing. The journal is kept for a later try, and bars no other job: a recovery that
+    // throws does (the server's data or role is not right).
+    std::string left;
     std::optional<std::string> result = {};  // of a job that was finished after all, as JSON text: it has succeeded
   };
   // Finishes (where the journal has kResultStep) or undoes a failed or dead job by its journal. Idempotent.
@@ -60,7 +61,7 @@ class Jobs {
 
   // Recovers what dead processes left, if nobody runs a changing job now, and drops records older than the
   // settings keep. Also done by every start() of a changing job, whose work does not begin when a dead job's
-  // data could not be set right.
+  // data could not be set right; what is left otherwise is named in its warnings.
   void recover();
   // A daemon's word, before it serves, that it will call recover() at once.
   void recovery_is_due();

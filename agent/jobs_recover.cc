@@ -34,12 +34,13 @@ std::vector<std::string> Jobs::State::dead_jobs() {
 }
 
 // REQUIRES: the host's lock. Every dead job gets its try; the first that must be right before anything else
-// may change is thrown.
-void Jobs::State::recover_dead() {
+// may change is thrown. Answers what is left and bars nobody.
+std::vector<std::string> Jobs::State::recover_dead() {
   std::optional<Error> first;
+  std::vector<std::string> left;
   for (const std::string& id : dead_jobs()) {
     try {
-      recover_one(id);
+      if (std::string words = recover_one(id); !words.empty()) left.push_back("left by job " + id + ", to be tried again: " + words);
     } catch (const Error& e) {
       if (!first) {
         first = Error(
@@ -50,16 +51,18 @@ void Jobs::State::recover_dead() {
     }
   }
   if (first) throw *first;
+  return left;
 }
 
-void Jobs::State::recover_one(const std::string& id) {
+// Answers what is left of it.
+std::string Jobs::State::recover_one(const std::string& id) {
   // Whoever asks whether the job still runs has its lock for an instant.
   std::optional<FileLock> owner;
   for (int i = 0; !owner && i < kOwnerTries; ++i) {
     if (i > 0) clock.sleep(Millis(5), {});
     owner = FileLock::try_take(files.owner(id));
   }
-  if (!owner) return;
+  if (!owner) return "";
   const LogScope scope({id, "recover"});
   std::optional<JobRecord> record = files.load(id);
   std::optional<Journal> journal;
@@ -110,6 +113,7 @@ void Jobs::State::recover_one(const std::string& id) {
                                          {"state", record->state},
                                          {"done", recovery.what},
                                          {"left", recovery.left}});
+  return recovery.left;
 }
 
 void Jobs::State::prune() {

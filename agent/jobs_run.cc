@@ -144,7 +144,7 @@ void Jobs::State::run(Live& job, const Work& work) {
   try {
     keeper.emplace([&](std::stop_token ended) { keep(job, ended); });
     if (job.record.kind == JobKind::changing) {
-      recover_dead();
+      for (const std::string& left : recover_dead()) job.warn(left);
       prune();
     }
     if (job.record.kind == JobKind::reading) await_turn(job);

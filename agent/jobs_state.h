@@ -86,8 +86,8 @@ struct Jobs::State {
   Recovery undo(Live& job, Error& error);
   void finish(Live& job, std::optional<std::string> result, std::optional<Error> error);
   std::vector<std::string> dead_jobs();
-  void recover_dead();
-  void recover_one(const std::string& job_id);
+  std::vector<std::string> recover_dead();
+  std::string recover_one(const std::string& job_id);
   void prune();
   void recover_if_needed();
 };

@@ -89,9 +89,12 @@ std::string released(const std::string& replication_user) {
   return out.text();
 }
 
-std::string detached(const std::string& last_applied, const std::string& status) {
+std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped, const std::string& status) {
   JsonWriter out;
   out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
+  out.key("dropped_accounts").begin_array();
+  for (const std::string& user : dropped) out.value(user);
+  out.end_array();
   out.key("status").raw(status).end_object();
   return out.text();
 }
@@ -127,6 +130,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
 
   job.phase("check");
   require_places_apart(settings_, job);
+  upkeep_.tend();
   SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job, settings_.mysql.advertised_address);
   require_passed(datastore_.plan_snapshot(request), job);
 
@@ -180,10 +184,11 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
 
 std::string Operations::detach_replication_slave(const DetachRequest& request, JobContext& job) {
   job.phase("drain");
+  upkeep_.tend();
   const DetachOutcome outcome = datastore_.stop_replicating(request, job);
   JsonWriter last_applied;
   write_position(last_applied, outcome.last_applied);
-  return journal_result(job, detached(last_applied.text(), upkeep_.status()));
+  return journal_result(job, detached(last_applied.text(), outcome.dropped_accounts, upkeep_.status()));
 }
 
 std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
@@ -202,6 +207,7 @@ std::string Operations::delete_replication_snapshot(const std::string& href, Job
 
 std::string Operations::cleanup_replication_source(const std::string& replication_user, JobContext& job) {
   job.phase("clean up");
+  upkeep_.tend();
   upkeep_.release_source(replication_user, job);
   return journal_result(job, released(replication_user));
 }
@@ -284,13 +290,20 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
 std::string Operations::finished_result(const std::string& method, const Journal& journal) {
   const JsonDocument document = parse_json(journal.find(kFinishedStep)->data, "journal step finished");
   const JsonReader in(document, "finished", Code::internal);
-  if (method == "detach_replication_slave") return detached(to_json(in.object("last_applied").value()), upkeep_.status());
+  if (method == "detach_replication_slave") {
+    return detached(to_json(in.object("last_applied").value()), in.strings("dropped_accounts"), upkeep_.status());
+  }
   return released(in.string("replication_user"));
 }
 
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
-  recovery.what = upkeep_.recover(method, job);
+  try {
+    recovery.what = upkeep_.recover(method, job);
+  } catch (const LeftBehind& e) {
+    recovery.what = e.done();
+    recovery.left = e.what();
+  }
   if (job.journal().find(kResultStep)) return recovery;
   if (job.journal().find(kFinishedStep)) {
     recovery.result = finished_result(method, job.journal());
@@ -327,7 +340,7 @@ void Operations::recover_objects(const std::string& method, const ObjectsStep& s
     }
     if (deletion) recovery.result = deleted(undone.objects, step.found);
   } catch (const Error& e) {
-    recovery.left = "stored objects of snapshot " + id + " are left: " + e.what();
+    recovery.left += (recovery.left.empty() ? "" : "; ") + std::string("stored objects of snapshot ") + id + " are left: " + e.what();
   }
 }
 

@@ -113,6 +113,7 @@ struct DetachRequest {
 
 struct DetachOutcome {
   Position last_applied;
+  std::vector<std::string> dropped_accounts = {};  // those that its source's agent had made, and that came with the data
 };
 
 struct TableChecksum {
@@ -155,15 +156,28 @@ class Datastore {
 // {"last_applied": position}, for cleanup_replication_source: {"replication_user": name}.
 inline constexpr std::string_view kFinishedStep = "finished";
 
+// Thrown by recover() when all is right again that others depend on (the server's data, its role, its options) and something is left
+// that bars nobody: an account, a directory, a setting. The message names it; it is tried again later.
+class LeftBehind : public Error {
+ public:
+  // `done` in words, as recover() answers them.
+  LeftBehind(std::string done, const Error& why) : Error(why), done_(std::move(done)) {}
+  const std::string& done() const { return done_; }
+
+ private:
+  std::string done_;
+};
+
 // What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither grows.
 class DatastoreUpkeep {
  public:
   virtual ~DatastoreUpkeep() = default;
 
   // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer is a status.
+  // Only looks: nothing is changed by it, neither on the server nor in the agent's files.
   virtual std::string status() = 0;
 
-  // Called from time to time by a daemon: what must be looked after while nobody asks, as leases that have run out. Does nothing, and
+  // Called from time to time by a daemon, and before a job that changes something: what must be looked after while nobody asks, as leases that have run out. Does nothing, and
   // connects to nothing, where there is nothing of that kind.
   virtual void tend() {}
 
@@ -174,7 +188,8 @@ class DatastoreUpkeep {
   // and no child, directory or account is left. Answers which in words ("put the old data back"), "" for nothing. Idempotent. A
   // journal with the step "result" (the agent's, recorded before Installation::accept) is of a job that has succeeded: what is left
   // of it is finished, nothing is undone. A job that was past its point of no return is finished too, and has kFinishedStep in its
-  // journal then. Also called for a job that failed in this process, after its objects have gone.
+  // journal then. Also called for a job that failed in this process, after its objects have gone. Throws LeftBehind as told there; any
+  // other Error means that nothing else may be changed before it is mended.
   virtual std::string recover(std::string_view method, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.

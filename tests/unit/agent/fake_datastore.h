@@ -26,6 +26,7 @@ class MockDatastore : public Datastore {
 class MockUpkeep : public DatastoreUpkeep {
  public:
   MOCK_METHOD(std::string, status, (), (override));
+  MOCK_METHOD(void, tend, (), (override));
   MOCK_METHOD(fs::path, make_staging, (JobContext&), (override));
   MOCK_METHOD(std::string, recover, (std::string_view, JobContext&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));

@@ -420,6 +420,33 @@ TEST_F(JobsTest, StartRecoversFirst) {
   EXPECT_EQ(jobs->get("dead").state, "failed");
 }
 
+// What bars the host is a recovery that throws; what is only left is named to whoever comes next, and tried again until it is gone.
+TEST_F(JobsTest, WhatIsLeftBarsNobodyAndIsNamed) {
+  leave_dead_job("dead", {{"made", "{}"}});
+  recovery_.left = "the account repl_x is left: no right";
+  const auto jobs = make();
+  const auto run = [&](const char* id) {
+    jobs->start("next", JobKind::changing, id, "digest", [](JobContext&) { return "{}"; });
+    return jobs->wait(id, Millis::max());
+  };
+  for (const char* id : {"one", "two"}) {
+    const JobRecord record = run(id);
+    EXPECT_EQ(record.state, "succeeded");
+    EXPECT_THAT(record.warnings, testing::ElementsAre(testing::AllOf(HasSubstr("job dead"), HasSubstr("the account repl_x is left"))));
+  }
+  EXPECT_TRUE(fs::exists(file("dead.journal")));
+  EXPECT_THAT(*jobs->get("dead").error, HasSubstr("the account repl_x is left"));
+  recovery_.left.clear();
+  EXPECT_TRUE(run("three").warnings.empty());
+  EXPECT_FALSE(fs::exists(file("dead.journal")));
+
+  leave_dead_job("worse", {{"made", "{}"}});
+  recovery_error_ = Error(Code::unavailable, "the data is half switched");
+  const JobRecord barred = run("four");
+  EXPECT_EQ(barred.state, "failed");
+  EXPECT_THAT(*barred.error, testing::AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr("worse"), HasSubstr("half switched")));
+}
+
 TEST_F(JobsTest, ADeadJobWhoseResultWasJournaledHasSucceeded) {
   leave_dead_job("dead", {{"made", "{}"}, {"result", R"({"result":{"server_id":7}})"}});
   const auto jobs = make();

@@ -76,6 +76,27 @@ TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
   EXPECT_FALSE(fs::exists(settings.snapshot.spill.dir) && !fs::is_empty(settings.snapshot.spill.dir));
 }
 
+TEST_F(OperationsTest, WhatTheDatastoreLeavesDoesNotKeepTheObjectsNorTheNextCall) {
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([this](auto&, auto& job) {
+    job.journal().record("source.account");
+    return std::make_unique<test::FakeStream>(data, [] { throw Error(Code::internal, "the tool died"); });
+  });
+  EXPECT_CALL(upkeep, recover)
+      .WillOnce(Throw(LeftBehind("ended the lease", Error(Code::internal, "dropping the account: no right"))))
+      .WillOnce(Throw(LeftBehind("", Error(Code::internal, "dropping the account: still no right"))))
+      .WillOnce(Return("dropped the account"));
+  const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap","job_id":"first"})");
+  EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("the tool died"), HasSubstr("dropping the account: no right")));
+  EXPECT_TRUE(store.names().empty());
+  EXPECT_TRUE(fs::exists(journal_of("first")));
+  for (const bool left : {true, false}) {
+    const std::string id = left ? "second" : "third";
+    EXPECT_STREQ(call("detach_replication_slave", R"({"job_id":")" + id + "\"}")["state"].GetString(), "standalone");
+    EXPECT_EQ(fs::exists(journal_of("first")), left);
+    EXPECT_EQ(jobs.get(id).warnings.size(), left ? 1U : 0U);
+  }
+}
+
 TEST_F(OperationsTest, AFailedManifestLeavesNothingBehind) {
   store.before = [](const std::string& verb, const std::string& name) {
     if (verb == "put" && name.ends_with("manifest.json"))
@@ -249,11 +270,12 @@ TEST_F(OperationsTest, DetachAnswersThePosition) {
   EXPECT_CALL(datastore, stop_replicating).WillOnce([](const DetachRequest& request, JobContext&) {
     EXPECT_TRUE(request.force);
     EXPECT_EQ(request.drain_timeout, Millis(60000));
-    return DetachOutcome{{"binlog.000001", 5, "0-1-9", false}};
+    return DetachOutcome{{"binlog.000001", 5, "0-1-9", false}, {"repl_a", "repl_b"}};
   });
   const JsonDocument result = call("detach_replication_slave", R"({"force":true,"drain_timeout_s":60})");
   EXPECT_STREQ(result["state"].GetString(), "standalone");
   EXPECT_STREQ(result["last_applied"]["gtid"].GetString(), "0-1-9");
+  EXPECT_EQ(to_json(result["dropped_accounts"]), R"(["repl_a","repl_b"])");
   EXPECT_TRUE(result["status"].IsObject());
 }
 
