@@ -15,6 +15,7 @@
 #include "strategies/mysql/copy_names.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/writable.h"
 #include "stream/tar.h"
 
 namespace guestagent::mysql {
@@ -51,10 +52,13 @@ void end_clones(ServerClient& client, const fs::path& dir) {
 }
 
 // A session that was ended lets go of the plugin a little later than it is gone from the list.
-void unload_plugin(ServerClient& client) {
+void unload_plugin(ServerClient& client, Journal& journal) {
+  if (!client.has_clone_plugin()) return;
+  Writable writable(client, journal);
   for (int i = 0;; ++i) {
     try {
       client.uninstall_clone_plugin();
+      writable.close();
       return;
     } catch (const Error& e) {
       if (e.code() != Code::failed_precondition || i >= kUnloadTries) throw;
@@ -131,8 +135,10 @@ class CloneCopy : public BackupCopy {
     if (const auto user = server_user(settings_)) give_dir(around_, user->first, user->second);
     if (!client_.has_clone_plugin()) {
       spec_.job->journal().record(kPluginStep);
+      Writable writable(client_, spec_.job->journal());
       client_.install_clone_plugin();
       loaded_ = true;
+      writable.close();
     }
   }
 
@@ -202,7 +208,7 @@ class CloneCopy : public BackupCopy {
     stop_worker();
     if (!around_.empty()) remove_clone(around_);
     around_.clear();
-    if (loaded_) unload_plugin(client_);
+    if (loaded_) unload_plugin(client_, spec_.job->journal());
     loaded_ = false;
   }
 
@@ -258,7 +264,8 @@ std::string recover_clone(const MysqlSettings& settings, JobContext& job) {
   }
   if (job.journal().find(kPluginStep) != nullptr) {
     ServerClient client(local_target(settings));
-    unload_plugin(client);
+    unload_plugin(client, job.journal());
+    refuse_again(client, job.journal());
   }
   return done;
 }

@@ -179,8 +179,32 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
 }
 
 std::string SnapshotSource::recover(JobContext& job) {
+  std::string done;
+  std::optional<Error> first;
+  // One part that cannot be undone now does not keep the others.
+  const auto part = [&](auto&& f) {
+    try {
+      const std::string words = f();
+      done += (done.empty() || words.empty() ? "" : ", ") + words;
+    } catch (const Error& e) {
+      if (!first) first = e;
+    }
+  };
+  part([&] { return remove_work(job.journal()); });
+  part([&] { return recover_clone(settings_, job); });
+  if (job.journal().find("source.account") != nullptr) {
+    part([&] {
+      ServerClient client(local_target(settings_));
+      return accounts_.undo_journal(client, job);
+    });
+  }
+  if (first) throw LeftBehind(done, *first);
+  return done.empty() ? "nothing was left on the source" : done;
+}
+
+std::string SnapshotSource::remove_work(const Journal& journal) const {
   std::string ended;
-  for (const Journal::Step& step : job.journal().steps()) {
+  for (const Journal::Step& step : journal.steps()) {
     if (step.name != kWorkStep) continue;
     const JsonDocument document = parse_json(step.data, "journal");
     const fs::path path = JsonReader(document, "journal", Code::data_loss).string("path");
@@ -190,14 +214,7 @@ std::string SnapshotSource::recover(JobContext& job) {
     if (end_left_sessions(settings_, path, clock_)) ended = "ended what the backup tool had left waiting in the server";
     remove_tree(path);
   }
-  std::string done = ended;
-  const std::string cloned = recover_clone(settings_, job);
-  done += (done.empty() || cloned.empty() ? "" : ", ") + cloned;
-  if (job.journal().find("source.account") == nullptr) return done.empty() ? "nothing was made on the source" : done;
-  ServerClient client(local_target(settings_));
-  const std::string undone = accounts_.undo_journal(client, job);
-  done += (done.empty() || undone.empty() ? "" : ", ") + undone;
-  return done.empty() ? "nothing was left on the source" : done;
+  return ended;
 }
 
 }  // namespace guestagent::mysql

@@ -24,10 +24,12 @@ class SnapshotSource {
   std::unique_ptr<SnapshotStream> open(const SnapshotRequest& request, JobContext& job);
 
   // After a crash, by the journal of a job: the tool died with the agent; its files, the account and the
-  // lease go. Answers in words.
+  // lease go. Answers in words. Throws LeftBehind when something of that could not be undone now.
   std::string recover(JobContext& job);
 
  private:
+  std::string remove_work(const Journal& journal) const;
+
   const MysqlSettings& settings_;
   fs::path state_dir_;
   SourceAccounts& accounts_;

@@ -5,15 +5,18 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "strategies/datastore.h"
+#include "strategies/mysql/writable.h"
 #include "stream/digest.h"
 
 namespace guestagent::mysql {
 namespace {
 
+constexpr std::string_view kUserPrefix = "repl_";
 constexpr std::string_view kStep = "source.account";
 constexpr std::string_view kReleaseStep = "source.release";
 constexpr std::string_view kHeld = "0";  // a purge setting under the lease: never by itself
 constexpr std::size_t kMaxStateFile = 64 * 1024;
+constexpr std::size_t kMarkLength = 16;
 
 bool is_held(const std::string& value) {
   return value.find_first_not_of("0.") == std::string::npos;
@@ -25,6 +28,7 @@ std::string write_account(const SourceAccount& account) {
   out.member("user", account.user).member("host", account.host).member("snapshot_id", account.snapshot_id);
   out.member("created_at", account.created_at)
       .member("last_seen", account.last_seen)
+      .member("mark", account.mark)
       .member("lease", account.lease);
   out.end_object();
   return out.text();
@@ -52,6 +56,15 @@ Values read_lease(const fs::path& file) {
   return out;
 }
 
+std::string write_step(const SourceAccount& account) {
+  return JsonWriter().begin_object().member("user", account.user).member("mark", account.mark).end_object().text();
+}
+
+// Whether it is the account that the step tells of, not a later one of the same name. Agents before this one wrote no mark.
+bool same_account(const JsonReader& step, const SourceAccount& account) {
+  return step.opt_string("mark").value_or(account.mark) == account.mark;
+}
+
 // A source that is a replica itself must not write transactions of its own.
 bool logs_accounts(ServerClient& client) {
   return client.replica_status().empty();
@@ -60,7 +73,7 @@ bool logs_accounts(ServerClient& client) {
 }  // namespace
 
 std::string replication_user_name(const std::string& snapshot_id, std::size_t max) {
-  const std::string prefix = "repl_";
+  const std::string prefix(kUserPrefix);
   const bool plain = std::all_of(snapshot_id.begin(), snapshot_id.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
   });
@@ -100,6 +113,7 @@ std::optional<SourceAccount> SourceAccounts::load(const fs::path& file) const {
   out.snapshot_id = in.string("snapshot_id");
   out.created_at = in.string("created_at");
   out.last_seen = in.opt_string("last_seen").value_or("");
+  out.mark = in.opt_string("mark").value_or("");
   out.lease = in.opt_boolean("lease").value_or(false);
   return out;
 }
@@ -185,19 +199,29 @@ SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snap
   account.snapshot_id = snapshot_id;
   account.created_at = format_utc(clock_.now());
   if (const auto problem = name_taken(client, snapshot_id)) throw *problem;
-  JsonWriter data;
-  data.begin_object().member("user", account.user).end_object();
-  job.journal().record(kStep, data.text());
+  account.mark = random_password(kMarkLength).reveal();
+  job.journal().record(kStep, write_step(account));
   save(account);
   hold_lease(client);
+  Writable writable(client, job.journal());
   client.create_replication_account(account.user, account.host, password, require_tls, logs_accounts(client));
+  writable.close();
   return account;
 }
 
-void SourceAccounts::drop(ServerClient& client, const SourceAccount& account) const {
-  client.drop_account(account.user, account.host, logs_accounts(client));
-  remove_tree(file_of(account.user));
+void SourceAccounts::end(ServerClient& client, SourceAccount account, Journal& journal) const {
+  // First what would let binary logs grow for ever.
+  if (account.lease) {
+    account.lease = false;
+    save(account);
+  }
   end_lease_if_last(client);
+  if (client.account_exists(account.user, account.host)) {
+    Writable writable(client, journal);
+    client.drop_account(account.user, account.host, logs_accounts(client));
+    writable.close();
+  }
+  remove_tree(file_of(account.user));
 }
 
 void SourceAccounts::release(ServerClient& client, const std::string& user, JobContext& job) {
@@ -208,18 +232,20 @@ void SourceAccounts::release(ServerClient& client, const std::string& user, JobC
                 "releasing the source: this agent made no replication account \"" + user.substr(0, 80) + "\"",
                 "the name is replication_user.name of a snapshot's metadata; it may be released already");
   }
-  job.journal().record(kReleaseStep, JsonWriter().begin_object().member("user", user).end_object().text());
-  drop(client, *account);
+  job.journal().record(kReleaseStep, write_step(*account));
+  end(client, *account, job.journal());
 }
 
 std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job) {
   const Journal::Step* const step = job.journal().find(kReleaseStep);
   if (step == nullptr) return "";
   const JsonDocument document = parse_json(step->data, "journal");
-  const std::string user = JsonReader(document, "journal", Code::data_loss).string("user");
+  const JsonReader in(document, "journal", Code::data_loss);
+  const std::string user = in.string("user");
   {
     const FileLock held = lock();
-    if (const auto account = load(file_of(user))) drop(client, *account);
+    refuse_again(client, job.journal());
+    if (const auto account = load(file_of(user)); account && same_account(in, *account)) end(client, *account, job.journal());
     end_lease_if_last(client);
   }
   job.journal().record(kFinishedStep, JsonWriter().begin_object().member("replication_user", user).end_object().text());
@@ -229,17 +255,32 @@ std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job
 std::string SourceAccounts::undo_journal(ServerClient& client, JobContext& job) {
   std::string done;
   const FileLock held = lock();
-  for (const Journal::Step& step : job.journal().steps()) {
+  refuse_again(client, job.journal());
+  // A copy: ending an account may add to the journal.
+  for (const Journal::Step& step : std::vector<Journal::Step>(job.journal().steps())) {
     if (step.name != kStep) continue;
     const JsonDocument document = parse_json(step.data, "journal");
-    const std::string user = JsonReader(document, "journal", Code::data_loss).string("user");
-    if (const auto account = load(file_of(user))) {
-      drop(client, *account);
+    const JsonReader in(document, "journal", Code::data_loss);
+    const std::string user = in.string("user");
+    if (const auto account = load(file_of(user)); account && same_account(in, *account)) {
+      end(client, *account, job.journal());
       done += (done.empty() ? "" : ", ") + ("dropped the replication account " + user);
     }
   }
   // A crash between the two files of one release leaves a lease that nobody has.
   end_lease_if_last(client);
+  return done;
+}
+
+std::vector<std::string> SourceAccounts::drop_inherited(ServerClient& client, const std::string& followed_by) const {
+  const FileLock held = lock();
+  std::vector<std::string> done;
+  for (const ReplicationAccount& account : client.replication_accounts(std::string(kUserPrefix))) {
+    if (!account.by_agent && account.user != followed_by) continue;
+    if (load(file_of(account.user)) || !client.dump_threads(account.user).empty()) continue;
+    client.drop_account(account.user, account.host, false);
+    done.push_back(account.user);
+  }
   return done;
 }
 

@@ -24,6 +24,7 @@ struct SourceAccount {
   std::string user, host, snapshot_id;
   std::string created_at;
   std::string last_seen;  // when a replica was last connected with it; empty: never
+  std::string mark;       // random, of the job that made it: a name may come again
   bool lease = true;
 };
 
@@ -50,9 +51,15 @@ class SourceAccounts {
   // After a crash in release(). Answers in words.
   std::string finish_release(ServerClient& client, JobContext& job);
 
-  // What a job that died or failed made, by its journal; nothing to undo is no error. Answers in words, ""
-  // when there was nothing.
+  // What a job that died or failed made, by its journal; nothing to undo is no error. The lease ends even where the account cannot
+  // be dropped. Answers in words, "" when there was nothing.
   std::string undo_journal(ServerClient& client, JobContext& job);
+
+  // On a server that has just ceased to be a replica: drops, without a trace in the binary log, the replication accounts that a copy or
+  // replication brought from its source, where every replica of that source knows a password. They are those with an agent's mark, and
+  // `followed_by`, which this server itself used; never one that this agent made here, nor one that a replica is connected with
+  // now. Answers their names.
+  std::vector<std::string> drop_inherited(ServerClient& client, const std::string& followed_by) const;
 
   // To be called now and then: notes which accounts have a replica connected, ends leases that passed
   // mysql.lease_limit without one, and takes the lease again where a restart of the server lost it. Answers
@@ -70,7 +77,7 @@ class SourceAccounts {
   FileLock lock() const;
   void hold_lease(ServerClient& client) const;
   void end_lease_if_last(ServerClient& client) const;
-  void drop(ServerClient& client, const SourceAccount& account) const;
+  void end(ServerClient& client, SourceAccount account, Journal& journal) const;
 
   const MysqlSettings& settings_;
   fs::path dir_;

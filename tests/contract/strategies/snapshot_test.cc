@@ -258,6 +258,78 @@ TEST(Snapshot, TablesOutsideOfTheDataDirectoryAreRefusedAndNamed) {
   source.sql("DROP DATABASE d");
 }
 
+TEST(Snapshot, WhatNoReplicaCouldFollowIsRefusedBeforeAnythingIsMade) {
+  MariadbServer source(with({"performance_schema=OFF"}));
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  const auto refused = [&](const std::string& words) {
+    const Error error = error_of([&] { parts.source.open({"snap"}, job); });
+    EXPECT_EQ(error.code(), Code::failed_precondition) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr(words));
+    EXPECT_FALSE(error.hint().empty());
+    EXPECT_EQ(accounts_of(source), "");
+    EXPECT_TRUE(job.journal().steps().empty());
+  };
+  source.sql("CREATE DATABASE d; CREATE TABLE d.sessions(a INT PRIMARY KEY, b INT) ENGINE=MEMORY; INSERT INTO d.sessions VALUES (1, 1)");
+  refused("d.sessions (MEMORY)");
+  source.sql("DELETE FROM d.sessions");
+  source.sql("SET GLOBAL require_secure_transport=ON");
+  refused("require_secure_transport");
+  source.sql("SET GLOBAL require_secure_transport=OFF");
+  EXPECT_NO_THROW(parts.source.open({"snap"}, job)) << "an empty MEMORY table is equal on a replica";
+}
+
+// An account that cannot be dropped now keeps neither the lease nor the other parts, and later only that very account is dropped.
+TEST(Snapshot, WhatCannotBeUndoneNowIsLeftAlone) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  source.sql("CREATE USER agent@localhost; GRANT ALL ON *.* TO agent@localhost WITH GRANT OPTION");
+  MysqlSettings settings = source.settings();
+  settings.user = "agent";
+  SourceParts parts(source, settings);
+  const fs::path journal = source.dir() / "journal";
+  {
+    FakeJob job(journal);
+    ServerClient client(local_target(parts.settings));
+    parts.accounts.make(client, "snap", Secret("p"), false, job);
+  }
+  source.sql("REVOKE CREATE USER, DELETE ON *.* FROM agent@localhost");
+  {
+    FakeJob job(journal);
+    try {
+      parts.source.recover(job);
+      FAIL() << "the account was dropped";
+    } catch (const LeftBehind& e) {
+      EXPECT_THAT(e.what(), HasSubstr("repl_snap"));
+    }
+    EXPECT_EQ(expiry_of(source), "86400\n") << "the lease ends in any case";
+  }
+  source.sql("GRANT CREATE USER, DELETE ON *.* TO agent@localhost");
+  // Meanwhile the name is free again and another job has it.
+  ServerClient client(local_target(parts.settings));
+  FakeJob release(source.dir() / "journal-release");
+  parts.accounts.release(client, "repl_snap", release);
+  FakeJob later(source.dir() / "journal-later");
+  parts.accounts.make(client, "snap", Secret("q"), false, later);
+  FakeJob again(journal);
+  parts.source.recover(again);
+  EXPECT_EQ(accounts_of(source), "repl_snap\n") << "it is the later one";
+}
+
+TEST(Snapshot, AnAccountThatWasNeverMadeIsNoReasonToFail) {
+  MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
+  SourceParts parts(source);
+  FakeJob job(source.dir() / "journal");
+  ServerClient client(local_target(parts.settings));
+  parts.accounts.make(client, "snap", Secret("p"), false, job);
+  source.sql("DROP USER repl_snap@'%'; CREATE USER agent@localhost; GRANT SELECT, SUPER, BINLOG ADMIN, SLAVE MONITOR, PROCESS ON *.* TO agent@localhost");
+  MysqlSettings weak = source.settings();
+  weak.user = "agent";
+  ServerClient agent(local_target(weak));
+  EXPECT_NO_THROW(parts.accounts.undo_journal(agent, job));
+  EXPECT_EQ(expiry_of(source), "86400\n");
+  EXPECT_TRUE(parts.accounts.list().empty());
+}
+
 TEST(Snapshot, AServerThatIsDownOrRefusesIsAFailedCheck) {
   MariadbServer source;
   SourceParts parts(source);
