@@ -13,6 +13,7 @@
 #include "strategies/mysql/first_start.h"
 #include "strategies/mysql/host_places.h"
 #include "strategies/mysql/option_file.h"
+#include "strategies/mysql/relay_log.h"
 #include "strategies/mysql/replica_options.h"
 #include "strategies/mysql/replica_start.h"
 #include "strategies/mysql/server_client.h"
@@ -190,6 +191,41 @@ void give_back(const InstallParts& parts, DataSwitch& data) {
   }
 }
 
+constexpr std::string_view kInstallDrainStep = "install.drain";
+constexpr Millis kReceivedPatience{60000};
+
+// A server may empty its relay log when it starts (MariaDB by GTID does, MySQL with relay_log_recovery), and put_back() starts one: what only
+// this replica has received must be applied before it is stopped. What cannot be is told: the old data was given up by the request.
+void apply_received(const InstallParts& parts, ServerClient& client, JobContext& job) {
+  const auto channels = client.replica_status();
+  if (channels.size() != 1) return;
+  const ReplicaStatus& now = channels.front();
+  const auto left = [&](const std::string& why) {
+    job.warn("should this fail, what the replica has received and not applied may have to come from its source once more: " + why);
+  };
+  if (now.sql != ThreadState::running) {
+    if (!unapplied(client.dialect().gtid, now).empty()) left("its applying thread is stopped");
+    return;
+  }
+  if (now.delay > 0) return left("it is delayed on purpose");
+  job.journal().record(kInstallDrainStep, JsonWriter().begin_object().member("receiving", now.io != ThreadState::stopped).end_object().text());
+  client.stop_receiving();
+  try {
+    drain(parts.settings, std::min<Millis>(parts.settings.drain_timeout, kReceivedPatience), job, parts.clock, client);
+  } catch (const Error& e) {
+    if (e.code() == Code::cancelled) throw;
+    left(e.what());
+  }
+}
+
+// Where apply_received() was the last that was done.
+void receive_again(const InstallParts& parts, const Journal& journal) {
+  const Journal::Step* step = journal.find(kInstallDrainStep);
+  if (step == nullptr || journal.find("install.stop") != nullptr) return;
+  const JsonDocument document = parse_json(step->data, "the journal's install.drain");
+  if (JsonReader(document, "install.drain", Code::data_loss).boolean("receiving")) ServerClient(local_target(parts.settings)).start_receiving();
+}
+
 void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
   Journal& journal = job.journal();
   if (journal.find("install.back") == nullptr) {
@@ -206,6 +242,7 @@ void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
     throw Error(e.code(), std::string("the old data is back in its place, but the server did not come up: ") + e.what(),
                 "start the server by hand and call again: nothing else is left to undo" + (e.hint().empty() ? "" : "; " + e.hint()));
   }
+  receive_again(parts, journal);
 }
 
 void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
@@ -288,6 +325,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
       .member("server_id", static_cast<std::uint64_t>(server_id))
       .end_object();
   job.check_cancelled();
+  apply_received(parts, client, job);
   journal.record("install.begin", begin.text());
   auto installation = std::make_unique<MysqlInstallation>(parts, job);
 
@@ -342,6 +380,7 @@ std::string settle_installation(const InstallParts& parts, bool accepted, JobCon
     return done;
   }
   if (journal.find("staging") != nullptr && journal.find("install.settled") == nullptr) {
+    receive_again(parts, journal);
     remove_staging(journal);
     journal.record("install.settled");
     done = "removed what had been extracted";

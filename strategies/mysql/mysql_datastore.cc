@@ -41,6 +41,16 @@ void remove_tool_files(const Journal& journal, const fs::path& state_dir) {
   if (dir.parent_path() == state_dir / "work") remove_tree(dir);
 }
 
+// Runs `f`, whose failure bars nobody.
+template <typename F>
+std::string harmless(const std::string& done, F&& f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    throw LeftBehind(done, e);
+  }
+}
+
 std::string with_and(std::string first, const std::string& second) {
   if (!first.empty() && !second.empty()) first += ", ";
   return first + second;
@@ -116,8 +126,21 @@ AttachOutcome MysqlDatastore::start_replicating(const AttachRequest& request, Jo
   return mysql::start_replicating(settings_, state_dir_, request, job, clock_);
 }
 
+RoleChange MysqlDatastore::detaching(JobContext& job) {
+  RoleChange role = role_change(settings_, job);
+  role.forget_source = [this, &job](ServerClient& client, const std::string& user) {
+    try {
+      return accounts_.drop_inherited(client, user);
+    } catch (const Error& e) {
+      job.warn(std::string("replication accounts of the former source are left here: ") + e.what());
+      return std::vector<std::string>();
+    }
+  };
+  return role;
+}
+
 DetachOutcome MysqlDatastore::stop_replicating(const DetachRequest& request, JobContext& job) {
-  DetachOutcome outcome = mysql::stop_replicating(settings_, state_dir_, request, role_change(settings_, job), job, clock_);
+  DetachOutcome outcome = mysql::stop_replicating(settings_, state_dir_, request, detaching(job), job, clock_);
   restore_scheduler(settings_);
   return outcome;
 }
@@ -133,7 +156,6 @@ void MysqlDatastore::tend() {
 }
 
 std::string MysqlDatastore::status() {
-  tend();
   StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
   facts.restoring = guard_stands(settings_.managed_file);
   const auto options = read_managed(settings_.managed_file);
@@ -157,26 +179,40 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
   const bool succeeded = job.journal().find(kResultStep) != nullptr;
   if (method == "get_replication_snapshot") {
     if (succeeded) {
-      remove_tool_files(job.journal(), state_dir_);
-      recover_clone(settings_, job);
+      harmless("", [&] {
+        remove_tool_files(job.journal(), state_dir_);
+        return recover_clone(settings_, job);
+      });
     }
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";
-    return with_and(recover_turn_on_binlog(settings_, *control_, job), source_.recover(job));
+    const std::string options = recover_turn_on_binlog(settings_, *control_, job);
+    try {
+      return with_and(options, source_.recover(job));
+    } catch (const LeftBehind& e) {
+      throw LeftBehind(with_and(options, e.done()), e);
+    }
   }
   if (method == "attach_replication_slave") {
-    const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job);
-    return with_and(followed, settle_installation({settings_, state_dir_, *control_, clock_}, succeeded, job));
+    const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job, clock_);
+    const InstallParts parts{settings_, state_dir_, *control_, clock_};
+    // What is left of a good attach, or of one that had not touched the server yet, are directories.
+    if (succeeded || job.journal().find("install.begin") == nullptr) {
+      return with_and(followed, harmless(followed, [&] { return settle_installation(parts, succeeded, job); }));
+    }
+    return with_and(followed, settle_installation(parts, succeeded, job));
   }
   if (method == "detach_replication_slave") {
     if (succeeded || !has_step_of(job.journal(), "detach.")) return "";
-    const std::string done = recover_stop_replicating(settings_, state_dir_, role_change(settings_, job), job);
+    const std::string done = recover_stop_replicating(settings_, state_dir_, detaching(job), job);
     restore_scheduler(settings_);
     return done;
   }
   if (method == "cleanup_replication_source") {
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";
-    ServerClient client(local_target(settings_));
-    return accounts_.finish_release(client, job);
+    return harmless("", [&] {
+      ServerClient client(local_target(settings_));
+      return accounts_.finish_release(client, job);
+    });
   }
   return "";
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "config/settings.h"
 #include "strategies/datastore.h"
+#include "strategies/mysql/replica_stop.h"
 #include "strategies/mysql/server_control.h"
 #include "strategies/mysql/snapshot_source.h"
 #include "strategies/mysql/source_accounts.h"
@@ -34,6 +35,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
 
  private:
   std::uint32_t source_server_id(const SnapshotMetadata& snapshot);
+  RoleChange detaching(JobContext& job);
 
   const MysqlSettings settings_;
   const fs::path state_dir_;

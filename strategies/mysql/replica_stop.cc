@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "strategies/mysql/gtid.h"
+#include "strategies/mysql/relay_log.h"
 #include "strategies/mysql/replica_record.h"
 #include "strategies/mysql/replication_errors.h"
 
@@ -156,20 +158,41 @@ class Drain {
 };
 
 // Past the point of no return: each step may be done again.
-void end_replication(const fs::path& state_dir, ServerClient& client) {
+void end_replication(const fs::path& state_dir, const RoleChange& role, ServerClient& client, DetachOutcome& out) {
+  // A transaction that was received in part is rolled back here, and the position stays before it.
   client.stop_replica();
+  std::string user;
+  if (const auto channels = client.replica_status(); !channels.empty()) {
+    out.last_applied = channels.front().applied;
+    user = channels.front().source_user;
+  }
+  if (const auto record = load_replica_record(state_dir)) user = record->user;
   client.reset_replica_all();
   client.set_read_only(false);
+  if (role.forget_source) out.dropped_accounts = role.forget_source(client, user);
   remove_replica_record(state_dir);
 }
 
-void go_on_following(const RoleChange& role, ServerClient& client, bool receiving, bool applying) {
+std::string write_detached(const DetachOutcome& outcome) {
+  JsonWriter end;
+  end.begin_object().key("last_applied");
+  write_position(end, outcome.last_applied);
+  end.key("dropped_accounts").begin_array();
+  for (const std::string& user : outcome.dropped_accounts) end.value(user);
+  return end.end_array().end_object().text();
+}
+
+void go_on_following(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role, ServerClient& client, bool receiving,
+                     bool applying, JobContext& job) {
   if (role.stay_replica) role.stay_replica(client);
-  if (receiving) client.start_receiving();
-  if (applying) client.start_applying();
+  resume_following(client, settings, load_replica_record(state_dir), receiving, applying, job);
 }
 
 }  // namespace
+
+void drain(const MysqlSettings& settings, Millis timeout, JobContext& job, Clock& clock, ServerClient& client) {
+  Drain(settings, {timeout, false}, job, clock, client).run();
+}
 
 DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
                                const DetachRequest& request, const RoleChange& role, JobContext& job,
@@ -188,46 +211,47 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
                                        .text());
   DetachOutcome out;
   try {
-    client.stop_receiving();
+    // Where nothing applies, as may be with force, the receiving thread goes on until the point of no return: with both
+    // stopped there may be no way back (resume_following).
+    if (before.sql == ThreadState::running) client.stop_receiving();
     Drain(settings, request, job, clock, client).run();
     job.check_cancelled();
-    out.last_applied = only_channel(client).applied;
     job.phase("end replication");
-    // The applying thread first: a transaction that was received in part is rolled back here, and the
-    // position stays before it.
-    client.stop_replica();
-    out.last_applied = only_channel(client).applied;
     // What can fail for want of space or rights comes before the point of no return.
     if (role.become_standalone) role.become_standalone(client);
-    JsonWriter end;
-    end.begin_object().key("last_applied");
-    write_position(end, out.last_applied);
-    end.end_object();
-    job.journal().record(kEndStep, end.text());
+    out.last_applied = only_channel(client).applied;
+    job.journal().record(kEndStep, write_detached(out));
   } catch (...) {
-    go_on_following(role, client, was_receiving, was_applying);
+    // recover() does the same again; what failed first is what the caller hears.
+    try {
+      go_on_following(settings, state_dir, role, client, was_receiving, was_applying, job);
+    } catch (const Error& e) {
+      log_warning("the replica could not be let go on at once", {{"error", e.what()}});
+    }
     throw;
   }
-  end_replication(state_dir, client);
+  end_replication(state_dir, role, client, out);
   return out;
 }
 
 std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
                                      const RoleChange& role, JobContext& job) {
   if (const Journal::Step* const end = job.journal().find(kEndStep)) {
-    const std::string outcome = end->data;
+    const JsonDocument document = parse_json(end->data, "journal");
+    DetachOutcome outcome;
+    outcome.last_applied = read_position(JsonReader(document, "journal", Code::data_loss).object("last_applied"));
     ServerClient client(local_target(settings));
     if (role.become_standalone) role.become_standalone(client);
-    end_replication(state_dir, client);
-    job.journal().record(kFinishedStep, outcome);
+    end_replication(state_dir, role, client, outcome);
+    job.journal().record(kFinishedStep, write_detached(outcome));
     return "finished ending replication";
   }
-  const Journal::Step* const drain = job.journal().find(kDrainStep);
-  if (drain == nullptr) return "replication was not touched";
-  const JsonDocument document = parse_json(drain->data, "journal");
+  const Journal::Step* const step = job.journal().find(kDrainStep);
+  if (step == nullptr) return "replication was not touched";
+  const JsonDocument document = parse_json(step->data, "journal");
   const JsonReader in(document, "journal", Code::data_loss);
   ServerClient client(local_target(settings));
-  go_on_following(role, client, in.boolean("receiving"), in.boolean("applying"));
+  go_on_following(settings, state_dir, role, client, in.boolean("receiving"), in.boolean("applying"), job);
   return "let the replica go on following";
 }
 

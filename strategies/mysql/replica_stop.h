@@ -15,6 +15,9 @@ namespace guestagent::mysql {
 struct RoleChange {
   std::function<void(ServerClient& client)> become_standalone;
   std::function<void(ServerClient& client)> stay_replica;
+  // What came from the source and is nobody's business here any more; `user` is the account that was followed with, "" where that is not
+  // known. Answers the accounts that it dropped. Throws nothing: replication has ended.
+  std::function<std::vector<std::string>(ServerClient& client, const std::string& user)> forget_source = {};
 };
 
 // Datastore::stop_replicating. failed_precondition: not a replica, or its SQL thread is stopped (unless

@@ -1,6 +1,7 @@
 #include "strategies/mysql/repoint.h"
 
 #include "strategies/mysql/gtid.h"
+#include "strategies/mysql/relay_log.h"
 #include "strategies/mysql/replica_record.h"
 #include "strategies/mysql/replica_start.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 constexpr std::string_view kBeginStep = "repoint.begin";
 constexpr std::string_view kUndoneStep = "repoint.undone";
+constexpr std::string_view kChangedStep = "replica.start";  // start_replicating's, before it changes anything
 constexpr Millis kNewSourceTimeout{5000};
 constexpr Millis kSourcePoll{200};
 constexpr Seconds kPlanPatience{10};
@@ -33,17 +35,54 @@ GtidSet own_transactions(ServerClient& client) {
   return GtidSet::parse(kind, client.gtid_executed()).written_by(server.server_uuid);
 }
 
-// What is here and not on the source, which may itself be on its way to there.
-GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& applied, GtidKind kind,
-                      Millis patience, Clock& clock, const std::stop_token& stop) {
+// What of `here` is not on the source, which may itself be on its way to there.
+GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& here, GtidKind kind, Millis patience,
+                      Clock& clock, const std::stop_token& stop) {
   ServerClient source(source_target(record_of(snapshot), settings.replication_ca_file, kNewSourceTimeout));
   const SteadyTime deadline = clock.steady() + patience;
   for (;;) {
-    const GtidSet there = GtidSet::parse(kind, source.binlog_status().position.gtid.value_or(""));
-    GtidSet beyond = applied.minus(there);
+    GtidSet beyond = here.minus(GtidSet::parse(kind, source.gtid_known()));
     if (beyond.empty() || clock.steady() >= deadline || stop.stop_requested()) return beyond;
     clock.sleep(kSourcePoll, stop);
   }
+}
+
+void write_record(JsonWriter& out, const ReplicaRecord& record) {
+  out.member("host", record.host)
+      .member("port", unsigned{record.port})
+      .member("user", record.user)
+      .member("password", record.password.reveal())
+      .member("tls", record.tls)
+      .member("own_gtid", record.own_gtid);
+}
+
+ReplicaRecord read_record(const JsonReader& in) {
+  return {in.string("host"),           static_cast<std::uint16_t>(in.uint("port", 1, 65535)), in.string("user"),
+          Secret(in.string("password")), in.boolean("tls"),                                   in.string("own_gtid")};
+}
+
+// Makes sure that nothing is lost with the relay log, then stops both threads. False: something would be, and the threads go on.
+bool give_up_new_source(const MysqlSettings& settings, const ReplicaRecord& old_source, const std::optional<ReplicaRecord>& new_source,
+                        ServerClient& client, JobContext& job, Clock& clock) {
+  const auto channels = client.replica_status();
+  if (!channels.empty()) {
+    const GtidSet only_here = unapplied(client.dialect().gtid, channels.front());
+    const bool elsewhere = only_here.empty() || (new_source && source_has(*new_source, settings, only_here)) ||
+                           source_has(old_source, settings, only_here);
+    if (!elsewhere) {
+      if (channels.front().sql != ThreadState::running) return false;
+      client.stop_receiving();
+      try {
+        drain(settings, kPatience, job, clock, client);
+      } catch (const Error& e) {
+        job.warn(std::string("undoing the change of the source: ") + e.what());
+        if (client.replica_status().front().sql == ThreadState::running) client.start_receiving();
+        return false;
+      }
+    }
+  }
+  client.stop_replica();
+  return true;
 }
 
 std::optional<std::string> unfit(const MysqlSettings& settings, const AttachRequest& request, ServerClient& client,
@@ -54,6 +93,7 @@ std::optional<std::string> unfit(const MysqlSettings& settings, const AttachRequ
   if (!channel.by_gtid || !follow_by_gtid(settings, request.snapshot, client.dialect())) return "it does not follow by GTID";
   if (channel.delay > 0) return "it is delayed on purpose";
   if (channel.sql == ThreadState::stopped && channel.sql_errno != 0) return "its applying thread is stopped by an error";
+  if (channel.sql == ThreadState::stopped && channel.io != ThreadState::stopped) return "it receives, but its applying thread is stopped";
   if (request.server_id && *request.server_id != here.server_id) return "another server_id is asked for";
   if (request.read_only != here.read_only) return "another read_only is asked for";
   return std::nullopt;
@@ -82,7 +122,9 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
   if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) && !(waits && client.wait_applied(*from, kPlanPatience))) {
     return "it has not all that the snapshot has (" + *from + ")";
   }
-  const GtidSet beyond = beyond_source(settings, snapshot, applied_here(client, channel), kind, kPlanPatience, clock, {});
+  const std::vector<ReplicaStatus> later = client.replica_status();
+  const GtidSet here = received_or_applied(kind, later.empty() ? channel : later.front());
+  const GtidSet beyond = beyond_source(settings, snapshot, here, kind, kPlanPatience, clock, {});
   if (!beyond.empty()) return "it has transactions that " + place(snapshot.master_host, snapshot.master_port) + " has not: " + beyond.text();
   return std::nullopt;
 }
@@ -95,22 +137,36 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
   if (!record || channels.empty()) {
     throw Error(Code::failed_precondition, "pointing the replica at another source: it is no replica any more", "attach it with overwrite");
   }
-  JsonWriter begin;
-  begin.begin_object()
-      .member("host", record->host)
-      .member("port", unsigned{record->port})
-      .member("user", record->user)
-      .member("password", record->password.reveal())
-      .member("tls", record->tls)
-      .member("own_gtid", record->own_gtid)
-      .member("receiving", channels.front().io != ThreadState::stopped)
-      .member("applying", channels.front().sql != ThreadState::stopped)
-      .end_object();
-  job.journal().record(kBeginStep, begin.text());
-  client.stop_replica();
+  const bool receiving = channels.front().io != ThreadState::stopped;
+  const bool applying = channels.front().sql != ThreadState::stopped;
   const SnapshotMetadata& snapshot = request.snapshot;
-  const GtidSet beyond = beyond_source(settings, snapshot, applied_here(client, client.replica_status().front()), client.dialect().gtid,
-                                       kPatience, clock, job.stop_token());
+  ReplicaRecord next = record_of(snapshot);
+  next.own_gtid = record->own_gtid;
+  JsonWriter begin;
+  begin.begin_object();
+  write_record(begin, *record);
+  begin.member("receiving", receiving).member("applying", applying).key("next").begin_object();
+  write_record(begin, next);
+  begin.end_object().end_object();
+  job.journal().record(kBeginStep, begin.text());
+  if (applying) {
+    job.phase("drain");
+    client.stop_receiving();
+    try {
+      drain(settings, request.catch_up_timeout.value_or(settings.drain_timeout), job, clock, client);
+    } catch (const Error& e) {
+      if (e.code() == Code::cancelled) throw;
+      throw Error(e.code(), std::string("pointing the replica at another source: what it has received must be applied first: ") + e.what(),
+                  "it goes on following as before; try again when it has applied that, or attach with overwrite");
+    }
+  } else if (receiving) {
+    throw Error(Code::failed_precondition,
+                "pointing the replica at another source: it receives, but its applying thread is stopped",
+                "start it (START SLAVE SQL_THREAD), so that what was received is applied, or attach with overwrite");
+  }
+  const GtidKind kind = client.dialect().gtid;
+  const GtidSet beyond = beyond_source(settings, snapshot, received_or_applied(kind, client.replica_status().front()), kind, kPatience,
+                                       clock, job.stop_token());
   job.check_cancelled();
   if (!beyond.empty()) {
     throw Error(Code::failed_precondition,
@@ -121,27 +177,33 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
   return start_replicating(settings, state_dir, request, job, clock);
 }
 
-std::string recover_repoint(const MysqlSettings& settings, const fs::path& state_dir, JobContext& job) {
+std::string recover_repoint(const MysqlSettings& settings, const fs::path& state_dir, JobContext& job, Clock& clock) {
   const Journal::Step* const step = job.journal().find(kBeginStep);
   if (step == nullptr || job.journal().find(kUndoneStep) != nullptr) return "";
   const JsonDocument document = parse_json(step->data, "journal");
   const JsonReader in(document, "journal", Code::data_loss);
-  const ReplicaRecord record{in.string("host"),           static_cast<std::uint16_t>(in.uint("port", 1, 65535)), in.string("user"),
-                             Secret(in.string("password")), in.boolean("tls"),                                   in.string("own_gtid")};
+  const ReplicaRecord record = read_record(in);
+  std::optional<ReplicaRecord> next;  // an older agent did not write it
+  if (in.has("next")) next = read_record(in.object("next"));
   ServerClient client(local_target(settings));
-  client.stop_replica();
-  client.reset_replica_all();
-  NewSource source;
-  source.host = record.host;
-  source.port = record.port;
-  source.user = record.user;
-  source.password = record.password;
-  source.tls = record.tls;
-  source.ca_file = settings.replication_ca_file;
-  client.change_source(source);
-  if (in.boolean("receiving")) client.start_receiving();
-  if (in.boolean("applying")) client.start_applying();
-  save_replica_record(state_dir, record);
+  if (job.journal().find(kChangedStep) != nullptr) {
+    if (!give_up_new_source(settings, record, next, client, job, clock)) {
+      if (next) save_replica_record(state_dir, *next);
+      job.journal().record(kUndoneStep);
+      return "left the replica with its new source: it has received from there what is not applied and what no source that answers has";
+    }
+    client.reset_replica_all();
+    NewSource source;
+    source.host = record.host;
+    source.port = record.port;
+    source.user = record.user;
+    source.password = record.password;
+    source.tls = record.tls;
+    source.ca_file = settings.replication_ca_file;
+    client.change_source(source);
+    save_replica_record(state_dir, record);
+  }
+  resume_following(client, settings, record, in.boolean("receiving"), in.boolean("applying"), job);
   job.journal().record(kUndoneStep);
   return "let the replica follow " + place(record.host, record.port) + " as before";
 }

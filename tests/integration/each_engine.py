@@ -22,6 +22,32 @@ def state_of(server):
     return server.checksums(), server.schema(), server.value("SELECT @@server_id"), sorted(p.name for p in server.data.iterdir() if p.is_dir())
 
 
+# What each server knows of globals that a session takes over.
+GLOBALS = {
+    "": ["sql_select_limit=1", "max_join_size=1", "sql_big_selects=0", "autocommit=0", "sql_safe_updates=1", "group_concat_max_len=4", "time_zone='+09:00'",
+         "completion_type=2", "sql_mode='ANSI,NO_BACKSLASH_ESCAPES'", "wait_timeout=1", "sql_auto_is_null=1", "init_connect='this is no SQL'"],
+    "mariadb-11.8": ["tx_read_only=1", "max_statement_time=0.5", "idle_transaction_timeout=1"],
+    "mysql-5.6": ["tx_read_only=1", "tx_isolation='READ-UNCOMMITTED'"],
+    "mysql-clone": ["transaction_read_only=1", "transaction_isolation='READ-UNCOMMITTED'", "max_execution_time=1"],
+}
+FIXED_DIGEST = "2c97f8ffee84c2e321ed5051393a64c3-74711291017"  # of the table lab.fixed, on every engine
+
+
+def own_session(site, engine, source, agent):
+    source.sql("SET sql_log_bin=0; CREATE TABLE lab.fixed (id INT PRIMARY KEY, v VARCHAR(20), at TIMESTAMP NULL);"
+               "SET time_zone='+00:00';" + "".join(f"INSERT INTO lab.fixed VALUES ({n}, 'row {n}', '2026-01-0{n % 9 + 1} 00:00:00');" for n in range(1, 40)))
+    for changed in (False, True):
+        if changed:
+            source.sql(";".join(f"SET GLOBAL {each}" for each in GLOBALS[""] + GLOBALS[engine]))
+        sums = site.call(agent, "checksum_tables", {"tables": ["lab.fixed"]})["tables"]
+        check_equal([(t["rows"], t["digest"]) for t in sums], [(39, FIXED_DIGEST)], f"the digest, globals changed: {changed}")
+        check(site.call(agent, "get_info")["reachable"], "get_info")
+        plan = site.call(agent, "get_replication_snapshot", {"snapshot_id": "dry", "dry_run": True})
+        check_equal([c for c in plan["checks"] if c["result"] == "failed"], [], "failed checks")
+    made = site.call(agent, "get_replication_snapshot", {"snapshot_id": "odd"})
+    site.call(agent, "cleanup_replication_source", {"replication_user": made["replication_user"]["name"]})
+
+
 def run(site):
     source, target = site.server("source", 1), site.server("target", 2, role="replica")
     seed_small(source)
@@ -113,6 +139,10 @@ def run(site):
         target.sql("INSERT INTO lab.t01 VALUES (1000001, 'own', 1)")
         refused(lambda: site.call(agent, "detach_replication_slave"), "FAILED_PRECONDITION", "not a replica")
         check_equal(site.leftovers(agent), [], "left by the detach")
+        check_equal(result["dropped_accounts"], [snapshot["replication_user"]["name"]], "accounts of the source that are gone here")
+
+    with step("globals that a session would take over"):
+        own_session(site, site.engine, source, source_agent)
 
 
 def main():

@@ -132,6 +132,225 @@ class Repoint(unittest.TestCase):
         self.follows(self.source)
 
 
+class Received(unittest.TestCase):
+    """What a replica has received and not applied may be the only copy: its source is gone. No call may throw it away."""
+
+    ENGINE = "mariadb"
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.ENGINE != "mariadb":
+            try:
+                fetch(ENGINES[cls.ENGINE][0])
+            except Unavailable as e:
+                raise unittest.SkipTest(str(e))
+        cls.site = cls.enterClassContext(Site("received", engine=cls.ENGINE))
+        options = SMALL if cls.ENGINE == "mariadb" else SMALL[:1]
+        cls.source = cls.site.server("source", 1, options=options)
+        seed_small(cls.source)
+        # The relay has not loaded the plugin that its snapshots need.
+        plain = {} if cls.ENGINE == "mariadb" else {"clone": False}
+        cls.relay = cls.site.server("relay", 2, role="replica", options=options, **plain)
+        cls.replica = cls.site.server("replica", 3, role="replica", options=options)
+        cls.source_agent, cls.relay_agent, cls.agent = (cls.site.agent(s) for s in (cls.source, cls.relay, cls.replica))
+        cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "one"})
+        for agent in (cls.relay_agent, cls.agent):
+            agent.call("attach_replication_slave", {"snapshot": cls.snapshot})
+        cls.through = cls.relay_agent.call("get_replication_snapshot", {"snapshot_id": "relay"})
+        cls.word = "SLAVE" if cls.ENGINE == "mariadb" else "REPLICA"
+
+    def attach(self, snapshot, job=None):
+        return self.agent.call("attach_replication_slave", {"snapshot": snapshot, **({"async": True, "job_id": job} if job else {})})
+
+    def insert(self, server, n):
+        server.sql(f"INSERT INTO lab.t01 VALUES ({n}, 'only copy', 1)")
+
+    def has(self, n, server=None):
+        return (server or self.replica).sql(f"SELECT 1 FROM lab.t01 WHERE id={n}") == [("1",)]
+
+    def wait_row(self, n, server=None):
+        wait_for(f"row {n}", lambda: self.has(n, server), 60)
+
+    def phase(self, job, *names):
+        return wait_for(f"phase {names}", lambda: (r := self.agent.call("get_job", {"job_id": job}))["phase"] in names and r, 60, 0.05)
+
+    def received(self, position):
+        def there():
+            mine = dict(g.rsplit(":" if ":" in g else "-", 1) for g in self.replica.slave_status()["Gtid_IO_Pos"].split(",") if g)
+            return all(mine.get(g.rsplit(":" if ":" in g else "-", 1)[0]) == g.rsplit(":" if ":" in g else "-", 1)[1] for g in position.split(","))
+        wait_for(f"{position} received", there, 60)
+
+    def only_received(self, n):
+        """Row n is in the replica's relay log, held up there by the session that is answered, and its source is dead."""
+        self.relay.sql(f"STOP {self.word} IO_THREAD")
+        hold = self.replica.session()
+        self.replica.hold_rows(hold, "lab.t01")
+        self.insert(self.source, n)
+        self.received(self.source.position())
+        self.source.kill9()
+        self.assertFalse(self.has(n))
+        return hold
+
+    def source_back(self):
+        self.source.start()
+        self.relay.sql(f"START {self.word} IO_THREAD")
+        for agent in (self.relay_agent, self.agent):
+            self.assertEqual(self.site.healthy(agent)["source"]["port"], self.source.port)
+        _, rows = at_one_position(self.source, [self.relay, self.replica], lambda s: s.sql("SELECT * FROM lab.t01 ORDER BY id"))
+        assert_same("rows", [self.source, self.relay, self.replica], rows)
+        self.assertEqual(self.site.leftovers(self.agent), [])
+
+    def test_1_a_relay_that_has_applied_nothing_may_be_the_source(self):
+        self.attach(self.through)
+        self.insert(self.source, 900000)
+        self.wait_row(900000)
+        self.assertEqual(self.site.healthy(self.agent)["source"]["port"], self.relay.port)
+        self.attach(self.snapshot)
+        self.assertEqual(self.site.healthy(self.agent)["source"]["port"], self.source.port)
+
+    def test_2_a_source_that_lacks_it_is_refused_and_it_is_applied(self):
+        hold = self.only_received(900001)
+        call = Calls(self.attach, self.through)
+        wait_for("the call", lambda: not call.is_alive() or self.agent.call("list_jobs")["jobs"][-1]["phase"] == "drain", 30)
+        hold.close()
+        with self.assertRaises(RpcError) as refused:
+            call.result()
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION", str(refused.exception))
+        self.assertIn("has not", str(refused.exception))
+        self.wait_row(900001)
+        self.source_back()
+
+    def test_3_cancelled_while_it_is_applied(self):
+        # The new source has it, so the check lets the call go on to the drain.
+        hold = self.replica.session()
+        self.replica.hold_rows(hold, "lab.t01")
+        self.insert(self.source, 900002)
+        self.wait_row(900002, self.relay)
+        self.received(self.source.position())
+        self.attach(self.through, "cancelled")
+        self.phase("cancelled", "drain")
+        self.relay.stop()
+        self.source.kill9()
+        self.agent.call("cancel_job", {"job_id": "cancelled"})
+        self.assertEqual(self.agent.call("wait_job", {"job_id": "cancelled", "timeout_s": 60})["state"], "cancelled")
+        hold.close()
+        self.wait_row(900002)
+        self.relay.start()
+        self.source_back()
+
+    def test_4_an_applying_thread_that_is_stopped(self):
+        self.replica.sql(f"STOP {self.word} SQL_THREAD")
+        self.insert(self.source, 900003)
+        self.wait_row(900003, self.relay)
+        self.received(self.source.position())
+        with self.assertRaises(RpcError) as refused:
+            self.attach(self.through)
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION", str(refused.exception))
+        self.source.kill9()
+        self.relay.stop()
+        self.replica.sql(f"START {self.word} SQL_THREAD")
+        self.wait_row(900003)
+        self.relay.start()
+        self.source_back()
+
+    def test_5_undone_after_the_new_source_has_died(self):
+        # What the replica gets from the relay alone: it does not receive from the source any more.
+        self.replica.sql(f"STOP {self.word} IO_THREAD")
+        self.insert(self.source, 900004)
+        self.wait_row(900004, self.relay)
+        hold = self.replica.session()
+        self.replica.hold_rows(hold, "lab.t01")
+        self.attach(self.through, "undone")
+        self.phase("undone", "catch up")
+        self.received(self.source.position())
+        self.source.kill9()
+        self.relay.stop()
+        self.agent.call("cancel_job", {"job_id": "undone"})
+        self.phase("undone", "undo")
+        hold.close()
+        record = self.agent.call("wait_job", {"job_id": "undone", "timeout_s": 120})
+        self.assertEqual(record["state"], "cancelled", record)
+        self.wait_row(900004)
+        self.relay.start()
+        self.replica.sql(f"START {self.word} IO_THREAD")  # it did not run before the call
+        self.source_back()
+
+    def test_6_a_detach_that_fails_while_the_source_is_gone(self):
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} INSERT INTO lab.t01 VALUES (900006, 'in the way', 0)")
+        hold = self.replica.session()
+        self.replica.hold_rows(hold, "lab.t01")
+        self.insert(self.source, 900006)
+        self.insert(self.source, 900007)
+        wanted = self.source.position()
+        self.received(wanted)
+        self.source.kill9()
+        self.agent.call("detach_replication_slave", {"async": True, "job_id": "detach"})
+        self.phase("detach", "drain")
+        hold.close()
+        record = self.agent.call("wait_job", {"job_id": "detach", "timeout_s": 60})
+        self.assertEqual(record["state"], "failed", record)
+        status = self.replica.slave_status()
+        self.assertEqual(status["Slave_SQL_Running"], "No")
+        self.received(wanted)
+        if self.ENGINE == "mariadb":
+            self.assertEqual(status["Slave_IO_Running"], "No", "MariaDB would throw its relay log away")
+            self.assertIn("left stopped", str(record["warnings"]))
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} DELETE FROM lab.t01 WHERE id=900006")
+        self.source.start()
+        self.replica.sql(f"START {self.word}")
+        self.wait_row(900007)
+        self.site.healthy(self.agent)
+
+    def writable(self):
+        return "" if self.ENGINE == "mariadb" else "SET GLOBAL super_read_only=0;"
+
+
+class ReceivedMysql(Received):
+    ENGINE = "mysql-clone"
+    test_2_a_source_that_lacks_it_is_refused_and_it_is_applied = test_4_an_applying_thread_that_is_stopped = None
+
+    def strict(self):
+        return self.relay.sql("SELECT @@super_read_only, @@read_only") == [("1", "1")]
+
+    def test_0_a_replica_that_refuses_every_writer_is_a_source(self):
+        self.assertTrue(self.strict(), "the snapshot of setUpClass was of a replica, which is so again")
+        self.assertEqual(self.relay.value("SELECT COUNT(*) FROM mysql.user WHERE User='repl_relay'"), "1")
+        self.assertEqual(self.relay.value("SELECT @@binlog_expire_logs_seconds"), "0")
+        # The agent dies with the server open.
+        self.relay_agent.stop()
+        self.relay_agent.start(env={"GUESTAGENT_FAILPOINT": "journal:source.account"})
+        self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "dies", "async": True, "job_id": "dies"})
+        self.relay_agent.process.wait(60)
+        self.relay_agent.start(env={"GUESTAGENT_FAILPOINT": "journal:source.writable.done"})
+        self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "dies", "async": True, "job_id": "dies-2"})
+        self.relay_agent.process.wait(60)
+        self.relay.sql("SET GLOBAL super_read_only=0")  # as if it had died a statement earlier
+        journal = self.relay_agent.state_dir / "jobs/dies-2.journal"
+        lines = journal.read_text().splitlines(keepends=True)
+        self.assertIn("source.writable.done", lines[-1])
+        journal.write_text("".join(lines[:-1]))
+        self.relay_agent.start()
+        for job in ("dies", "dies-2"):
+            record = wait_for("the recovery", lambda: (r := self.relay_agent.call("get_job", {"job_id": job}))["state"] != "running" and r, 60)
+            self.assertEqual(record["state"], "failed")
+        self.assertTrue(self.strict())
+        self.assertEqual(self.relay.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl\\_dies%'"), [])
+        # A failure leaves it as it was, and a release needs the same.
+        self.relay_agent.stop()
+        self.relay_agent.start(env={"GUESTAGENT_FAILPOINT": "journal:source.clone=error"})
+        with self.assertRaises(RpcError):
+            self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "fails"})
+        self.relay_agent.stop()
+        self.relay_agent.start()
+        made = self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "again"})
+        self.assertTrue(self.strict())
+        self.relay_agent.call("cleanup_replication_source", {"replication_user": made["replication_user"]["name"]})
+        self.assertTrue(self.strict())
+        self.assertEqual(self.relay.sql("SELECT User FROM mysql.user WHERE User IN ('repl_again', 'repl_fails')"), [])
+        self.assertEqual(self.relay.errant(), "")
+        self.assertEqual(self.site.leftovers(self.relay_agent), [])
+
+
 class Tls(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "strategies/datastores.h"
+#include "strategies/mysql/server_client.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 
@@ -132,9 +133,23 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   EXPECT_EQ(written_here.find("-" + std::to_string(outcome.server_id) + "-"), std::string::npos)
       << "errant: " << written_here;
 
+  // What the source's agent made is on the target too, by the copy or by replication; so is what others made, and one of its own.
+  source.server.sql("CREATE USER repl_hand@'%'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO repl_hand@'%'");
+  {
+    mysql::ServerClient by_replication(mysql::local_target(source.settings.mysql));
+    by_replication.create_replication_account("repl_later", "%", Secret("p"), false, true);
+  }
+  catch_up();
+  const auto own_stream = target.store().open_snapshot({"own"}, target.job());
+  const auto accounts = [&] { return target.server.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl%' ORDER BY 1"); };
+  EXPECT_EQ(accounts(), "repl_hand\nrepl_later\nrepl_own\nrepl_snap\n");
+  const std::string binlog = target.server.sql("SELECT @@gtid_binlog_pos");
   const DetachOutcome detached = target.store().stop_replicating({}, target.job());
+  EXPECT_EQ(detached.dropped_accounts, (std::vector<std::string>{"repl_later", "repl_snap"}));
+  EXPECT_EQ(accounts(), "repl_hand\nrepl_own\n");
+  EXPECT_EQ(target.server.sql("SELECT @@gtid_binlog_pos"), binlog) << "not in the binary log";
   EXPECT_TRUE(detached.last_applied.gtid);
-  EXPECT_EQ(target.verdict(), "standalone");
+  EXPECT_EQ(target.verdict(), "source") << "it has made a snapshot of its own";
   EXPECT_EQ(target.server.sql("SHOW ALL SLAVES STATUS"), "");
   EXPECT_EQ(target.server.sql("SELECT @@read_only, @@event_scheduler, @@log_bin, @@server_id"),
             "0\tON\t1\t" + std::to_string(outcome.server_id) + "\n");
