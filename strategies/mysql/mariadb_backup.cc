@@ -6,7 +6,8 @@ namespace {
 
 class MariadbBackup : public ToolCopy {
  public:
-  using ToolCopy::ToolCopy;
+  MariadbBackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
+      : ToolCopy(settings, std::move(spec), clock, XbstreamFiles::Maker::mariadb) {}
   ~MariadbBackup() override { stop(); }
 
   std::vector<std::string> options() const {

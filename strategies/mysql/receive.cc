@@ -190,7 +190,9 @@ void extract(ByteSource& stream, const std::string& format, const HeldDir& dir, 
   if (::fcntl(in, F_SETFL, ::fcntl(in, F_GETFL) | O_NONBLOCK) != 0) throw system_error(doing, errno);
 
   NameGuard guard;
-  XbstreamFiles names({}, &guard);
+  // Whose chunks they are is what the tool takes them for: MariaDB's may also move and remove files, wherever their paths lead.
+  const bool mariadb = fs::path(doing).filename() == "mbstream";
+  XbstreamFiles names({}, mariadb ? XbstreamFiles::Maker::mariadb : XbstreamFiles::Maker::percona, &guard);
   std::vector<std::byte> block(kBlock);
   bool reads = true;
   while (reads) {

@@ -79,11 +79,13 @@ bool TableFiles::wants_data(std::string_view path) {
 void TableFiles::data(std::string_view path, std::uint64_t offset, std::string_view bytes) {
   if (offset >= kHead || !wants_data(path)) return;
   std::string& head = heads_[std::string(path)];
+  if (offset == 0) head.clear();  // it may come again, and replace what was there
   if (head.size() != offset) return;  // a part of it is missing: then nothing is known of it
   head += bytes.substr(0, kHead - head.size());
 }
 
 void TableFiles::define(const std::string& stem, std::string_view head) {
+  if (const auto known = tables_.find(stem); known != tables_.end()) known->second.engine = -1;
   // A view's is a text.
   if (byte_at(head, 0) != 0xfe || byte_at(head, 1) != 0x01) return;
   int engine = byte_at(head, kEngineAt);
@@ -109,7 +111,7 @@ void TableFiles::end(std::string_view path) {
   if (parts.stem.empty()) return;
   const std::string stem(parts.stem);
   if (is_ending(parts.ending)) {
-    ++tables_[stem].files[std::string(parts.ending)];
+    tables_[stem].files.emplace(path);
     return;
   }
   const auto head = heads_.find(path);
@@ -123,6 +125,37 @@ void TableFiles::end(std::string_view path) {
   heads_.erase(head);
 }
 
+void TableFiles::removed(std::string_view path) {
+  if (const auto head = heads_.find(path); head != heads_.end()) heads_.erase(head);
+  const Parts parts = split(path);
+  const auto table = tables_.find(parts.stem);
+  if (table == tables_.end()) return;
+  if (const auto file = table->second.files.find(path); file != table->second.files.end()) table->second.files.erase(file);
+  if (parts.ending == "frm") table->second.engine = -1;
+  if (parts.ending == "par") table->second.parts = 0;
+  if (table->second.engine < 0 && table->second.parts == 0 && table->second.files.empty()) tables_.erase(table);
+}
+
+void TableFiles::renamed(std::string_view from, std::string_view to) {
+  removed(to);
+  const Parts before = split(from), after = split(to);
+  Table moved;
+  if (const auto table = tables_.find(before.stem); table != tables_.end()) moved = table->second;
+  const auto head = heads_.find(from);
+  std::string begun = head == heads_.end() ? std::string() : head->second;
+  const bool had = moved.files.count(std::string(from)) != 0;
+  removed(from);
+  if (!begun.empty()) heads_[std::string(to)] = std::move(begun);
+  if (after.stem.empty()) return;
+  const auto into = [&]() -> Table& { return tables_[std::string(after.stem)]; };
+  if (had && is_ending(after.ending)) into().files.emplace(to);
+  if (before.ending == "frm" && after.ending == "frm" && moved.engine >= 0) {
+    into().engine = moved.engine;
+    into().partitioned = moved.partitioned;
+  }
+  if (before.ending == "par" && after.ending == "par" && moved.parts != 0) into().parts = moved.parts;
+}
+
 std::vector<std::string> TableFiles::lacking() const {
   std::vector<std::string> out;
   for (const auto& [stem, table] : tables_) {
@@ -132,8 +165,8 @@ std::vector<std::string> TableFiles::lacking() const {
     std::string missing;
     for (const std::string_view ending : engine->endings) {
       if (ending.empty()) continue;
-      const auto files = table.files.find(ending);
-      if (files != table.files.end() && files->second >= wanted) continue;
+      const auto there = std::count_if(table.files.begin(), table.files.end(), [&](const std::string& file) { return file.ends_with("." + std::string(ending)); });
+      if (static_cast<std::uint64_t>(there) >= wanted) continue;
       missing += (missing.empty() ? "" : ", ") + stem.substr(stem.find('/') + 1) + (table.partitioned ? "#P#*." : ".") + std::string(ending);
     }
     if (missing.empty()) continue;

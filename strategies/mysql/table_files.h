@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ class TableFiles : public XbstreamFiles::Watcher {
   void describe(std::string_view path, std::string_view text);
   // The file is in the copy, whole.
   void end(std::string_view path) override;
+  void renamed(std::string_view from, std::string_view to) override;
+  void removed(std::string_view path) override;
   static constexpr std::size_t kHead = 64;
   static bool wants_data(std::string_view path);
 
@@ -33,7 +36,7 @@ class TableFiles : public XbstreamFiles::Watcher {
     int engine = -1;       // by the definition; -1: no definition yet
     bool partitioned = false;
     std::uint32_t parts = 0;  // by the list; 0: not known
-    std::map<std::string, std::uint32_t, std::less<>> files;  // how many of each ending
+    std::set<std::string, std::less<>> files;  // those of its engine, by path
   };
   void define(const std::string& stem, std::string_view head);
 

@@ -66,8 +66,9 @@ bool end_left_sessions(const MysqlSettings& settings, const fs::path& work_dir, 
   return left;
 }
 
-ToolCopy::ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, std::vector<std::string_view> kept)
-    : settings_(settings), spec_(std::move(spec)), clock_(clock), files_(std::move(kept), &tables_), client_(hurried(spec_.target)) {}
+ToolCopy::ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, XbstreamFiles::Maker maker,
+                   std::vector<std::string_view> kept)
+    : settings_(settings), spec_(std::move(spec)), clock_(clock), files_(std::move(kept), maker, &tables_), client_(hurried(spec_.target)) {}
 
 void ToolCopy::start(std::string_view group, std::vector<std::string> options, std::string_view more) {
   const fs::path file = spec_.work_dir / "options.cnf";

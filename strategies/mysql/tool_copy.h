@@ -24,7 +24,8 @@ namespace guestagent::mysql {
 class ToolCopy : public BackupCopy {
  public:
   // `kept`: files of the stream that finish() looks at.
-  ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, std::vector<std::string_view> kept = {});
+  ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, XbstreamFiles::Maker maker,
+           std::vector<std::string_view> kept = {});
 
   // Starts the program with the options' file of `group`, followed by `options`; `more` are lines for that file.
   void start(std::string_view group, std::vector<std::string> options, std::string_view more = {});

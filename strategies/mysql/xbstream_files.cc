@@ -10,6 +10,7 @@ namespace {
 constexpr std::string_view kMagic = "XBSTCK01";
 constexpr std::size_t kHead = 14;       // magic, flags, type, length of the path
 constexpr std::size_t kMaxPath = 4096;
+constexpr char kReplaces = 2;
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;  // a set of GTIDs may be long
 
 template <typename T>
@@ -49,7 +50,12 @@ std::size_t XbstreamFiles::wanted() const {
     case Part::head:
       return kHead;
     case Part::path:
+    case Part::second_path:
       return path_size_;
+    case Part::seek:
+      return 8;
+    case Part::second_size:
+      return 4;
     case Part::numbers:
       return type_ == 'S' ? 24 : 20;
     default:
@@ -57,43 +63,91 @@ std::size_t XbstreamFiles::wanted() const {
   }
 }
 
+// A chunk of another form, or a flag with another meaning, could be read differently by the tool that has it next: then all is lost.
+void XbstreamFiles::take_head(std::string_view bytes) {
+  const bool mariadb = maker_ == Maker::mariadb;
+  const char flags = bytes[8];
+  type_ = bytes[9];
+  path_size_ = little<std::uint32_t>(bytes.substr(10));
+  const bool known = type_ == 'P' || type_ == 'S' || type_ == 'E' || (mariadb && (type_ == 'R' || type_ == 'D'));
+  const bool replaces = mariadb && type_ == 'P' && flags == kReplaces;
+  lost_ = !bytes.starts_with(kMagic) || path_size_ == 0 || path_size_ > kMaxPath || !known || (flags != 0 && !replaces);
+  if (replaces) fresh_ = true;
+  part_ = Part::path;
+}
+
+void XbstreamFiles::forget(std::string_view path) {
+  if (const auto it = files_.find(path); it != files_.end()) it->second.bad = true;
+}
+
+void XbstreamFiles::take_path(std::string_view bytes) {
+  path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
+  if (changed_by_.empty()) changed_by_ = option_in_name(path_);
+  if (watcher_ != nullptr) watcher_->path(path_);
+  into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
+  part_ = Part::head;
+  switch (type_) {
+    case 'E':
+      if (into_ != nullptr) into_->whole = true;
+      if (watcher_ != nullptr) watcher_->end(path_);
+      return;
+    case 'D':
+      forget(path_);
+      if (watcher_ != nullptr) watcher_->removed(path_);
+      return;
+    case 'R':
+      forget(path_);
+      part_ = Part::second_size;
+      return;
+    default:
+      part_ = type_ == 'S' && maker_ == Maker::mariadb ? Part::seek : Part::numbers;
+  }
+}
+
+void XbstreamFiles::take_numbers(std::string_view bytes) {
+  holes_ = 0;
+  if (type_ == 'S') {
+    holes_ = std::uint64_t{little<std::uint32_t>(bytes)} * 8;
+    bytes.remove_prefix(4);
+  }
+  left_ = little<std::uint64_t>(bytes);
+  offset_ = little<std::uint64_t>(bytes.substr(8));
+  if (std::exchange(fresh_, false) && offset_ == 0 && into_ != nullptr) *into_ = {};
+  if (into_ != nullptr && (type_ == 'S' || offset_ != into_->text.size() || left_ > kMaxFile - offset_)) {
+    into_->bad = true;
+    into_ = nullptr;
+  }
+  part_ = holes_ > 0 ? Part::holes : Part::data;
+  end_of_data();
+}
+
 void XbstreamFiles::take(std::string_view bytes) {
   switch (part_) {
     case Part::head:
-      type_ = bytes[9];
-      path_size_ = little<std::uint32_t>(bytes.substr(10));
-      // Flags would let a reader skip a chunk whose form is known only to it: no writer sets one.
-      lost_ = !bytes.starts_with(kMagic) || bytes[8] != 0 || path_size_ == 0 || path_size_ > kMaxPath || (type_ != 'P' && type_ != 'S' && type_ != 'E');
-      part_ = Part::path;
-      return;
+      return take_head(bytes);
     case Part::path:
-      path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
-      if (changed_by_.empty()) changed_by_ = option_in_name(path_);
-      if (watcher_ != nullptr) watcher_->path(path_);
-      into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
-      if (type_ == 'E') {
-        if (into_ != nullptr) into_->whole = true;
-        if (watcher_ != nullptr) watcher_->end(path_);
-        part_ = Part::head;
-      } else {
-        part_ = Part::numbers;
-      }
+      return take_path(bytes);
+    case Part::seek:
+      if (into_ != nullptr) into_->bad = true;
+      part_ = Part::head;
       return;
+    case Part::second_size:
+      path_size_ = little<std::uint32_t>(bytes);
+      lost_ = path_size_ == 0 || path_size_ > kMaxPath;
+      part_ = Part::second_path;
+      return;
+    case Part::second_path: {
+      const std::string_view to = bytes.starts_with("./") ? bytes.substr(2) : bytes;
+      if (watcher_ != nullptr) {
+        watcher_->path(to);
+        watcher_->renamed(path_, to);
+      }
+      forget(to);
+      part_ = Part::head;
+      return;
+    }
     case Part::numbers:
-      holes_ = 0;
-      if (type_ == 'S') {
-        holes_ = std::uint64_t{little<std::uint32_t>(bytes)} * 8;
-        bytes.remove_prefix(4);
-      }
-      left_ = little<std::uint64_t>(bytes);
-      offset_ = little<std::uint64_t>(bytes.substr(8));
-      if (into_ != nullptr && (type_ == 'S' || offset_ != into_->text.size() || left_ > kMaxFile - offset_)) {
-        into_->bad = true;
-        into_ = nullptr;
-      }
-      part_ = holes_ > 0 ? Part::holes : Part::data;
-      end_of_data();
-      return;
+      return take_numbers(bytes);
     default:
       return;
   }

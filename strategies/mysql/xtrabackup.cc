@@ -15,7 +15,7 @@ constexpr std::string_view kMyCnf = "backup-my.cnf";
 class Xtrabackup : public ToolCopy {
  public:
   Xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
-      : ToolCopy(settings, std::move(spec), clock, {kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
+      : ToolCopy(settings, std::move(spec), clock, XbstreamFiles::Maker::percona, {kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
   ~Xtrabackup() override { stop(); }
 
   std::vector<std::string> options() const;

@@ -156,6 +156,17 @@ TEST_F(ReceiveTest, NamesAreRefusedBeforeTheToolHasThem) {
     EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + stream_file(name, "evil")); }).code(), Code::data_loss) << name;
     EXPECT_TRUE(fs::is_empty(to_)) << name;
   }
+  // The stock tool moves and removes files wherever the path leads.
+  const auto move = [](const std::string& from, const std::string& to) {
+    return chunk_head('R', from) + bytes_of(static_cast<std::uint32_t>(to.size())) + to;
+  };
+  const std::vector<std::string> leading_out = {move("ibdata1", "../evil"), move("../evil", "x"), move("ibdata1", "/etc/evil"), move("ibdata1", "evil.so"),
+                                                chunk_head('D', "../evil"), chunk_head('D', "/etc/evil")};
+  for (const std::string& chunk : leading_out) {
+    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + chunk + stream_file("z", "z")); }).code(), Code::data_loss) << chunk;
+    const std::string had = fs::exists(seen("bytes")) ? seen_text("bytes") : "";
+    EXPECT_EQ(had.find(chunk), std::string::npos);
+  }
   // What two readers could understand differently is no stream at all.
   const std::string good = stream_file("ibdata1", "data");
   for (const std::string& bad : {good + "x", good.substr(0, good.size() - 1), chunk_head('Q', "a", 1) + good, chunk_head('S', "a", 1) + good}) {

@@ -95,6 +95,40 @@ TEST(TableFilesTest, AFileThatHasNoEndIsNotThere) {
   EXPECT_THAT(tables.lacking(), IsEmpty());
 }
 
+TEST(TableFilesTest, FilesThatMoveInTheStreamAreFollowed) {
+  TableFiles tables;
+  const auto whole = [&](const std::string& name, const std::string& content = "x") {
+    tables.data(name, 0, content);
+    tables.end(name);
+  };
+  for (const char* name : {"d/t1.MAI", "d/t1.MAD"}) whole(name);
+  whole("d/t1.frm", definition(kAria));
+  tables.renamed("d/t1.MAD", "d/r1.MAD");
+  EXPECT_THAT(tables.lacking(), ElementsAre("d.t1 (Aria: t1.MAD)"));
+  tables.renamed("d/t1.MAI", "d/r1.MAI");
+  tables.renamed("d/t1.frm", "d/r1.frm");
+  EXPECT_THAT(tables.lacking(), IsEmpty());
+  tables.removed("d/r1.MAI");
+  EXPECT_THAT(tables.lacking(), ElementsAre("d.r1 (Aria: r1.MAI)"));
+  // A definition that comes again counts as it came last, and the same file twice is one.
+  whole("d/r1.frm", definition(kInnodb));
+  EXPECT_THAT(tables.lacking(), IsEmpty());
+  whole("d/p.frm", definition(kPartitionedTable, kAria));
+  whole("d/p.par", partitions(2));
+  for (int twice = 0; twice < 2; ++twice) {
+    whole("d/p#P#a.MAI");
+    whole("d/p#P#a.MAD");
+  }
+  EXPECT_THAT(tables.lacking(), ElementsAre("d.p (Aria: p#P#*.MAI, p#P#*.MAD)"));
+  for (const char* name : {"d/p.frm", "d/p.par", "d/p#P#a.MAI", "d/p#P#a.MAD"}) tables.removed(name);
+  EXPECT_THAT(tables.lacking(), IsEmpty());
+  // What it takes the place of is gone.
+  whole("d/a.frm", definition(kAria));
+  whole("d/b.frm", definition(kInnodb));
+  tables.renamed("d/b.frm", "d/a.frm");
+  EXPECT_THAT(tables.lacking(), IsEmpty());
+}
+
 TEST(TableFilesTest, DescriptionsOfNewerServersTellTheEngine) {
   TableFiles tables;
   tables.describe("d/t_366.sdi", R"({"dd_object_type":"Table","dd_object":{"name":"t","engine":"MyISAM"}})");

@@ -64,6 +64,72 @@ TEST(XbstreamFiles, AStreamOfAnotherKindIsLostAndACutOneIsNoticed) {
   EXPECT_TRUE(seen("", 1).at_boundary());
 }
 
+std::string renamed(const std::string& from, const std::string& to) {
+  return head('R', from) + little(static_cast<std::uint32_t>(to.size())) + to;
+}
+
+std::string replacing(std::string chunk) {
+  chunk[8] = 2;
+  return chunk;
+}
+
+class Recorder : public XbstreamFiles::Watcher {
+ public:
+  void path(std::string_view path) override { said += "(" + std::string(path) + ")"; }
+  void data(std::string_view, std::uint64_t offset, std::string_view bytes) override {
+    for (std::size_t i = 0; i < bytes.size(); ++i) said += std::to_string(offset + i) + bytes[i];
+  }
+  void end(std::string_view) override { said += "."; }
+  void renamed(std::string_view from, std::string_view to) override { said += std::string(from) + ">" + std::string(to); }
+  void removed(std::string_view path) override { said += "-" + std::string(path); }
+  std::string said;
+};
+
+TEST(XbstreamFiles, EachChunkIsToldOnceItsPathIsThere) {
+  const std::string stream = data("a", "xy") + head('S', "a") + little(std::uint64_t{7}) + data("a", "z", 7) + end("a") + renamed("./a", "d/b") +
+                             head('D', "d/b") + replacing(data("c", "w")) + end("c");
+  for (const std::size_t step : {1, 2, 3, 7, 100000}) {
+    Recorder recorder;
+    XbstreamFiles files({}, XbstreamFiles::Maker::mariadb, &recorder);
+    for (std::size_t at = 0; at < stream.size(); at += step) files.see(as_bytes(std::string_view(stream).substr(at, step)));
+    EXPECT_TRUE(files.at_boundary()) << step;
+    EXPECT_EQ(recorder.said, "(a)0x1y(a)(a)7z(a).(a)(d/b)a>d/b(d/b)-d/b(c)0w(c).") << step;
+  }
+}
+
+TEST(XbstreamFiles, WhatTheOtherMakersToolReadsDifferentlyIsLost) {
+  const auto lost = [](const std::string& stream, XbstreamFiles::Maker maker) {
+    XbstreamFiles files({}, maker);
+    files.see(as_bytes(stream));
+    return files.lost();
+  };
+  for (const auto maker : {XbstreamFiles::Maker::mariadb, XbstreamFiles::Maker::percona}) {
+    std::string ignorable = data("a", "x");
+    ignorable[8] = 1;
+    EXPECT_TRUE(lost(ignorable, maker));
+    EXPECT_TRUE(lost(replacing(end("a")), maker));
+    EXPECT_TRUE(lost(head('Q', "a"), maker));
+  }
+  for (const std::string& stream : {renamed("a", "b"), head('D', "a"), replacing(data("a", "x"))}) {
+    EXPECT_TRUE(lost(stream, XbstreamFiles::Maker::percona));
+    EXPECT_FALSE(lost(stream, XbstreamFiles::Maker::mariadb));
+  }
+  EXPECT_TRUE(lost(head('R', "a") + little(std::uint32_t{0}), XbstreamFiles::Maker::mariadb));
+  EXPECT_TRUE(lost(head('R', "a") + little(std::uint32_t{5000}), XbstreamFiles::Maker::mariadb));
+}
+
+TEST(XbstreamFiles, AKeptFileMayBeReplacedAndNotMoved) {
+  const auto kept = [](const std::string& stream) {
+    XbstreamFiles files({"info"}, XbstreamFiles::Maker::mariadb);
+    files.see(as_bytes(stream));
+    return files.file("info");
+  };
+  EXPECT_EQ(kept(data("info", "one") + end("info") + replacing(data("info", "two")) + end("info")), "two");
+  EXPECT_FALSE(kept(data("info", "one") + end("info") + head('D', "info")));
+  EXPECT_FALSE(kept(data("info", "one") + end("info") + renamed("info", "other")));
+  EXPECT_FALSE(kept(data("info", "one") + end("info") + data("x", "y") + end("x") + renamed("x", "info")));
+}
+
 TEST(XbstreamFiles, AHugeFileOfThatNameIsNotKept) {
   XbstreamFiles files({"info"});
   files.see(as_bytes(head('P', "info") + little(std::uint64_t{1} << 40) + little(std::uint64_t{0}) + little(std::uint32_t{0})));
