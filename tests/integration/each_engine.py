@@ -44,8 +44,9 @@ def own_session(site, engine, source, agent):
         check(site.call(agent, "get_info")["reachable"], "get_info")
         plan = site.call(agent, "get_replication_snapshot", {"snapshot_id": "dry", "dry_run": True})
         check_equal([c for c in plan["checks"] if c["result"] == "failed"], [], "failed checks")
-    made = site.call(agent, "get_replication_snapshot", {"snapshot_id": "odd"})
-    site.call(agent, "cleanup_replication_source", {"replication_user": made["replication_user"]["name"]})
+    if engine == "mysql-clone":  # a backup tool of others takes them over and stumbles
+        made = site.call(agent, "get_replication_snapshot", {"snapshot_id": "odd"})
+        site.call(agent, "cleanup_replication_source", {"replication_user": made["replication_user"]["name"]})
 
 
 def run(site):
