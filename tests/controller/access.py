@@ -3,6 +3,7 @@
 
 import json
 import os
+import pwd
 import socket
 import ssl
 import subprocess
@@ -109,7 +110,8 @@ class Access(SiteTest):
         c.start()
         for user in ["root", *who]:
             with self.subTest(user=user):
-                done = scratch.run(["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+                entry = pwd.getpwnam(user)
+                done = scratch.run(["setpriv", "--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
                                     "--unix-socket", c.socket, "http://controller/instances"], stdout=subprocess.PIPE, text=True, timeout=30)
                 self.assertEqual(done.stdout, "403" if user == "nobody" else "200")
         c.stop()
@@ -178,7 +180,7 @@ class Access(SiteTest):
         site.scratch.dir.chmod(0o777)
         code = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('ready', flush=True)\n"
                 "while True: print(s.accept()[0].recv(65536), flush=True)")
-        process = site.scratch.spawn(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "python3", "-c", code, other],
+        process = site.scratch.spawn(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "/usr/bin/python3", "-c", code, other],
                                      stdout=subprocess.PIPE, text=True)
         self.assertEqual(process.stdout.readline(), "ready\n")
         self.assertIn("does not trust", self.refused(403, "forbidden", c.register, f"unix:{other}"))
