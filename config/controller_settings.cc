@@ -145,7 +145,7 @@ ControllerSettings parse_controller_settings(std::string_view yaml, std::string_
 
 ControllerSettings load_controller_settings(const std::filesystem::path& file) {
   return parse_controller_settings(
-      with_context("reading the configuration", [&] { return read_file(file, kMaxYamlBytes); }),
+      with_context("reading the configuration", [&] { return read_trusted_file(file, kMaxYamlBytes); }),
       file.string());
 }
 

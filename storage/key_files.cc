@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/file.h"
 #include "base/unique_fd.h"
 
 namespace guestagent {
@@ -21,6 +22,7 @@ Key read_key(const fs::path& file) {
   struct stat info = {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(what, errno);
   if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, what + ": not a regular file", "name the file with the key");
+  require_trusted(fd.get(), what, file);
   if ((info.st_mode & 077) != 0) {
     throw Error(Code::permission_denied, what + ": others than its owner can read it", "chmod 600 " + file.string());
   }

@@ -261,21 +261,22 @@ class Daemon(unittest.TestCase):
 
     def test_a_configuration_or_a_secret_of_somebody_else_is_not_believed(self):
         key = self.dir / "key"
-        key.write_text("k" * 32)
+        key.write_text("not the password of anybody")
         key.chmod(0o600)
-        self.configure({"snapshot": {"encryption": {"write_key": "k1", "keys": [{"id": "k1", "file": str(key)}]}}})
-        look = lambda: subprocess.run([binary(), "--config", self.config_file, "--oneshot", "list_jobs"], capture_output=True, text=True)  # noqa: E731
-        self.assertEqual(look().returncode, 0)
-        for path, name in ((self.config_file, "guestagent.yaml"), (key, "key")):
-            for spoil, mend in ((lambda p: os.chown(p, 65534, 0), lambda p: os.chown(p, 0, 0)),
-                                (lambda p: p.chmod(0o620), lambda p: p.chmod(0o600))):
+        self.configure({"mysql": {"password_file": str(key)}})
+        def look(*words):
+            said = subprocess.run([binary(), "--config", self.config_file, *words], capture_output=True, text=True)
+            return said.returncode, said.stdout + said.stderr
+        self.assertEqual(look("--oneshot", "list_jobs")[0], 0)
+        for path, words in ((self.config_file, ("--oneshot", "list_jobs")), (key, ("check-config",))):
+            for spoil, mend, why in ((lambda p: os.chown(p, 65534, 0), lambda p: os.chown(p, 0, 0), "it belongs to user 65534"),
+                                     (lambda p: p.chmod(0o620), lambda p: p.chmod(0o600), "others than its owner can write it")):
                 spoil(path)
-                said = look()
+                status, said = look(*words)
                 mend(path)
-                self.assertEqual(said.returncode, 17, said.stderr)
-                self.assertIn(name, said.stderr)
-                self.assertIn("PERMISSION_DENIED", said.stderr)
-        self.assertEqual(look().returncode, 0)
+                self.assertNotEqual(status, 0, said)
+                self.assertIn(f"{path}: {why}", said)
+            self.assertNotIn("belongs to", look(*words)[1])
 
     def test_a_result_that_cannot_be_written_is_known_before_the_work(self):
         command = f"{binary()} --config {self.config_file} --oneshot get_replication_snapshot '{{\"job_id\": \"j1\"}}'"
