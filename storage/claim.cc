@@ -146,6 +146,11 @@ void make_claim(ObjectStore& store, std::string_view id, const Claim& claim, Clo
   });
 }
 
+Error hidden_claim(std::string_view id) {
+  return Error(Code::unavailable, below(id, kClaimName) + ": the store has it, and says that it is not there",
+               "try again when the store answers well");
+}
+
 void drop_second_claim(ObjectStore& store, std::string_view id, const Claim& claim, std::stop_token stop) {
   if (store.promises_new()) return;
   try {
@@ -169,6 +174,8 @@ unsigned withdraw_claim(ObjectStore& store, std::string_view id, const std::stri
   unsigned removed = store.remove(below(id, second_name(token)), stop) ? 1 : 0;
   const auto there = read_claim(store, id, stop);
   if (there && there->token == token && store.remove(below(id, kClaimName), stop)) ++removed;
+  if (there) return removed;
+  store.list(below(id, kClaimName), [&](const ObjectInfo&) { throw hidden_claim(id); }, stop);
   return removed;
 }
 

@@ -43,6 +43,9 @@ std::string holder_of(const Claim& claim);
 // The claim of the snapshot `id`; nullopt when there is none.
 std::optional<Claim> read_claim(ObjectStore& store, std::string_view id, std::stop_token stop);
 
+// The error of a store that has a claim and says that there is none: whose it is cannot be known now.
+Error hidden_claim(std::string_view id);
+
 // Throws already_exists, saying who has it since when and what can be done, when anything of the snapshot `id` is on the store.
 void check_id_is_free(ObjectStore& store, std::string_view id, std::stop_token stop);
 

@@ -267,7 +267,11 @@ Undone undo_snapshot(ObjectStore& store, const ObjectsStep& step, std::stop_toke
   }
   Claim own = new_claim("a job that is undone");
   if (!step.token.empty()) own.token = step.token;
-  if (!store.put_new(in_snapshot(id, kClaimName), Buffer::from(write_claim(own)), stop).ours) return {0, read_claim(store, id, stop)};
+  if (!store.put_new(in_snapshot(id, kClaimName), Buffer::from(write_claim(own)), stop).ours) {
+    const auto another = read_claim(store, id, stop);
+    if (another) return {0, another};
+    throw hidden_claim(id);
+  }
   const std::uint64_t objects = remove_all(store, id, stop);
   return {objects > 0 ? objects - 1 : 0, std::nullopt};
 }
