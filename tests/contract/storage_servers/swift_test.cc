@@ -165,6 +165,14 @@ TEST_F(SwiftStoreTest, JoiningWhatIsNotThereSaysWhich) {
     EXPECT_EQ(e.code(), Code::data_loss);
     EXPECT_THAT(e.what(), HasSubstr("/a/prefix/part: Size Mismatch"));
   }
+  // Of the same size, but not what was stored.
+  try {
+    store_->join("whole", {{"part", 3, {}, md5_hex(Buffer::from("abd"))}}, {});
+    FAIL();
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.code(), Code::data_loss);
+    EXPECT_THAT(e.what(), HasSubstr("/a/prefix/part: Etag Mismatch"));
+  }
 }
 
 TEST_F(SwiftStoreTest, NothingIsJoinedWhereThatIsOff) {
