@@ -130,7 +130,8 @@ std::optional<Instance> Views::followed_outside(const Instance& instance) const 
   std::optional<Instance> out;
   if (source == 0 || (instance.state != "active" && instance.state != "spare")) return out;
   for (Instance& other : state_.instances()) {
-    if (other.id == instance.id || (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
+    // Hosts that nothing was made of yet often share a server's default number.
+    if (other.id == instance.id || other.state == "spare" || (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
       continue;
     if (out) return std::nullopt;  // two of one number: which it is cannot be told
     out = std::move(other);

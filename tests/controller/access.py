@@ -104,15 +104,17 @@ class Access(SiteTest):
             self.skipTest("needs root")
         scratch = self.enterContext(Scratch("who"))
         scratch.dir.chmod(0o755)
-        c = Controller(scratch, {"socket_mode": "0666", "allow_users": ["daemon"], "allow_groups": ["games"]})
-        c.dir.chmod(0o755)
+        # Not beside the state, whose directory is the controller's alone.
+        c = Controller(scratch, {"socket": str(scratch.dir / "c.sock"), "socket_mode": "0666", "allow_users": ["daemon"], "allow_groups": ["games"]})
+        c.socket = str(scratch.dir / "c.sock")
         self.addCleanup(c.stop)
         c.start()
         for user in ["root", *who]:
             with self.subTest(user=user):
                 entry = pwd.getpwnam(user)
-                done = scratch.run(["setpriv", "--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
-                                    "--unix-socket", c.socket, "http://controller/instances"], stdout=subprocess.PIPE, text=True, timeout=30)
+                done = scratch.run(["setpriv", "--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups",
+                                    "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", c.socket, "http://controller/instances"],
+                                   stdout=subprocess.PIPE, text=True, timeout=30)
                 self.assertEqual(done.stdout, "403" if user == "nobody" else "200")
         c.stop()
         # As it is without the lists: nobody else can even open it.

