@@ -82,7 +82,7 @@ TEST_F(Claims, WhereAStoreIsNotSureASecondObjectTellsAndGoes) {
 // Both have looked, and found nothing; then both store.
 TEST_F(Claims, TwoAtTheSameInstantAreOneAtMost) {
   for (const auto condition : kConditions) {
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < 15; ++round) {
       SCOPED_TRACE(testing::Message() << static_cast<int>(condition) << ", round " << round);
       store.reset();
       store.condition = condition;
@@ -133,7 +133,7 @@ TEST_F(Claims, TwoAtTheSameInstantAreOneAtMost) {
 // A store that shows the other's objects too late: what can still be known is known.
 TEST_F(Claims, OnAStoreThatListsTooLateThereIsNoMixture) {
   for (const auto condition : {MemoryStore::Condition::racy, MemoryStore::Condition::sure}) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 8; ++round) {
       store.reset();
       store.condition = condition;
       for (unsigned n = 1; n < 6; ++n) store.hide_from_listing("snap/" + segment_name(n));
@@ -269,8 +269,9 @@ TEST_F(Claims, AMakerWhoseSnapshotIsDeletedFails) {
       make_and_at(making, at, [&] { delete_snapshot(store, "snap", {}); }, error);
       EXPECT_EQ(error.has_value(), at < total) << (error ? error->what() : "a success that is none");
       if (error) {
-        EXPECT_EQ(error->code(), Code::failed_precondition) << error->what();
-        EXPECT_THAT(error->what(), HasSubstr("deleted while it was made"));
+        // Before it has seen its own claim it cannot tell a deletion from a store that loses what it confirms.
+        EXPECT_EQ(error->code(), at == 1 ? Code::unavailable : Code::failed_precondition) << error->what();
+        EXPECT_THAT(error->what(), HasSubstr(at == 1 ? "its claim was stored, and is not there" : "deleted while it was made"));
         undo(making);
       }
       EXPECT_THAT(store.names(), IsEmpty());
