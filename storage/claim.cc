@@ -110,8 +110,9 @@ std::optional<Claim> read_claim(ObjectStore& store, std::string_view id, std::st
 
 void check_id_is_free(ObjectStore& store, std::string_view id, std::stop_token stop) {
   with_context(storing(id), [&] {
-    const auto claim = read_claim(store, id, stop);
+    auto claim = read_claim(store, id, stop);
     const bool complete = store.stat(manifest_of(id), stop).has_value();
+    if (complete && !claim) claim = read_claim(store, id, stop);  // both may have come between the two looks
     bool any = claim || complete;
     if (!any) store.list(below(id, ""), [&](const ObjectInfo&) { any = true; }, stop);
     if (any) throw taken(store, id, claim, complete);

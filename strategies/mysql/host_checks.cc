@@ -82,7 +82,7 @@ std::vector<std::string> words(std::string_view list) {
   return out;
 }
 
-std::string joined(const std::vector<std::string>& words) {
+std::string with_commas(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
   return out;
@@ -91,7 +91,7 @@ std::string joined(const std::vector<std::string>& words) {
 std::string account_rights(ServerClient& client) {
   const std::vector<std::string> missing = missing_privileges(client.dialect().agent_privileges, client.own_grants());
   if (!missing.empty()) {
-    throw Error(Code::permission_denied, "the agent's account " + client.target().user + " lacks " + joined(missing),
+    throw Error(Code::permission_denied, "the agent's account " + client.target().user + " lacks " + with_commas(missing),
                 "GRANT them ON *.* TO it WITH GRANT OPTION");
   }
   return client.target().user + " may do what the agent does";

@@ -48,7 +48,7 @@ TEST_F(VersionsTest, WhatANewerAgentAddsIsPassedOver) {
   EXPECT_STREQ(call("attach_replication_slave", attach(metadata))["state"].GetString(), "replica");
   EXPECT_EQ(received, data);
   EXPECT_TRUE(call("verify_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["ok"].GetBool());
-  EXPECT_EQ(call("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["objects"].GetInt(), 6);
+  EXPECT_EQ(call("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["objects"].GetInt(), 7);
   EXPECT_TRUE(store.names().empty()) << "also what was not known";
 }
 
