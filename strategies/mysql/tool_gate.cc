@@ -104,7 +104,7 @@ LockKind lock_kind(std::string_view statement) {
   const auto begins = [&](std::string_view words) { return plain.starts_with(words); };
   if (!begins("FLUSH ") && !begins("LOCK ") && !begins("BACKUP ")) return LockKind::none;
   if (begins("BACKUP STAGE END")) return LockKind::none;
-  const bool all = plain.find(" WITH READ LOCK") != std::string::npos || plain.find(" BLOCK_COMMIT") != std::string::npos;
+  const bool all = plain.find(" WITH READ LOCK") != std::string::npos || plain.find(" BLOCK_COMMIT") != std::string::npos || begins("LOCK BINLOG");
   return all ? LockKind::freeze : LockKind::polite;
 }
 
@@ -231,11 +231,12 @@ class ToolGate::Session {
     const LockKind kind = lock_kind(statement);
     if (kind == LockKind::none) {
       const std::string plain = plain_statement(statement.substr(0, 80));
-      if (plain.starts_with("UNLOCK TABLES") || plain.starts_with("BACKUP STAGE END")) freed();
+      if (plain.starts_with("UNLOCK TABLES") || plain.starts_with("UNLOCK BINLOG") || plain.starts_with("BACKUP STAGE END")) freed();
       return send(server_, packet);
     }
     if (kind == LockKind::polite) return bounded_by(gate_.limits_.lock_wait) && send(server_, packet);
-    return freeze(packet, statement.find("BLOCK_COMMIT") == std::string_view::npos);
+    // What the other ones are refused leaves the session as it was; UNLOCK TABLES would take from it what it has.
+    return freeze(packet, plain_statement(statement).find(" WITH READ LOCK") != std::string::npos);
   }
 
   // A statement of our own; its answer is not the tool's.

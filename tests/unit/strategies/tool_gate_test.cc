@@ -131,7 +131,7 @@ TEST(LockKinds, WhatOthersWaitBehind) {
       {"FLUSH TABLES WITH READ LOCK", LockKind::freeze},        {"flush /* x */ local\ttables with  read lock", LockKind::freeze},
       {"/* tool */ FLUSH TABLES WITH READ LOCK", LockKind::freeze}, {"BACKUP STAGE BLOCK_COMMIT", LockKind::freeze},
       {"FLUSH NO_WRITE_TO_BINLOG TABLES", LockKind::polite},    {"LOCK TABLES FOR BACKUP", LockKind::polite},
-      {"LOCK BINLOG FOR BACKUP", LockKind::polite},             {"LOCK INSTANCE FOR BACKUP", LockKind::polite},
+      {"LOCK BINLOG FOR BACKUP", LockKind::freeze},             {"LOCK INSTANCE FOR BACKUP", LockKind::polite},
       {"BACKUP STAGE START", LockKind::polite},                 {"BACKUP STAGE FLUSH", LockKind::polite},
       {"BACKUP STAGE BLOCK_DDL", LockKind::polite},             {"BACKUP LOCK d.t", LockKind::polite},
       {"BACKUP STAGE END", LockKind::none},                     {"UNLOCK TABLES", LockKind::none},
@@ -189,6 +189,17 @@ TEST(ToolGate, AFreezeIsTriedAgainAndTheWritersGoOnInBetween) {
   EXPECT_THAT(site.server.heard(), ElementsAre("login", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush));
   EXPECT_TRUE(site.gate.frozen_since().has_value());
   EXPECT_EQ(tool.ask("UNLOCK TABLES"), kFine);
+  EXPECT_FALSE(site.gate.frozen_since().has_value());
+}
+
+TEST(ToolGate, WhatTheToolHasIsNotTakenFromItBetweenTwoTries) {
+  const std::string binlog = "LOCK BINLOG FOR BACKUP";
+  GateSite site(Answers{{binlog, {kTimedOut, kFine}}});
+  GateTool tool(site.gate.socket());
+  EXPECT_EQ(tool.ask("LOCK TABLES FOR BACKUP"), kFine);
+  EXPECT_EQ(tool.ask(binlog), kFine);
+  EXPECT_THAT(site.server.heard(), ElementsAre("login", kPatience, "LOCK TABLES FOR BACKUP", kHaste, binlog, kHaste, binlog));
+  EXPECT_EQ(tool.ask("UNLOCK BINLOG"), kFine);
   EXPECT_FALSE(site.gate.frozen_since().has_value());
 }
 
