@@ -85,7 +85,8 @@ class Daemon {
       const Settings settings = load_settings(config_);
       app_.set_throttle(settings.snapshot.throttle);
       log_set_level(settings.agent.log_level);
-      log_info("throttles and log level were read again; other settings wait for a restart");
+      server_.reload_tls();
+      log_info("throttles, log level and TLS files were read again; other settings wait for a restart");
     } catch (const std::exception& e) {
       log_error("the configuration was not read again", {{"error", e.what()}});
     }

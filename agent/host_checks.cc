@@ -101,6 +101,7 @@ std::vector<Check> check_named_files(const Settings& settings) {
     readable("agent.listen.certificate", listen.certificate);
     secret("agent.listen.key", listen.key);
     readable("agent.listen.client_ca", listen.client_ca);
+    readable("agent.listen.client_crl", listen.client_crl);
   }
   const StorageSettings& storage = settings.storage;
   if (storage.store == "swift") {

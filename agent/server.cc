@@ -488,6 +488,10 @@ Server::Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs
 
 Server::~Server() = default;
 
+void Server::reload_tls() {
+  if (state_->tls) state_->tls->reload();
+}
+
 void Server::run(std::stop_token stopped) {
   State& state = *state_;
   state.stop = stopped;

@@ -39,6 +39,8 @@ class Server {
   // Serves until `stop`; a connection in the middle of an answer gets it (so stop the jobs that one waits for
   // first).
   void run(std::stop_token stopped);
+  // Reads the TLS files again, where there is a TLS listener. Throws Error, and goes on with what it had. Thread-safe.
+  void reload_tls();
 
  private:
   struct State;

@@ -1,17 +1,21 @@
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
+#include <memory>
+#include <mutex>
 
 #include "agent/transport.h"
 #include "agent/transport_wait.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "net/client_crl.h"
+#include "net/client_names.h"
 
 namespace guestagent {
 namespace {
@@ -23,42 +27,23 @@ std::string last_tls_error() {
   return text;
 }
 
-std::vector<std::string> names_of(X509* certificate) {
-  std::vector<std::string> names;
-  const auto add = [&](const ASN1_STRING* text) {
-    unsigned char* utf8 = nullptr;
-    const int size = ASN1_STRING_to_UTF8(&utf8, text);
-    if (size >= 0) names.emplace_back(reinterpret_cast<char*>(utf8), static_cast<std::size_t>(size));
-    OPENSSL_free(utf8);
-  };
-  const X509_NAME* subject = X509_get_subject_name(certificate);
-  for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
-    add(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-  }
-  auto* alternatives =
-      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
-  for (int i = 0; i < sk_GENERAL_NAME_num(alternatives); ++i) {
-    const GENERAL_NAME* name = sk_GENERAL_NAME_value(alternatives, i);
-    if (name->type == GEN_DNS) add(name->d.dNSName);
-  }
-  GENERAL_NAMES_free(alternatives);
-  return names;
-}
-
 }  // namespace
 
 struct TlsContext::State {
-  SSL_CTX* context = nullptr;
-  std::vector<std::string> allow_names;
-  ~State() { SSL_CTX_free(context); }
+  const TlsListenSettings settings;
+  std::mutex mutex;
+  std::shared_ptr<SSL_CTX> context;     // replaced as a whole; guarded by the mutex
+  std::atomic<unsigned> generation{0};  // of the files
+  explicit State(TlsListenSettings s) : settings(std::move(s)) {}
   bool allows(SSL* connection) const;
 };
 
 bool TlsContext::State::allows(SSL* connection) const {
+  const std::vector<std::string>& allow_names = settings.allow_names;
   if (allow_names.empty()) return true;
   X509* certificate = SSL_get1_peer_certificate(connection);
   if (!certificate) return false;
-  const std::vector<std::string> names = names_of(certificate);
+  const std::vector<std::string> names = client_names(certificate);
   X509_free(certificate);
   const bool allowed = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
     return std::find(allow_names.begin(), allow_names.end(), name) != allow_names.end();
@@ -74,8 +59,13 @@ namespace {
 
 class TlsTransport final : public Transport {
  public:
-  TlsTransport(UniqueFd fd, int wake_fd, SSL* connection, std::function<bool(SSL*)> allowed)
-      : fd_(std::move(fd)), wake_fd_(wake_fd), connection_(connection), allowed_(std::move(allowed)) {
+  // `outdated`: the files that the handshake was judged by have been read anew since.
+  TlsTransport(UniqueFd fd, int wake_fd, SSL* connection, std::function<bool(SSL*)> allowed, std::function<bool()> outdated)
+      : fd_(std::move(fd)),
+        wake_fd_(wake_fd),
+        connection_(connection),
+        allowed_(std::move(allowed)),
+        outdated_(std::move(outdated)) {
     SSL_set_fd(connection_, fd_.get());
     SSL_set_accept_state(connection_);
   }
@@ -91,6 +81,8 @@ class TlsTransport final : public Transport {
   }
   std::size_t read(void* into, std::size_t size, End& end) override {
     if (!establish(end)) return 0;
+    // Its next request would be one of a certificate that may be revoked by now.
+    if (outdated_()) return end = End::closed, 0;
     return move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
   }
   std::size_t write(const void* from, std::size_t size, End& end) override {
@@ -134,16 +126,18 @@ class TlsTransport final : public Transport {
   int wake_fd_;
   SSL* connection_;
   std::function<bool(SSL*)> allowed_;
+  std::function<bool()> outdated_;
   bool known_ = false;
 };
 
 }  // namespace
 
-TlsContext::TlsContext(const TlsListenSettings& settings) : state_(std::make_shared<State>()) {
-  state_->allow_names = settings.allow_names;
-  state_->context = SSL_CTX_new(TLS_server_method());
-  if (!state_->context) throw Error(Code::internal, "prepare TLS: " + last_tls_error());
-  SSL_CTX* context = state_->context;
+namespace {
+
+std::shared_ptr<SSL_CTX> make_tls_context(const TlsListenSettings& settings) {
+  const std::shared_ptr<SSL_CTX> owned(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+  if (!owned) throw Error(Code::internal, "prepare TLS: " + last_tls_error());
+  SSL_CTX* context = owned.get();
   const auto fail = [](const std::string& key, const fs::path& file) {
     return Error(Code::invalid_argument,
                  "agent.listen." + key + ": " + file.string() + ": " + last_tls_error(),
@@ -163,16 +157,40 @@ TlsContext::TlsContext(const TlsListenSettings& settings) : state_(std::make_sha
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   const unsigned char session_id[] = "guestagent";
   SSL_CTX_set_session_id_context(context, session_id, sizeof session_id - 1);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);  // tickets only: they die with the context, at a reload
+  if (!settings.client_crl.empty()) {
+    with_context("agent.listen.client_crl", [&] { use_client_crl(SSL_CTX_get_cert_store(context), settings.client_crl); });
+  }
+  return owned;
+}
+
+}  // namespace
+
+TlsContext::TlsContext(const TlsListenSettings& settings) : state_(std::make_shared<State>(settings)) {
+  state_->context = make_tls_context(settings);
+}
+
+void TlsContext::reload() {
+  std::shared_ptr<SSL_CTX> fresh = make_tls_context(state_->settings);
+  const std::lock_guard lock(state_->mutex);
+  state_->context = std::move(fresh);
+  ++state_->generation;
 }
 
 TlsContext::~TlsContext() = default;
 
 std::unique_ptr<Transport> TlsContext::make_transport(UniqueFd fd, int wake_fd) {
-  SSL* connection = SSL_new(state_->context);
+  const unsigned generation = state_->generation;
+  SSL* connection = nullptr;
+  {
+    const std::lock_guard lock(state_->mutex);
+    connection = SSL_new(state_->context.get());
+  }
   if (!connection) throw Error(Code::resource_exhausted, "accept a TLS connection: " + last_tls_error());
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
   return std::make_unique<TlsTransport>(std::move(fd), wake_fd, connection,
-                                        [state = state_](SSL* c) { return state->allows(c); });
+                                        [state = state_](SSL* c) { return state->allows(c); },
+                                        [state = state_, generation] { return state->generation != generation; });
 }
 
 }  // namespace guestagent

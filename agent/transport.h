@@ -47,6 +47,9 @@ class TlsContext {
   // Throws Error naming the file that cannot be used.
   explicit TlsContext(const TlsListenSettings& settings);
   ~TlsContext();
+  // Reads the files again: for new connections, and those that are there end after their answer. Throws Error, and goes on with what
+  // it had.
+  void reload();
   // Its handshake happens in establish(). Its failure, and a certificate of a name that is not allowed, is End::broken (logged).
   std::unique_ptr<Transport> make_transport(UniqueFd fd, int wake_fd);
 

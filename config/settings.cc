@@ -13,6 +13,7 @@ void read_listen(YamlReader& in, TlsListenSettings& out) {
   in.path("certificate", out.certificate);
   in.path("key", out.key);
   in.path("client_ca", out.client_ca);
+  in.path("client_crl", out.client_crl);
   in.words("allow_names", out.allow_names);
   check_listen(in, out);
 }

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 struct TlsListenSettings {  // agent.listen: for a controller on another host; off unless `address` is set
   std::string address;      // "0.0.0.0:8443"
   fs::path certificate, key, client_ca;
+  fs::path client_crl;                   // what that CA and those below it have revoked; empty: not checked
   std::vector<std::string> allow_names;  // subject common names or DNS names; empty: any certificate of client_ca
   bool operator==(const TlsListenSettings&) const = default;
 };

@@ -287,6 +287,54 @@ class Daemon(unittest.TestCase):
             self.assertIn("FAILED_PRECONDITION", said.stderr)
         self.assertFalse((self.dir / "state/jobs/j1.json").exists(), "no job was begun")
 
+    def test_certificates_that_are_revoked(self):
+        ca = self.certificate("ca")
+        for name in ("server", "controller", "other"):
+            self.certificate(name, ca)
+
+        def revoke(*names):
+            (self.dir / "index.txt").write_text("")
+            (self.dir / "crlnumber").write_text("01\n")
+            (self.dir / "ca.cnf").write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.dir}/index.txt\ncrlnumber={self.dir}/crlnumber\n"
+                                             f"default_md=sha256\ndefault_crl_days=2\nprivate_key={ca}.key\ncertificate={ca}.pem\n")
+            run = lambda *words: subprocess.run(["openssl", "ca", "-config", f"{self.dir}/ca.cnf", *words], check=True,  # noqa: E731
+                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for name in names:
+                run("-revoke", f"{self.dir}/{name}.pem")
+            run("-gencrl", "-out", f"{self.dir}/crl.pem")
+
+        revoke("other")
+        self.port = free_port()
+        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{self.port}", "certificate": f"{self.dir}/server.pem", "key": f"{self.dir}/server.key",
+                                             "client_ca": f"{ca}.pem", "client_crl": f"{self.dir}/crl.pem", "allow_names": ["controller", "other"]}}})
+        process = self.start()
+        self.assertEqual(self.over_tls("controller")[0], 200)
+        with self.assertRaises(OSError):
+            self.over_tls("other")
+        # Who was let in before is out at the next request, on the connection that he has and on new ones.
+        context = ssl.create_default_context(cafile=f"{ca}.pem")
+        context.load_cert_chain(f"{self.dir}/controller.pem", f"{self.dir}/controller.key")
+        held = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context)
+        self.addCleanup(held.close)
+        held.request("GET", "/healthz")
+        self.assertEqual(held.getresponse().read()[:1], b"{")
+        revoke("controller")
+        process.send_signal(signal.SIGHUP)
+        wait_for("the list to be read", lambda: "TLS files were read again" in self.log.read_text())
+        self.assertEqual(self.over_tls("other")[0], 200)
+        with self.assertRaises(OSError):
+            self.over_tls("controller")
+        with self.assertRaises((OSError, http.client.HTTPException)):
+            held.auto_open = 0
+            held.request("GET", "/healthz")
+            held.getresponse()
+        # A list that is none changes nothing.
+        (self.dir / "crl.pem").write_text("no list")
+        process.send_signal(signal.SIGHUP)
+        wait_for("the log", lambda: "client_crl" in self.log.read_text())
+        self.assertEqual(self.over_tls("other")[0], 200)
+        self.assertEqual(self.stop(process), 0)
+
     def test_tls_files_that_cannot_be_used_are_named(self):
         self.configure({"agent": {"listen": {"address": f"127.0.0.1:{free_port()}", "certificate": f"{self.dir}/none.pem",
                                              "key": f"{self.dir}/none.key", "client_ca": f"{self.dir}/none.pem"}}})

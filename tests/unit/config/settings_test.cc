@@ -61,6 +61,7 @@ agent:
     certificate: /c.pem
     key: /k.pem
     client_ca: /ca.pem
+    client_crl: /etc/guestagent/crl.pem
     allow_names: [controller]
 snapshot:
   compression: lz4
