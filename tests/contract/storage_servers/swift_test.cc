@@ -101,7 +101,8 @@ TEST_F(SwiftStoreTest, QuotedEtagsAreEtags) {
   ASSERT_TRUE(http_.send(quote, {}).ok());
   const Buffer body = test_bytes(100000, 1);
   store_->put("part", body, {});
-  const auto seen = ask("HEAD", store_->href("part")).header("etag").value_or("");
+  const HttpResponse head = ask("HEAD", store_->href("part"));
+  const std::string_view seen = head.header("etag").value_or("");
   ASSERT_TRUE(seen.starts_with('"')) << "the lab's cluster does not quote: " << seen;
   EXPECT_EQ(store_->get("part", 1 << 20, {}).text(), body.text());
   ASSERT_TRUE(store_->join("whole", {{"part", body.size(), {}}}, {}));
