@@ -150,7 +150,7 @@ mysql:
   e.agent.job_history_days = 3;
   e.agent.log_level = LogLevel::debug;
   e.agent.log_format = LogFormat::json;
-  e.agent.listen = {"[::]:8443", "/c.pem", "/k.pem", "/ca.pem", {"controller"}};
+  e.agent.listen = {"[::]:8443", "/c.pem", "/k.pem", "/ca.pem", "/etc/guestagent/crl.pem", {"controller"}};
   e.snapshot.compression = "lz4";
   e.snapshot.level = 3;
   e.snapshot.segment_bytes = 8 << 20;
