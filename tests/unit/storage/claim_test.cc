@@ -118,13 +118,18 @@ TEST_F(Claims, TwoAtTheSameInstantAreOneAtMost) {
       store.before = nullptr;
       ASSERT_TRUE(errors[0] || errors[1]) << "two successes";
       if (errors[0] && errors[1]) {
+        // Where a store puts what it was told not to, a second maker can take the claim away under the first and then give up: what the
+        // first had stored is left, since it was another's by then. It is no snapshot, and goes on request.
         EXPECT_NE(condition, MemoryStore::Condition::sure);
+        EXPECT_FALSE(store.has("snap/manifest.json"));
+        delete_snapshot(store, "snap", {});
         EXPECT_THAT(store.names(), IsEmpty());
         continue;
       }
       const unsigned winner = errors[0] ? 1 : 0;
       EXPECT_EQ(errors[1 - winner]->code(), Code::already_exists) << errors[1 - winner]->what();
-      EXPECT_THAT(errors[1 - winner]->what(), HasSubstr("host-" + std::to_string(winner) + " since 20"));
+      EXPECT_THAT(errors[1 - winner]->what(),
+                  HasSubstr(condition == MemoryStore::Condition::sure ? "host-" + std::to_string(winner) + " since 20" : "has that id already"));
       EXPECT_EQ(read(store), bytes[winner]);
     }
   }
