@@ -174,6 +174,10 @@ void check_claim(ObjectStore& store, std::string_view id, const std::string& tok
 unsigned withdraw_claim(ObjectStore& store, std::string_view id, const std::string& token, std::stop_token stop) {
   unsigned removed = store.remove(below(id, second_name(token)), stop) ? 1 : 0;
   const auto there = read_claim(store, id, stop);
+  if (there && there->token.empty()) {
+    throw Error(Code::unavailable, below(id, kClaimName) + ": the store has a claim that cannot be read: whose it is cannot be told",
+                "try again when the store answers well");
+  }
   if (there && there->token == token && store.remove(below(id, kClaimName), stop)) ++removed;
   if (there) return removed;
   store.list(below(id, kClaimName), [&](const ObjectInfo&) { throw hidden_claim(id); }, stop);

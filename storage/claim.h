@@ -58,7 +58,8 @@ void drop_second_claim(ObjectStore& store, std::string_view id, const Claim& cla
 // Throws failed_precondition unless the claim is (still) the one with that token: somebody has deleted the snapshot, or taken its id.
 void check_claim(ObjectStore& store, std::string_view id, const std::string& token, Clock& clock, std::stop_token stop);
 
-// Removes what make_claim() may have left of `token` when it did not come to its end; answers how many objects.
+// Removes what make_claim() may have left of `token` when it did not come to its end; answers how many objects. unavailable where a
+// claim is there that cannot be read.
 unsigned withdraw_claim(ObjectStore& store, std::string_view id, const std::string& token, std::stop_token stop);
 
 }  // namespace guestagent

@@ -39,7 +39,8 @@ std::shared_ptr<const SwiftSession::Current> SwiftSession::current(std::stop_tok
     // Whoever asked for an object must not take a login's trouble for that of the object.
     const bool of_objects = e.code() == Code::not_found || e.code() == Code::resource_exhausted || e.code() == Code::data_loss;
     const Code code = !of_objects ? e.code() : e.retryable() ? Code::unavailable : Code::failed_precondition;
-    throw StoreError(code, e.what(), e.hint(), retryable, e.retry_after(), "login " + e.brief());
+    const std::string hint = e.hint().empty() ? "is storage.swift.auth_url the address of a login?" : e.hint();
+    throw StoreError(code, e.what(), hint, retryable, e.retry_after(), "login " + e.brief());
   }
   if (fresh->login.life) {
     fresh->expires_at = clock_.steady() + *fresh->login.life;
