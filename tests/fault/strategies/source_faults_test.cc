@@ -58,6 +58,9 @@ MysqlSettings with_tool(const MariadbServer& server, const std::string& script) 
   return settings;
 }
 
+// A stream of the xbstream format: the end of an empty file "a".
+const char kData[] = "printf 'XBSTCK01\\000E\\001\\000\\000\\000a'\n";
+
 const char kGoodInfo[] =
     "printf '%s\\n' 'tool_name = mariadb-backup' 'tool_version = 10' 'server_version = 10' 'start_time = t' "
     "'end_time = t' "
@@ -84,17 +87,17 @@ Error error_with_tool(const std::string& script) {
 
 TEST(ToolFaults, AGoodToolIsBelieved) {
   MariadbServer server;
-  SourceParts parts(server, with_tool(server, std::string("echo data\n") + kGoodInfo + kSays + kCompleted));
+  SourceParts parts(server, with_tool(server, std::string(kData) + kGoodInfo + kSays + kCompleted));
   FakeJob job(server.dir() / "journal");
   auto stream = parts.source.open({"snap"}, job);
-  EXPECT_EQ(test::drain_to_file(*stream, server.dir() / "snap.xb"), 5U);
+  EXPECT_EQ(test::drain_to_file(*stream, server.dir() / "snap.xb"), 15U);
   const Position at = stream->facts().binlog_position;
   EXPECT_EQ(server.sql("SHOW MASTER STATUS").substr(0, at.file->size() + 1 + std::to_string(*at.offset).size()),
             *at.file + "\t" + std::to_string(*at.offset));
 }
 
 TEST(ToolFaults, ExitZeroWithoutTheWordIsAFailure) {
-  const Error error = error_with_tool(std::string("echo data\n") + kGoodInfo + kSays + "echo almost >&2\n");
+  const Error error = error_with_tool(std::string(kData) + kGoodInfo + kSays + "echo almost >&2\n");
   EXPECT_THAT(error.what(), HasSubstr("without saying that it completed"));
   EXPECT_THAT(error.what(), HasSubstr("almost"));
 }
@@ -107,44 +110,45 @@ TEST(ToolFaults, TheWordBeforeTheEndIsNoSuccess) {
 
 TEST(ToolFaults, TheWordWithABadExitIsAFailure) {
   EXPECT_THAT(
-      error_with_tool(std::string("echo data\n") + kGoodInfo + kSays + kCompleted + "exit 3\n").what(),
+      error_with_tool(std::string(kData) + kGoodInfo + kSays + kCompleted + "exit 3\n").what(),
       HasSubstr("exit status 3"));
 }
 
 TEST(ToolFaults, AMissingInfoFileIsRefused) {
-  EXPECT_EQ(error_with_tool(std::string("echo data\n") + kSays + kCompleted).code(), Code::data_loss);
+  EXPECT_EQ(error_with_tool(std::string(kData) + kSays + kCompleted).code(), Code::data_loss);
 }
 
 TEST(ToolFaults, APositionThatDisagreesWithWhatTheToolSaidIsRefused) {
   const std::string other =
       "echo \"binlog position: filename 'binlog.000001', position '4712', GTID of the last change '0-1-5'\" "
       ">&2\n";
-  EXPECT_EQ(error_with_tool(std::string("echo data\n") + kGoodInfo + other + kCompleted).code(),
+  EXPECT_EQ(error_with_tool(std::string(kData) + kGoodInfo + other + kCompleted).code(),
             Code::data_loss);
 }
 
 TEST(ToolFaults, APartialCopyIsRefused) {
   std::string info = kGoodInfo;
   info.replace(info.find("partial = N"), 11, "partial = Y");
-  EXPECT_EQ(error_with_tool("echo data\n" + info + kSays + kCompleted).code(), Code::failed_precondition);
+  EXPECT_EQ(error_with_tool(kData + info + kSays + kCompleted).code(), Code::failed_precondition);
 }
 
 TEST(ToolFaults, AnOverrunRedoLogIsExplained) {
   const Error error =
-      error_with_tool("echo data\necho 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
+      error_with_tool(std::string(kData) + "echo 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
   EXPECT_EQ(error.code(), Code::resource_exhausted);
   EXPECT_THAT(error.hint(), HasSubstr("innodb_log_file_size"));
 }
 
 TEST(ToolFaults, AServerThatEndedIsNotAnOverrunRedoLog) {
   const Error error = error_with_tool(
-      "echo data\necho 'failed to execute query: Server has gone away' >&2\n"
+      std::string(kData) +
+      "echo 'failed to execute query: Server has gone away' >&2\n"
       "echo 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
   EXPECT_EQ(error.code(), Code::unavailable);
 }
 
 TEST(ToolFaults, AKilledToolIsAFailure) {
-  EXPECT_THAT(error_with_tool("echo data\nkill -9 $$\n").what(), HasSubstr("signal 9"));
+  EXPECT_THAT(error_with_tool(std::string(kData) + "kill -9 $$\n").what(), HasSubstr("signal 9"));
 }
 
 TEST(ToolFaults, NoPasswordIsInItsArgumentsOrEnvironment) {
@@ -232,7 +236,7 @@ TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
   for (const char* how : {"dropped", "killed", "gives up"}) {
     SCOPED_TRACE(how);
     HeldUp held;
-    MysqlSettings settings = with_tool(held.server, std::string("echo data\n") + (how == std::string("killed") ? "(sleep 2; kill -9 $$) &\n" : "") +
+    MysqlSettings settings = with_tool(held.server, std::string(kData) + (how == std::string("killed") ? "(sleep 2; kill -9 $$) &\n" : "") +
                                                         "ask 'SET lock_wait_timeout=31536000; FLUSH TABLES WITH READ LOCK' >&2 || exit 1\n");
     settings.lock_wait = how == std::string("gives up") ? Seconds(3) : Seconds(600);
     settings.freeze_limit = Seconds(1);
@@ -253,7 +257,7 @@ TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
 TEST(SourceFaults, ALockThatIsKeptForTooLongEndsTheCopy) {
   MariadbServer server;
   test::make_table(server, 10);
-  MysqlSettings settings = with_tool(server, "echo data\nask 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)' >&2\n");
+  MysqlSettings settings = with_tool(server, std::string(kData) + "ask 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)' >&2\n");
   settings.lock_wait = Seconds(2);
   SourceParts parts(server, settings);
   FakeJob job(server.dir() / "journal");
