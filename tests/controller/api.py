@@ -515,7 +515,8 @@ class Flow(SiteTest):
         self.assertRegex(err, r"(?m)^slave1: succeeded")
         self.assertEqual(json.loads(c.command("topology", "slave1", "--json")[1]), c.topology("m"))
         self.assertEqual(json.loads(c.command("topology", "--json")[1])["topologies"][0]["members"], c.topology("m")["topology"]["members"])
-        self.assertEqual(json.loads(c.command("instances", "--json")[1]), c.get("/instances"))
+        # Between the two an agent may be asked anew.
+        wait_for("both to say the same", lambda: json.loads(c.command("instances", "--json")[1]) == c.get("/instances"), 20)
         self.assertRegex(c.command("topology")[1], r"(?m)^master  \w+\n├─ slave1  \w+.*  writable\n└─ slave2")
         status, out, err = c.command("detach_replication", "slave1", "--no-wait")
         self.assertEqual(status, 0, err)

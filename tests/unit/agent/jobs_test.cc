@@ -602,7 +602,7 @@ TEST_F(JobsTest, JobsThatReadTakeTurnsAndAreNotTooMany) {
     jobs->start("look", JobKind::reading, id, "digest", work(id, nullptr));
   }
   std::uint64_t seen = 0;
-  while (jobs->wait_change("r1", seen, Millis::max()).phase != "wait") {
+  while (jobs->wait_change("r1", seen, Millis(60000)).phase != "wait") {
   }
   const Error error = error_of([&] { jobs->start("peek", JobKind::reading, "more", "digest", [](JobContext&) { return "{}"; }); });
   EXPECT_EQ(error.code(), Code::busy) << error.what();
