@@ -282,7 +282,7 @@ TEST_F(Replica, ACrashInTheDrainGoesOnFollowingOneAfterItIsFinished) {
     pair.copy->sql("STOP SLAVE IO_THREAD");
     EXPECT_THAT(recover_stop_replicating(settings(pair), state(pair), {}, job), HasSubstr("go on following"));
     wait_for([&] { return channel(pair).io == ThreadState::running; });
-    job.journal().record("detach.end");
+    job.journal().record("detach.end", R"({"last_applied":{"file":"binlog.000001","position":4,"gtid":"0-1-1","known":"now"}})");
   }
   pair.copy->sql("SET GLOBAL read_only=1");
   FakeJob job(journal);

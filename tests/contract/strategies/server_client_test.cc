@@ -118,7 +118,7 @@ TEST(ServerClient, ItsSessionIsItsOwnWhateverTheGlobalsAre) {
                                  "idle_transaction_timeout=1",
                                  "lock_wait_timeout=0",
                                  "time_zone='+09:00'",
-                                 "completion_type=RELEASE",
+                                 "completion_type=2",
                                  "sql_auto_is_null=1",
                                  "tx_isolation='READ-UNCOMMITTED'",
                                  "wait_timeout=1",
