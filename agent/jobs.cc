@@ -263,6 +263,8 @@ JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
     std::unique_lock lock(state_->mutex);
     if (job) {
       state_->changed.wait_until(lock, deadline, [&] { return job->ended; });
+      // Its record is written before its journal and its locks are put away: whoever hears of the end may count on that, too.
+      if (job->record.ended()) state_->changed.wait(lock, [&] { return job->ended; });
       return job->record;
     }
     if (!state_->stopping)
@@ -279,6 +281,7 @@ JobRecord Jobs::wait_change(const std::string& job_id, std::uint64_t& seen, Mill
   if (const auto job = state_->find(job_id)) {
     std::unique_lock lock(state_->mutex);
     state_->changed.wait_until(lock, deadline, [&] { return job->version != seen; });
+    if (job->record.ended()) state_->changed.wait(lock, [&] { return job->ended; });
     seen = job->version;
     return job->record;
   }
