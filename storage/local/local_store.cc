@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <shared_mutex>
@@ -295,7 +296,9 @@ class LocalStore : public ObjectStore {
     const auto places = [](const fs::path& table) {
       std::vector<fs::path> out;
       if (FILE* file = ::setmntent(table.c_str(), "re")) {
-        while (const mntent* entry = ::getmntent(file)) out.emplace_back(entry->mnt_dir);
+        mntent entry{};
+        std::array<char, 8192> space{};
+        while (::getmntent_r(file, &entry, space.data(), static_cast<int>(space.size())) != nullptr) out.emplace_back(entry.mnt_dir);
         ::endmntent(file);
       }
       return out;

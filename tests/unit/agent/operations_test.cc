@@ -1,5 +1,6 @@
 #include "agent/operations.h"
 
+#include <atomic>
 #include <thread>
 
 #include "storage/snapshot_writer.h"
@@ -366,7 +367,7 @@ TEST_F(DeadJobTest, OnAnotherStoreNothingIsRemovedAndItSaysWhereTheRestIs) {
 
 TEST_F(OperationsTest, ADeletionThatDiedLeavesANewerSnapshotAlone) {
   take();
-  int requests = 0;
+  std::atomic<int> requests = 0;
   store.before = [&](const std::string& verb, const std::string&) {
     if (verb == "remove" || requests > 0) ++requests;
     if (requests > 2) throw StoreError(Code::unavailable, "the store is away", "", false);
