@@ -197,18 +197,8 @@ bool ServerClient::read_quietly() {
 }
 
 std::vector<TableName> ServerClient::user_tables(bool with_bytes) {
-  // A statement that makes a table holds it for as long as it runs, and the list with it.
-  const struct Hurry {
-    SqlConnection& connection;
-    bool on;
-    ~Hurry() {
-      try {
-        if (on) connection.run("SET SESSION lock_wait_timeout=60");
-      } catch (const Error&) {  // a connection that was lost begins with that
-      }
-    }
-  } hurry{state_->connection, !with_bytes};
-  if (hurry.on) state_->connection.run("SET SESSION lock_wait_timeout=1");
+  std::optional<ShortLockWait> hurry;
+  if (!with_bytes) hurry.emplace(state_->connection);
   const std::string bytes = with_bytes ? "CAST(COALESCE(DATA_LENGTH,0)+COALESCE(INDEX_LENGTH,0) AS UNSIGNED)" : "0";
   const Rows rows = state_->connection.read(
       "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e, " + bytes +

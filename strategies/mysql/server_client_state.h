@@ -30,6 +30,24 @@ class WithoutBinlog {
   bool active_;
 };
 
+// A second for statements that hold a table, instead of the session's minute, while it lives: past it deadline_exceeded. On some servers a
+// list of tables waits for a statement that makes one (CREATE TABLE … SELECT) for as long as that runs.
+class ShortLockWait {
+ public:
+  explicit ShortLockWait(SqlConnection& connection) : connection_(connection) { connection_.run("SET SESSION lock_wait_timeout=1"); }
+  ~ShortLockWait() {
+    try {
+      connection_.run("SET SESSION lock_wait_timeout=60");
+    } catch (const Error&) {  // a new connection begins with that
+    }
+  }
+  ShortLockWait(const ShortLockWait&) = delete;
+  ShortLockWait& operator=(const ShortLockWait&) = delete;
+
+ private:
+  SqlConnection& connection_;
+};
+
 // All global variables, lower-case names.
 std::map<std::string, std::string> all_variables(SqlConnection& connection);
 
