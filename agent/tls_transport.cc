@@ -81,9 +81,10 @@ class TlsTransport final : public Transport {
   }
   std::size_t read(void* into, std::size_t size, End& end) override {
     if (!establish(end)) return 0;
-    // Its next request would be one of a certificate that may be revoked by now.
+    const std::size_t got = move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
+    // Asked after the wait, in which the files may have been read anew: what came is from a certificate that may be revoked by now.
     if (outdated_()) return end = End::closed, 0;
-    return move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
+    return got;
   }
   std::size_t write(const void* from, std::size_t size, End& end) override {
     if (!establish(end)) return 0;
