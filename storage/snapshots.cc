@@ -169,15 +169,23 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   const std::string manifest = in_snapshot(id, kManifestName);
   const std::string claim = in_snapshot(id, kClaimName);
   Removal removal;
+  const auto list = [&] {
+    std::set<std::string> names;
+    with_context("deleting snapshot " + std::string(id),
+                 [&] { store.list(root, [&](const ObjectInfo& object) { names.insert(object.name); }, stop); });
+    return names;
+  };
+  std::set<std::string> listed = list();
+  // Each was there, also where the answer to its removal was lost and the one to the next try says "not found".
+  std::set<std::string> told = listed;
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
   // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what was not found may
   // still be there on another of the store's servers.
   for (unsigned round = 1;; ++round) {
-    std::set<std::string> listed;
-    with_context("deleting snapshot " + std::string(id),
-                 [&] { store.list(root, [&](const ObjectInfo& object) { listed.insert(object.name); }, stop); });
+    if (round > 1) listed = list();
+    told.insert(listed.begin(), listed.end());
     listed.erase(claim);
     const std::vector<std::string> found = removal.run(store, {listed.begin(), listed.end()}, stop);
     if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
@@ -192,7 +200,8 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   }
   removal.run(store, {claim}, stop);
   removal.throw_if_failed(id);
-  return removal.removed.size();
+  told.insert(removal.removed.begin(), removal.removed.end());
+  return told.size();
 }
 
 // Makes the snapshot the deletion's own, as far as the store lets it: one that is full takes no new claim, but gives the old one up.
