@@ -7,10 +7,12 @@
 #include <mysql_connection.h>
 #include <mysql_driver.h>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/host_name.h"
@@ -113,23 +115,41 @@ constexpr std::string_view kLoginWays =
 constexpr std::string_view kLocalLoginWays =
     "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client,sha256_password,auth_socket,unix_socket";
 
-// The connector has no option for these, the library has, in an option file: one that only this process sees.
+// The connector has no option for these, the library has, in an option file: one that only this process sees, or, in a root without
+// /proc (a disk image that is being made), one of its own for as long as this lives.
 class LibraryOptions {
  public:
-  explicit LibraryOptions(bool local) : file_(::memfd_create("client-options", MFD_CLOEXEC)) {
-    if (!file_) throw system_error("making the client library's options", errno);
+  explicit LibraryOptions(bool local) {
+    const char* const what = "making the client library's options";
+    UniqueFd file(::memfd_create("client-options", MFD_CLOEXEC));
+    path_ = "/proc/self/fd/" + std::to_string(file.get());
+    if (!file || ::access(path_.c_str(), R_OK) != 0) {
+      path_ = "/tmp/guestagent-client-XXXXXX";
+      file.reset(::mkostemp(path_.data(), O_CLOEXEC));
+      if (!file) throw system_error(std::string(what) + ": " + path_, errno);
+      named_ = true;
+    }
     const std::string text = "[client]\nrestricted-auth=" + std::string(local ? kLocalLoginWays : kLoginWays) +
                              "\ndisable-local-infile\n";
-    if (::write(file_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-      throw system_error("making the client library's options", errno);
+    // The library takes a file that it cannot read for an empty one.
+    if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+      const int err = errno;
+      if (named_) ::unlink(path_.c_str());
+      throw system_error(what, err);
     }
-    // The library takes a file that it cannot open for an empty one.
-    if (::access(path().c_str(), R_OK) != 0) throw system_error("making the client library's options: " + path(), errno);
+    file_ = std::move(file);
   }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(file_.get()); }
+  ~LibraryOptions() {
+    if (named_) ::unlink(path_.c_str());
+  }
+  LibraryOptions(const LibraryOptions&) = delete;
+  LibraryOptions& operator=(const LibraryOptions&) = delete;
+  const std::string& path() const { return path_; }
 
  private:
   UniqueFd file_;
+  std::string path_;
+  bool named_ = false;
 };
 
 // What a server sets for everybody must not change what we say or hear: our quoting is right only in this mode and character set, answers
