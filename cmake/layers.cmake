@@ -24,7 +24,8 @@ ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive O
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 ga_layer(storage DIRS storage storage/local storage/http storage/swift storage/s3
          LINKS ga_stream ga_config PRIVATE_LINKS CURL::libcurl OpenSSL::Crypto)
-ga_layer(strategies DIRS strategies strategies/mysql
+ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/host strategies/mysql/copy strategies/mysql/source
+                         strategies/mysql/follow strategies/mysql/install strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
          PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)

@@ -3,7 +3,7 @@
 #include <array>
 
 #include "base/error.h"
-#include "strategies/mysql/host_checks.h"
+#include "strategies/mysql/source/host_checks.h"
 #include "strategies/mysql/mysql_datastore.h"
 
 namespace guestagent {

@@ -26,6 +26,8 @@ EXCEPTIONS = {("agent/main.cc", "controller")}
 
 # The tables that name the children of a layer; nobody else above a child's folder includes it.
 TABLES = {"storage": "storage/stores.cc", "strategies": "strategies/datastores.cc"}
+# The wings of a child: each may include those before it, and what is beside them all of them.
+WINGS = {"strategies/mysql": ("server", "host", "copy", "source", "follow", "install")}
 # Folders that are no stores but shared by some.
 SHARED = {"storage/http": {"storage/swift", "storage/s3"}}
 
@@ -58,6 +60,18 @@ def folder_of(path):
     return "/".join(parts[:2]) if len(parts) > 2 else parts[0]
 
 
+def wing_problem(path, included, child):
+    wings = WINGS.get(child)
+    if not wings or path.count("/") < 3:
+        return None
+    mine, theirs = path.split("/")[2], included.split("/")[2]
+    if mine not in wings:
+        return f"{child}/{mine} is none of its wings ({', '.join(wings)})"
+    if theirs in wings and wings.index(theirs) <= wings.index(mine):
+        return None
+    return f"{mine}/ must not include {theirs}: it may include {', '.join(wings[:wings.index(mine) + 1])}"
+
+
 def own_include_problem(path, included, root):
     layer, target = path.split("/")[0], included.split("/")[0]
     if target not in LAYERS:
@@ -70,7 +84,9 @@ def own_include_problem(path, included, root):
         else:
             return f"{layer}/ must not include {target}/"
     mine, theirs = folder_of(path), folder_of(included)
-    if "/" not in theirs or mine == theirs:
+    if mine == theirs:
+        return wing_problem(path, included, mine)
+    if "/" not in theirs:
         return None
     # A child's folder, seen from outside of it.
     if mine in SHARED.get(theirs, ()):
@@ -164,7 +180,9 @@ GOOD = {
     "strategies/datastore.h": '#include "stream/codec.h"\n',
     "strategies/datastores.cc": '#include "strategies/mysql/mysql_datastore.h"\n',
     "strategies/mysql/mysql_datastore.h": '#include "strategies/datastore.h"\n',
-    "strategies/mysql/connection.cc": "#include <cppconn/statement.h>\n#include <mysql_connection.h>\n",
+    "strategies/mysql/server/gtid.h": '#include "base/error.h"\n',
+    "strategies/mysql/copy/tool_copy.h": '#include "strategies/mysql/server/gtid.h"\n',
+    "strategies/mysql/server/connection.cc": "#include <cppconn/statement.h>\n#include <mysql_connection.h>\n",
     "agent/server.cc": '#include <boost/beast/http.hpp>\n#include "storage/stores.h"\n#include "strategies/datastore.h"\n',
     "agent/main.cc": '#include "controller/http_server.h"\n',
     "controller/http_server.h": '#include "base/error.h"\n',
@@ -192,6 +210,9 @@ BAD = [
     ("strategies/mysql/bad.cc", '#include "agent/server.h"', "there is no such file"),
     ("strategies/mysql/bad.cc", "#include <archive.h>", "confined to"),
     ("strategies/mysql/bad.cc", "#include <cppconn/driver.h>", "confined to 1 file"),
+    ("strategies/mysql/server/bad.cc", '#include "strategies/mysql/copy/tool_copy.h"', "server/ must not include copy"),
+    ("strategies/mysql/copy/bad.cc", '#include "strategies/mysql/mysql_datastore.h"', "copy/ must not include mysql_datastore.h"),
+    ("strategies/mysql/attic/bad.cc", '#include "strategies/mysql/server/gtid.h"', "none of its wings"),
     ("agent/bad.cc", '#include "strategies/mysql/mysql_datastore.h"', "is private to strategies/"),
     ("agent/bad.cc", '#include "controller/http_server.h"', "agent/ must not include controller/"),
     ("agent/bad.cc", "#include <boost/beast/http.hpp>", "confined to"),
@@ -213,6 +234,7 @@ def write_tree(root, extra=None):
     if extra:
         path, line = extra
         file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text((file.read_text() if file.exists() else "") + line + "\n")
 
 

@@ -4,10 +4,10 @@
 #include "base/clock.h"
 #include "config/settings.h"
 #include "strategies/datastore.h"
-#include "strategies/mysql/replica_stop.h"
-#include "strategies/mysql/server_control.h"
-#include "strategies/mysql/snapshot_source.h"
-#include "strategies/mysql/source_accounts.h"
+#include "strategies/mysql/follow/replica_stop.h"
+#include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/source/snapshot_source.h"
+#include "strategies/mysql/source/source_accounts.h"
 
 namespace guestagent::mysql {
 

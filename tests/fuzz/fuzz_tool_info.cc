@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "strategies/mysql/gtid.h"
-#include "strategies/mysql/tool_info.h"
+#include "strategies/mysql/server/gtid.h"
+#include "strategies/mysql/copy/tool_info.h"
 
 namespace {
 

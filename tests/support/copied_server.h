@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "strategies/mysql/snapshot_source.h"
+#include "strategies/mysql/source/snapshot_source.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 

@@ -1,13 +1,13 @@
 // Digests of tables on real servers.
-#include "strategies/mysql/checksum.h"
+#include "strategies/mysql/follow/checksum.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 
-#include "strategies/mysql/gtid.h"
-#include "strategies/mysql/replica_start.h"
+#include "strategies/mysql/server/gtid.h"
+#include "strategies/mysql/follow/replica_start.h"
 #include "tests/support/copied_server.h"
 #include "tests/support/errors.h"
 

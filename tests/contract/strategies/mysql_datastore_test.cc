@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "strategies/datastores.h"
-#include "strategies/mysql/server_client.h"
+#include "strategies/mysql/server/server_client.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
-#include "strategies/mysql/replica_record.h"
-#include "strategies/mysql/replica_start.h"
-#include "strategies/mysql/replica_stop.h"
-#include "strategies/mysql/status.h"
+#include "strategies/mysql/follow/replica_record.h"
+#include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/follow/replica_stop.h"
+#include "strategies/mysql/follow/status.h"
 #include "tests/support/copied_server.h"
 #include "tests/support/errors.h"
 

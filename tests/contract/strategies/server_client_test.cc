@@ -1,9 +1,9 @@
 // The server client against a real server.
-#include "strategies/mysql/server_client.h"
+#include "strategies/mysql/server/server_client.h"
 
 #include <gtest/gtest.h>
 
-#include "strategies/mysql/sql_connection.h"
+#include "strategies/mysql/server/sql_connection.h"
 #include "tests/support/errors.h"
 #include "tests/support/mariadb_server.h"
 

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "strategies/mysql/source_server.h"
+#include "strategies/mysql/source/source_server.h"
 #include "tests/support/copied_server.h"
 #include "tests/support/errors.h"
 

@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "base/file.h"
-#include "strategies/mysql/sql_connection.h"
+#include "strategies/mysql/server/sql_connection.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {

@@ -1,5 +1,5 @@
 // A copy of one real server received, prepared and installed on another, accepted, undone and failed.
-#include "strategies/mysql/install.h"
+#include "strategies/mysql/install/install.h"
 
 #include <gtest/gtest.h>
 #include <pwd.h>
@@ -12,11 +12,12 @@
 
 #include "base/child.h"
 #include "base/error.h"
-#include "strategies/mysql/option_file.h"
-#include "strategies/mysql/receive.h"
-#include "strategies/mysql/server_client.h"
-#include "strategies/mysql/switch_data.h"
-#include "strategies/mysql/tree_move.h"
+#include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/server/server_client.h"
+#include "strategies/mysql/install/switch_data.h"
+#include "strategies/mysql/host/tree_move.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/zygote.h"

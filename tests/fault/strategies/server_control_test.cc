@@ -1,5 +1,5 @@
 // Stopping and starting by each kind of control, on a real server.
-#include "strategies/mysql/server_control.h"
+#include "strategies/mysql/host/server_control.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "base/error.h"
-#include "strategies/mysql/detached.h"
+#include "strategies/mysql/host/detached.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/zygote.h"
 

@@ -6,8 +6,8 @@
 
 #include <thread>
 
-#include "strategies/mysql/replica_start.h"
-#include "strategies/mysql/replica_stop.h"
+#include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/follow/replica_stop.h"
 #include "tests/support/copied_server.h"
 #include "tests/support/errors.h"
 

@@ -1,6 +1,6 @@
 // The exchange of data on plain directories, killed at every place where it can be, on every layout: what is there afterwards is the
 // old data or the new, whole.
-#include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/install/switch_data.h"
 
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -13,7 +13,8 @@
 #include <map>
 
 #include "base/error.h"
-#include "strategies/mysql/tree_move.h"
+#include "strategies/mysql/host/tree_move.h"
+#include "strategies/mysql/host/work_places.h"
 
 namespace guestagent::mysql {
 namespace {

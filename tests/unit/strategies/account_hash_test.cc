@@ -1,4 +1,4 @@
-#include "strategies/mysql/account_hash.h"
+#include "strategies/mysql/server/account_hash.h"
 
 #include <gtest/gtest.h>
 

@@ -3,10 +3,10 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "strategies/mysql/backup_tools.h"
-#include "strategies/mysql/clone_copy.h"
-#include "strategies/mysql/receive.h"
-#include "strategies/mysql/replica_start.h"
+#include "strategies/mysql/copy/backup_tools.h"
+#include "strategies/mysql/copy/clone_copy.h"
+#include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/follow/replica_start.h"
 #include "stream/tar.h"
 #include "tests/support/bytes.h"
 #include "tests/support/errors.h"

@@ -1,7 +1,7 @@
 // Which tool copies which server, and whose data the copy may become.
 #include <gtest/gtest.h>
 
-#include "strategies/mysql/backup_tools.h"
+#include "strategies/mysql/copy/backup_tools.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {

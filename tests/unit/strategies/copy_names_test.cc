@@ -1,4 +1,4 @@
-#include "strategies/mysql/copy_names.h"
+#include "strategies/mysql/copy/copy_names.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

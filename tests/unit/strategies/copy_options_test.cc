@@ -1,4 +1,4 @@
-#include "strategies/mysql/copy_options.h"
+#include "strategies/mysql/copy/copy_options.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "strategies/mysql/dialect.h"
+#include "strategies/mysql/server/dialect.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "strategies/mysql/gtid.h"
+#include "strategies/mysql/server/gtid.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "strategies/mysql/host_checks.h"
+#include "strategies/mysql/source/host_checks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "strategies/mysql/option_file.h"
+#include "strategies/mysql/host/option_file.h"
 
 #include <gtest/gtest.h>
 

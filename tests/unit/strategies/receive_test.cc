@@ -1,5 +1,5 @@
 // A copy received by scripted tools: as whom they run, what they are given, and what happens when they or others misbehave.
-#include "strategies/mysql/receive.h"
+#include "strategies/mysql/install/receive.h"
 
 #include <gmock/gmock.h>
 #include <grp.h>
@@ -11,7 +11,7 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "strategies/mysql/tree_move.h"
+#include "strategies/mysql/host/tree_move.h"
 #include "tests/support/bytes.h"
 #include "tests/support/errors.h"
 #include "tests/support/test_job.h"

@@ -1,4 +1,4 @@
-#include "strategies/mysql/replica_checks.h"
+#include "strategies/mysql/source/replica_checks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "strategies/mysql/replica_options.h"
+#include "strategies/mysql/host/replica_options.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

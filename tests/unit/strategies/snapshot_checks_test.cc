@@ -1,4 +1,4 @@
-#include "strategies/mysql/snapshot_checks.h"
+#include "strategies/mysql/source/snapshot_checks.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

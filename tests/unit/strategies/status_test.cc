@@ -1,4 +1,4 @@
-#include "strategies/mysql/status.h"
+#include "strategies/mysql/follow/status.h"
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
-#include "strategies/mysql/table_check.h"
+#include "strategies/mysql/install/table_check.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <tuple>
 
-#include "strategies/mysql/host_places.h"
-#include "strategies/mysql/replication_errors.h"
+#include "strategies/mysql/host/host_places.h"
+#include "strategies/mysql/server/replication_errors.h"
 
 namespace guestagent::mysql {
 namespace {

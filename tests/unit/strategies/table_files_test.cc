@@ -1,4 +1,4 @@
-#include "strategies/mysql/table_files.h"
+#include "strategies/mysql/copy/table_files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "strategies/mysql/receive.h"
-#include "strategies/mysql/server_identity.h"
-#include "strategies/mysql/switch_data.h"
+#include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/install/switch_data.h"
 
 namespace guestagent::mysql {
 namespace {

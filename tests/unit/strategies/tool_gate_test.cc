@@ -1,5 +1,5 @@
 // The door between a backup tool and its server. The server is a script of answers here; real ones stand in tests/fault and tests/integration.
-#include "strategies/mysql/tool_gate.h"
+#include "strategies/mysql/copy/tool_gate.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 #include <map>
 #include <thread>
 
-#include "strategies/mysql/copy_place.h"
-#include "strategies/mysql/tool_lines.h"
+#include "strategies/mysql/copy/copy_place.h"
+#include "strategies/mysql/copy/tool_lines.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {

@@ -1,4 +1,4 @@
-#include "strategies/mysql/tool_info.h"
+#include "strategies/mysql/copy/tool_info.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "strategies/mysql/xbstream_files.h"
+#include "strategies/mysql/copy/xbstream_files.h"
 
 #include <gtest/gtest.h>
 

@@ -9,7 +9,7 @@
 #include <map>
 #include <thread>
 
-#include "strategies/mysql/backup_copy.h"
+#include "strategies/mysql/copy/backup_copy.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {

@@ -1,0 +1,113 @@
+#include "strategies/mysql/follow/role_change.h"
+
+#include "base/error.h"
+#include "base/json.h"
+#include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/server/server_client.h"
+
+namespace guestagent::mysql {
+namespace {
+
+constexpr std::string_view kDetachOptions = "detach.options";
+constexpr std::string_view kBinlogStep = "source.binlog";
+constexpr std::string_view kBinlogDone = "source.binlog.done";
+
+std::optional<std::string> managed_content(const fs::path& file) {
+  try {
+    return read_file(file);
+  } catch (const Error& e) {
+    if (e.code() == Code::not_found) return std::nullopt;
+    throw;
+  }
+}
+
+void record_options(const MysqlSettings& settings, std::string_view step, Journal& journal) {
+  JsonWriter out;
+  out.begin_object().member_or_null("managed_before", managed_content(settings.managed_file)).end_object();
+  journal.record(step, out.text());
+}
+
+void restore_options(const MysqlSettings& settings, const Journal::Step& step) {
+  const JsonDocument document = parse_json(step.data, "the journal's " + step.name);
+  put_managed(settings.managed_file, JsonReader(document, step.name, Code::data_loss).opt_string("managed_before"));
+}
+
+void require_managed_file_read(const MysqlSettings& settings) {
+  for (const Check& check : check_option_files(settings)) {
+    if (check.result == Check::Result::failed) throw Error(check.code, check.message, check.hint);
+  }
+}
+
+// A replica that somebody set up by hand has no options of ours to start from.
+ManagedOptions standalone_options(const MysqlSettings& settings, ServerClient& client) {
+  ManagedOptions options;
+  if (const auto now = read_managed(settings.managed_file)) {
+    options = *now;
+  } else {
+    const ServerIdentity identity = client.identity();
+    options.server_id = identity.server_id;
+    options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
+  }
+  options.role = ManagedOptions::Role::standalone;
+  options.read_only = false;
+  return options;
+}
+
+}  // namespace
+
+RoleChange role_change(const MysqlSettings& settings, JobContext& job) {
+  RoleChange role;
+  role.become_standalone = [&settings, &job](ServerClient& client) {
+    require_managed_file_read(settings);
+    const ManagedOptions options = standalone_options(settings, client);
+    if (job.journal().find(kDetachOptions) == nullptr) record_options(settings, kDetachOptions, job.journal());
+    put_managed(settings.managed_file, write_managed(options, client.dialect()));
+  };
+  role.stay_replica = [&settings, &job](ServerClient&) {
+    if (const Journal::Step* step = job.journal().find(kDetachOptions)) restore_options(settings, *step);
+  };
+  return role;
+}
+
+void restore_scheduler(const MysqlSettings& settings) {
+  const auto options = read_managed(settings.managed_file);
+  if (!options || options->role != ManagedOptions::Role::standalone || !options->scheduler_before) return;
+  ServerClient(local_target(settings)).set_event_scheduler(*options->scheduler_before);
+}
+
+void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job) {
+  require_managed_file_read(settings);
+  ManagedOptions options;
+  std::string text;
+  {
+    ServerClient client(local_target(settings));
+    const ServerIdentity identity = client.identity();
+    options.role = ManagedOptions::Role::source;
+    options.server_id = identity.server_id != 0 ? identity.server_id : 1;
+    options.log_bin = "binlog";
+    options.mysql_gtid = client.dialect().gtid == GtidKind::mysql && settings.replication == "gtid";
+    text = write_managed(options, client.dialect());
+  }
+  record_options(settings, kBinlogStep, job.journal());
+  try {
+    control.stop(settings.server.stop_timeout);
+    put_managed(settings.managed_file, text);
+    control.start(settings.server.start_timeout, job.stop_token());
+  } catch (...) {
+    recover_turn_on_binlog(settings, control, job);
+    throw;
+  }
+  job.journal().record(kBinlogDone);
+}
+
+std::string recover_turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job) {
+  const Journal::Step* step = job.journal().find(kBinlogStep);
+  if (step == nullptr || job.journal().find(kBinlogDone) != nullptr) return "";
+  control.stop(settings.server.stop_timeout);
+  restore_options(settings, *step);
+  control.start(settings.server.start_timeout);
+  job.journal().record(kBinlogDone);
+  return "started the server with its options as they were";
+}
+
+}  // namespace guestagent::mysql
