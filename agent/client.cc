@@ -21,8 +21,7 @@ constexpr std::size_t kMaxAnswerBytes = std::size_t{64} << 20;
 // One request and its answer, on a connection of its own that the server closes.
 class Exchange {
  public:
-  Exchange(const fs::path& socket, const std::string& request)
-      : doing_("ask the agent at " + socket.string()) {
+  Exchange(const fs::path& socket, const std::string& request) : doing_("ask the agent at " + socket.string()) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (socket.native().size() >= sizeof address.sun_path)
@@ -32,9 +31,8 @@ class Exchange {
     if (!fd_) throw system_error(doing_, errno);
     if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
       if (errno != ENOENT && errno != ECONNREFUSED) throw system_error(doing_, errno);
-      throw Error(
-          Code::unavailable, doing_ + ": " + std::strerror(errno),
-          "is the daemon running? (systemctl status guestagent); without one: guestagent --oneshot METHOD");
+      throw Error(Code::unavailable, doing_ + ": " + std::strerror(errno),
+                  "is the daemon running? (systemctl status guestagent); without one: guestagent --oneshot METHOD");
     }
     for (std::string_view rest = request; !rest.empty();) {
       const ssize_t n = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
@@ -68,8 +66,7 @@ class Exchange {
   void read_head() {
     std::string text;
     const auto broken = [&] {
-      return Error(Code::unavailable, doing_ + ": it closed the connection without an answer",
-                   "look at its log");
+      return Error(Code::unavailable, doing_ + ": it closed the connection without an answer", "look at its log");
     };
     if (!line(text) || text.size() < 12 || !text.starts_with("HTTP/1.1 ")) throw broken();
     status_ = static_cast<unsigned>(std::strtoul(text.c_str() + 9, nullptr, 10));
@@ -85,8 +82,7 @@ class Exchange {
     }
     if (n <= 0) return false;
     have_.append(buffer, static_cast<std::size_t>(n));
-    if (have_.size() > kMaxAnswerBytes)
-      throw Error(Code::resource_exhausted, doing_ + ": the answer is too large");
+    if (have_.size() > kMaxAnswerBytes) throw Error(Code::resource_exhausted, doing_ + ": the answer is too large");
     return true;
   }
 
@@ -140,15 +136,14 @@ std::string Client::call(const std::string& method, std::string_view params_json
   }
   const auto result = answer.FindMember("result");
   if (result == answer.MemberEnd()) {
-    throw Error(Code::internal, "the agent's answer (HTTP " + std::to_string(exchange.status()) +
-                                    "): has neither result nor error");
+    throw Error(Code::internal,
+                "the agent's answer (HTTP " + std::to_string(exchange.status()) + "): has neither result nor error");
   }
   return to_json(result->value);
 }
 
 void Client::follow(const std::string& job_id, const std::function<void(const JobRecord&)>& each) {
-  Exchange exchange(socket_,
-                    "GET /jobs/" + job_id + "/events HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+  Exchange exchange(socket_, "GET /jobs/" + job_id + "/events HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
   if (exchange.status() != 200) return;
   std::string text, event;
   while (exchange.line(text)) {

@@ -50,8 +50,7 @@ std::string call_and_follow(Client& client, const CommandLine& line, JsonDocumen
       continue;
     }
     view.end();
-    for (const std::string& warning : in.strings("warnings"))
-      std::fprintf(stderr, "warning: %s\n", warning.c_str());
+    for (const std::string& warning : in.strings("warnings")) std::fprintf(stderr, "warning: %s\n", warning.c_str());
     if (in.has("error")) throw JobError(read_rpc_error(to_json(in.object("error").value())), job_id);
     return record.HasMember("result") ? to_json(record["result"]) : "null";
   }

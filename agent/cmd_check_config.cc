@@ -58,8 +58,8 @@ void check_store(App& app, Report& report) {
 }
 
 bool check_server(const ServerDescription& server, const Settings& settings, Report& report) {
-  Check check = check_by(
-      "server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
+  Check check =
+      check_by("server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
         if (server.reachable) return;
         throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because,
                     "is it running? see mysql.socket, mysql.user and mysql.password_file");
@@ -71,8 +71,7 @@ bool check_server(const ServerDescription& server, const Settings& settings, Rep
               {},
               Code::internal});
   std::string tools;
-  for (const auto& [name, version] : server.tools)
-    tools += (tools.empty() ? "" : ", ") + name + " " + version;
+  for (const auto& [name, version] : server.tools) tools += (tools.empty() ? "" : ", ") + name + " " + version;
   Check found{"tools", tools.empty() ? Check::Result::failed : Check::Result::ok,
               tools.empty() ? "no backup tool was found" : tools,
               tools.empty() ? "install mariadb-backup (or xtrabackup for MySQL), or set mysql.tools_dir" : "",
@@ -114,10 +113,9 @@ void check_managed_file(const MysqlSettings& mysql, Report& report) {
         }
       }
     }
-    throw Error(
-        Code::failed_precondition,
-        mysql.managed_file.string() + ": " + mysql.defaults_file.string() + " does not include its directory",
-        "add \"!includedir " + dir.string() + "\" at its end, or set mysql.managed_file");
+    throw Error(Code::failed_precondition,
+                mysql.managed_file.string() + ": " + mysql.defaults_file.string() + " does not include its directory",
+                "add \"!includedir " + dir.string() + "\" at its end, or set mysql.managed_file");
   }));
 }
 

@@ -21,9 +21,7 @@ constexpr Seconds kTendEvery{60};
 class Daemon {
  public:
   explicit Daemon(const fs::path& config)
-      : config_(config),
-        app_(load(config), true),
-        server_(app_.settings.agent, app_.dispatcher, app_.jobs, [this] {
+      : config_(config), app_(load(config), true), server_(app_.settings.agent, app_.dispatcher, app_.jobs, [this] {
           return render_metrics(app_.jobs, app_.dispatcher, app_.operations.get_replication_status());
         }) {}
 
@@ -32,8 +30,7 @@ class Daemon {
     std::jthread serving([this](std::stop_token stop) { serve(stop); });
     std::jthread tending([this](std::stop_token stop) { keep_tending(stop); });
     const SignalWatch watch([this](int signal) { signal == SIGHUP ? reload() : end(0); });
-    log_info("agent is ready",
-             {{"version", GUESTAGENT_VERSION}, {"socket", app_.settings.agent.socket.string()}});
+    log_info("agent is ready", {{"version", GUESTAGENT_VERSION}, {"socket", app_.settings.agent.socket.string()}});
     ::sd_notify(0, "READY=1");
     wait_for_the_end();
     ::sd_notify(0, "STOPPING=1");

@@ -14,7 +14,8 @@
 namespace guestagent {
 namespace {
 
-// A new or empty directory that is as it was, unless kept. It is held by descriptor: what somebody puts in its place is not touched.
+// A new or empty directory that is as it was, unless kept. It is held by descriptor: what somebody puts in its place is
+// not touched.
 class Target {
  public:
   explicit Target(const fs::path& dir) : dir_(fs::absolute(dir).lexically_normal()), existed_(is_there(dir_)) {
@@ -62,8 +63,7 @@ int run_restore(const CommandLine& line) {
   Settings settings = load_settings(line.config);
   settings.snapshot.encryption.allow_plain |= line.allow_plain;
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
-  log_setup(terminal && !line.verbose ? LogLevel::warning : settings.agent.log_level,
-            settings.agent.log_format);
+  log_setup(terminal && !line.verbose ? LogLevel::warning : settings.agent.log_level, settings.agent.log_format);
   App app(std::move(settings), false);
   ProgressView view(STDERR_FILENO, terminal);
   std::stop_source stop;

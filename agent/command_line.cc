@@ -142,8 +142,7 @@ Error usage(const std::string& why, const std::string& hint = "see guestagent --
   return Error(Code::invalid_argument, why, hint);
 }
 
-void expect_words(const std::vector<std::string>& words, std::size_t least, std::size_t most,
-                  const std::string& form) {
+void expect_words(const std::vector<std::string>& words, std::size_t least, std::size_t most, const std::string& form) {
   if (words.size() < least) throw usage("something is missing", "it is typed: guestagent " + form);
   if (words.size() > most)
     throw usage("too many arguments: " + printable(words[most]), "it is typed: guestagent " + form);
@@ -226,8 +225,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
     line.href = words[0];
   } else if (command == "restore") {
     expect_words(words, 1, 1, "restore HREF --to DIR");
-    if (to.empty())
-      throw usage("restore: --to DIR is missing", "it is typed: guestagent restore HREF --to DIR");
+    if (to.empty()) throw usage("restore: --to DIR is missing", "it is typed: guestagent restore HREF --to DIR");
     line.href = words[0];
   } else {
     const std::string_view meant = nearest(command, {"daemon", "call", "check-config", "doctor", "cat", "restore"});

@@ -28,8 +28,11 @@ int show_error(const Error& error) {
 std::string read_params(const std::string& typed) {
   if (typed.empty()) return "{}";
   if (typed.front() != '@' && typed.find("\"password\"") != std::string::npos) {
-    std::fputs("warning: these params hold a password, and everybody on this host can read a command line; pass them as @FILE, or - for "
-               "standard input\n", stderr);
+    std::fputs(
+        "warning: these params hold a password, and everybody on this host can read a command line; pass them as "
+        "@FILE, or - for "
+        "standard input\n",
+        stderr);
   }
   if (typed == "-") return read_file("/dev/stdin", kMaxParams);
   if (typed.front() == '@') return read_file(typed.substr(1), kMaxParams);
@@ -55,7 +58,9 @@ void print_result(const std::string& json) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       const Error why = system_error("write the result to standard output", errno);
-      throw Error(why.code(), why.what(), "what was to be done is done; the result is kept: guestagent call list_jobs names the job, guestagent call get_job shows it");
+      throw Error(why.code(), why.what(),
+                  "what was to be done is done; the result is kept: guestagent call list_jobs names the job, "
+                  "guestagent call get_job shows it");
     }
     rest.remove_prefix(static_cast<std::size_t>(n));
   }

@@ -1,8 +1,8 @@
 #include "agent/dispatcher.h"
 
 #include <algorithm>
-#include <cmath>
 #include <array>
+#include <cmath>
 #include <mutex>
 
 #include "agent/params.h"
@@ -78,8 +78,8 @@ JobRecord wait_for_job(Jobs& jobs, const std::string& id, Millis timeout, const 
 }
 
 std::string response(std::string_view member, std::string_view value, std::string_view id) {
-  return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) +
-         "\":" + std::string(value) + "}";
+  return "{\"jsonrpc\":\"2.0\",\"id\":" + std::string(id) + ",\"" + std::string(member) + "\":" + std::string(value) +
+         "}";
 }
 
 std::string refuse(int number, const std::string& why, std::string_view id = "null") {
@@ -188,8 +188,7 @@ std::vector<std::string_view> Dispatcher::State::names() const {
 }
 
 void Dispatcher::State::count(const std::string& method, std::string_view code) {
-  const bool known =
-      std::any_of(table.begin(), table.end(), [&](const Method& row) { return row.name == method; });
+  const bool known = std::any_of(table.begin(), table.end(), [&](const Method& row) { return row.name == method; });
   const std::lock_guard lock(mutex);
   ++counts[{known ? method : "", std::string(code)}];
 }
@@ -200,8 +199,7 @@ const Method& Dispatcher::State::find(const std::string& name) const {
   }
   const std::string_view meant = nearest(name, names());
   throw Error(Code::unimplemented, "call " + printable(name) + ": there is no such method",
-              (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") +
-                  "the methods are: " + join(names()));
+              (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") + "the methods are: " + join(names()));
 }
 
 std::string Dispatcher::State::call(const std::string& name, const JsonValue& params, const Gone& gone) {
@@ -224,8 +222,8 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
   if (common.dry_run) return write_plan(prepared.plan());
 
   const JobKind kind = method.how == How::changing ? JobKind::changing : JobKind::reading;
-  const std::string id = jobs.start(std::string(method.name), kind, common.job_id,
-                                    params_digest(params.value()), std::move(prepared.work));
+  const std::string id = jobs.start(std::string(method.name), kind, common.job_id, params_digest(params.value()),
+                                    std::move(prepared.work));
   if (common.async) {
     JsonWriter out;
     out.begin_object().member("job_id", id).end_object();
@@ -249,7 +247,8 @@ std::string Dispatcher::State::handle_one(const JsonValue& request, const Gone& 
   if (!notification) {
     const JsonValue& value = id_member->value;
     // A larger one would come back as another number.
-    const bool exact = value.IsInt64() || value.IsUint64() || (value.IsDouble() && std::abs(value.GetDouble()) < kExactNumber);
+    const bool exact =
+        value.IsInt64() || value.IsUint64() || (value.IsDouble() && std::abs(value.GetDouble()) < kExactNumber);
     if (!value.IsString() && !exact && !value.IsNull()) {
       return refuse(kInvalidRequest, "id: must be a string, a number of at most 64 bits or null");
     }
@@ -277,9 +276,9 @@ std::string Dispatcher::State::handle_one(const JsonValue& request, const Gone& 
   } catch (const std::exception& e) {
     const Error error = to_error(e);
     count(name, code_row(error.code()).wire);
-    log_warning("call refused", {{"method", printable(name)},
-                                 {"code", std::string(code_row(error.code()).wire)},
-                                 {"error", error.what()}});
+    log_warning(
+        "call refused",
+        {{"method", printable(name)}, {"code", std::string(code_row(error.code()).wire)}, {"error", error.what()}});
     answer = response("error", write_rpc_error(error), id);
   }
   return notification ? "" : answer;
@@ -296,8 +295,7 @@ std::string Dispatcher::handle(std::string_view request, const Gone& gone) {
     if (!document.IsArray()) return state_->handle_one(document, gone);
     if (document.Empty()) return refuse(kInvalidRequest, "the batch: is empty");
     if (document.Size() > kMaxBatch) {
-      return refuse(kInvalidRequest,
-                    "the batch: at most " + std::to_string(kMaxBatch) + " requests at a time");
+      return refuse(kInvalidRequest, "the batch: at most " + std::to_string(kMaxBatch) + " requests at a time");
     }
     std::string answers;
     for (const JsonValue& one : document.GetArray()) {

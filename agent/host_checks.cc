@@ -59,9 +59,13 @@ Check passed(std::string name, std::string message) {
   return {std::move(name), Check::Result::ok, std::move(message), "", Code::internal};
 }
 
-std::string seconds_text(double seconds) { return human_seconds(static_cast<std::uint64_t>(std::llround(std::fabs(seconds)))); }
+std::string seconds_text(double seconds) {
+  return human_seconds(static_cast<std::uint64_t>(std::llround(std::fabs(seconds))));
+}
 
-double since_epoch(WallTime time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+double since_epoch(WallTime time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
 
 // [earliest, latest]: this host's clock before and after the object was stored.
 Check compare_clocks(double stored, double earliest, double latest) {
@@ -81,9 +85,8 @@ std::vector<Check> check_named_files(const Settings& settings) {
   std::vector<Check> out;
   const auto secret = [&](std::string_view key, const fs::path& file) {
     if (file.empty()) return;
-    out.push_back(check_by("secret file", std::string(key) + ": " + file.string() + " is closed to others", [&] {
-      with_context(key, [&] { secret_from_file(file.string()); });
-    }));
+    out.push_back(check_by("secret file", std::string(key) + ": " + file.string() + " is closed to others",
+                           [&] { with_context(key, [&] { secret_from_file(file.string()); }); }));
   };
   const auto readable = [&](std::string_view key, const fs::path& file) {
     if (file.empty()) return;
@@ -123,21 +126,25 @@ std::vector<Check> check_named_files(const Settings& settings) {
 std::vector<Check> check_own_rights(const Settings& settings) {
   std::vector<Check> out;
   const passwd* server_user = ::getpwnam(settings.mysql.os_user.c_str());
-  out.push_back(check_by("rights", "the agent runs as " + std::string(::geteuid() == 0 ? "root" : "the server's user"), [&] {
-    if (server_user == nullptr) {
-      throw Error(Code::failed_precondition, "mysql.os_user: " + settings.mysql.os_user + ": there is no such user",
-                  "install the server's package, or set it to the user that the server runs as");
-    }
-    if (::geteuid() == 0 || ::geteuid() == server_user->pw_uid) return;
-    throw Error(Code::permission_denied,
-                "uid " + std::to_string(::geteuid()) + " is neither root nor " + settings.mysql.os_user +
-                    ": it may not exchange the server's data",
-                "run it as root (the systemd unit does)");
-  }));
-  out.push_back(check_by("state", "jobs are kept in " + settings.agent.state_dir.string(), [&] { require_writable(settings.agent.state_dir); }));
-  out.push_back(check_by("socket", settings.agent.socket.string() + " can be made", [&] { require_writable(settings.agent.socket.parent_path()); }));
+  out.push_back(
+      check_by("rights", "the agent runs as " + std::string(::geteuid() == 0 ? "root" : "the server's user"), [&] {
+        if (server_user == nullptr) {
+          throw Error(Code::failed_precondition, "mysql.os_user: " + settings.mysql.os_user + ": there is no such user",
+                      "install the server's package, or set it to the user that the server runs as");
+        }
+        if (::geteuid() == 0 || ::geteuid() == server_user->pw_uid) return;
+        throw Error(Code::permission_denied,
+                    "uid " + std::to_string(::geteuid()) + " is neither root nor " + settings.mysql.os_user +
+                        ": it may not exchange the server's data",
+                    "run it as root (the systemd unit does)");
+      }));
+  out.push_back(check_by("state", "jobs are kept in " + settings.agent.state_dir.string(),
+                         [&] { require_writable(settings.agent.state_dir); }));
+  out.push_back(check_by("socket", settings.agent.socket.string() + " can be made",
+                         [&] { require_writable(settings.agent.socket.parent_path()); }));
   if (settings.snapshot.spill.max_bytes != 0) {
-    out.push_back(check_by("spill", "segments may wait in " + settings.snapshot.spill.dir.string(), [&] { require_writable(settings.snapshot.spill.dir); }));
+    out.push_back(check_by("spill", "segments may wait in " + settings.snapshot.spill.dir.string(),
+                           [&] { require_writable(settings.snapshot.spill.dir); }));
   }
   out.push_back(check_places_apart(settings));
   return out;
@@ -150,10 +157,11 @@ Check check_places_apart(const Settings& settings) {
   return check_by("places", "none of the agent's places is in " + data.string(), [&] {
     const auto refuse_in_data = [&](std::string_view key, const fs::path& place) {
       if (!lies_in(place, data)) return;
-      throw Error(Code::failed_precondition,
-                  std::string(key) + ": " + place.string() + " leads into mysql.data_dir, " + data.string() +
-                      ": the server takes it for a database, and an attach exchanges it with the data",
-                  "set it to a place outside of the data directory; see where its links lead: realpath " + place.string());
+      throw Error(
+          Code::failed_precondition,
+          std::string(key) + ": " + place.string() + " leads into mysql.data_dir, " + data.string() +
+              ": the server takes it for a database, and an attach exchanges it with the data",
+          "set it to a place outside of the data directory; see where its links lead: realpath " + place.string());
     };
     refuse_in_data("agent.state_dir", settings.agent.state_dir);
     if (spill.max_bytes != 0) refuse_in_data("snapshot.spill.dir", spill.dir);
@@ -162,7 +170,8 @@ Check check_places_apart(const Settings& settings) {
     if (staging.empty()) return;
     refuse_in_data("mysql.staging_dir", staging);
     if (lies_in(data, staging)) {
-      throw Error(Code::failed_precondition, "mysql.staging_dir: " + staging.string() + " is around mysql.data_dir, " + data.string(),
+      throw Error(Code::failed_precondition,
+                  "mysql.staging_dir: " + staging.string() + " is around mysql.data_dir, " + data.string(),
                   "set it to a directory beside the data");
     }
   });
@@ -170,7 +179,8 @@ Check check_places_apart(const Settings& settings) {
 
 std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore& store) {
   const std::string name = "doctor-" + random_hex(8);  // no snapshot: those are folders
-  const std::string where = settings.storage.store + " store " + settings.storage.container + "/" + settings.storage.prefix;
+  const std::string where =
+      settings.storage.store + " store " + settings.storage.container + "/" + settings.storage.prefix;
   double earliest = 0, latest = 0, stored = 0;
   Check check = check_by("store", where + ": an object was written, read and removed", [&] {
     const Buffer body = Buffer::from("guestagent doctor");
@@ -180,7 +190,8 @@ std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore&
     try {
       const std::optional<ObjectInfo> info = store.stat(name, {});
       if (!info) throw Error(Code::data_loss, name + ": written, and not there", "the store loses what it confirms");
-      if (store.get(name, 4096, {}).text() != body.text()) throw Error(Code::data_loss, name + ": what was read is not what was written");
+      if (store.get(name, 4096, {}).text() != body.text())
+        throw Error(Code::data_loss, name + ": what was read is not what was written");
       stored = since_epoch(info->modified);
     } catch (const Error&) {
       store.remove(name, {});
@@ -190,46 +201,59 @@ std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore&
   });
   if (check.result == Check::Result::failed) {
     if (check.hint.empty()) check.hint = "see storage." + settings.storage.store + " in the configuration";
-    return {std::move(check), {"store's clock", Check::Result::skipped, "the store could not be used", "", Code::internal}};
+    return {std::move(check),
+            {"store's clock", Check::Result::skipped, "the store could not be used", "", Code::internal}};
   }
   return {std::move(check), compare_clocks(stored, earliest, latest)};
 }
 
 std::vector<Check> check_space(const Settings& settings, const ServerDescription& server) {
   std::vector<Check> out;
-  out.push_back(check_by("space for jobs", human_bytes(free_bytes(settings.agent.state_dir)) + " free at " + settings.agent.state_dir.string(), [&] {
-    const std::uint64_t free = free_bytes(settings.agent.state_dir);
-    if (free >= kLeastForState) return;
-    throw Error(Code::resource_exhausted, settings.agent.state_dir.string() + ": " + human_bytes(free) + " free", "free space there");
-  }));
+  out.push_back(check_by(
+      "space for jobs",
+      human_bytes(free_bytes(settings.agent.state_dir)) + " free at " + settings.agent.state_dir.string(), [&] {
+        const std::uint64_t free = free_bytes(settings.agent.state_dir);
+        if (free >= kLeastForState) return;
+        throw Error(Code::resource_exhausted, settings.agent.state_dir.string() + ": " + human_bytes(free) + " free",
+                    "free space there");
+      }));
   const fs::path& staging = settings.mysql.staging_dir.empty() ? settings.mysql.data_dir : settings.mysql.staging_dir;
-  out.push_back(warned(check_by("space for data", human_bytes(free_bytes(staging)) + " free at " + staging.string() + ", the data has " +
-                                                      human_bytes(server.data_bytes), [&] {
-    const std::uint64_t free = free_bytes(staging);
-    if (free >= std::max(server.data_bytes, kLeastForState)) return;
-    throw Error(Code::resource_exhausted,
-                staging.string() + ": " + human_bytes(free) + " free, the data has " + human_bytes(server.data_bytes) +
-                    ": a snapshot of that size could not be attached, since the old data is kept until the new runs",
-                "free space, or set mysql.staging_dir to a larger file system");
-  })));
+  out.push_back(warned(check_by(
+      "space for data",
+      human_bytes(free_bytes(staging)) + " free at " + staging.string() + ", the data has " +
+          human_bytes(server.data_bytes),
+      [&] {
+        const std::uint64_t free = free_bytes(staging);
+        if (free >= std::max(server.data_bytes, kLeastForState)) return;
+        throw Error(
+            Code::resource_exhausted,
+            staging.string() + ": " + human_bytes(free) + " free, the data has " + human_bytes(server.data_bytes) +
+                ": a snapshot of that size could not be attached, since the old data is kept until the new runs",
+            "free space, or set mysql.staging_dir to a larger file system");
+      })));
   if (const SpillSettings& spill = settings.snapshot.spill; spill.max_bytes != 0) {
-    out.push_back(warned(check_by("space for spill", human_bytes(free_bytes(spill.dir)) + " free at " + spill.dir.string(), [&] {
-      const std::uint64_t free = free_bytes(spill.dir);
-      if (free >= spill.keep_free_bytes + 4 * settings.snapshot.segment_bytes) return;
-      throw Error(Code::resource_exhausted,
-                  spill.dir.string() + ": " + human_bytes(free) + " free, of which " + human_bytes(spill.keep_free_bytes) +
-                      " are to stay: a slow store would hold the backup tool up, and may fail it",
-                  "free space, or set snapshot.spill.dir to a larger file system");
-    })));
+    out.push_back(
+        warned(check_by("space for spill", human_bytes(free_bytes(spill.dir)) + " free at " + spill.dir.string(), [&] {
+          const std::uint64_t free = free_bytes(spill.dir);
+          if (free >= spill.keep_free_bytes + 4 * settings.snapshot.segment_bytes) return;
+          throw Error(Code::resource_exhausted,
+                      spill.dir.string() + ": " + human_bytes(free) + " free, of which " +
+                          human_bytes(spill.keep_free_bytes) +
+                          " are to stay: a slow store would hold the backup tool up, and may fail it",
+                      "free space, or set snapshot.spill.dir to a larger file system");
+        })));
   }
   if (settings.storage.store == "local") {
     const fs::path& place = settings.storage.local.path;
-    out.push_back(warned(check_by("space for copies", human_bytes(free_bytes(place)) + " free at " + place.string(), [&] {
-      const std::uint64_t free = free_bytes(place);
-      if (free >= std::max(server.data_bytes / 2, kLeastForState)) return;
-      throw Error(Code::resource_exhausted, place.string() + ": " + human_bytes(free) + " free, for copies of " + human_bytes(server.data_bytes),
-                  "delete old snapshots (list_replication_snapshots), or set storage.local.path to a larger file system");
-    })));
+    out.push_back(
+        warned(check_by("space for copies", human_bytes(free_bytes(place)) + " free at " + place.string(), [&] {
+          const std::uint64_t free = free_bytes(place);
+          if (free >= std::max(server.data_bytes / 2, kLeastForState)) return;
+          throw Error(
+              Code::resource_exhausted,
+              place.string() + ": " + human_bytes(free) + " free, for copies of " + human_bytes(server.data_bytes),
+              "delete old snapshots (list_replication_snapshots), or set storage.local.path to a larger file system");
+        })));
   }
   return out;
 }

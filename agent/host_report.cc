@@ -14,7 +14,10 @@ std::string padded(std::string text, std::size_t width) {
 }
 
 void write_check(JsonWriter& out, const Check& check, bool with_code) {
-  out.begin_object().member("name", check.name).member("result", result_name(check.result)).member("message", check.message);
+  out.begin_object()
+      .member("name", check.name)
+      .member("result", result_name(check.result))
+      .member("message", check.message);
   if (!check.hint.empty()) out.member("hint", check.hint);
   if (with_code && check.result == Check::Result::failed) out.member("code", code_row(check.code).wire);
   out.end_object();
@@ -28,11 +31,14 @@ std::string check_lines(const Check& check) {
                      : check.result == Check::Result::warning ? "warn"
                                                               : "skip";
   std::string out = std::string(mark) + "  " + padded(check.name, 16) + " " + check.message + "\n";
-  if (!check.hint.empty() && check.result != Check::Result::ok) out += std::string(22, ' ') + " -> " + check.hint + "\n";
+  if (!check.hint.empty() && check.result != Check::Result::ok)
+    out += std::string(22, ' ') + " -> " + check.hint + "\n";
   return out;
 }
 
-void HostReport::add(Check check) { checks_.push_back(std::move(check)); }
+void HostReport::add(Check check) {
+  checks_.push_back(std::move(check));
+}
 
 void HostReport::add(std::vector<Check> checks) {
   for (Check& check : checks) checks_.push_back(std::move(check));
@@ -45,7 +51,9 @@ void HostReport::add_mild(std::vector<Check> checks) {
   }
 }
 
-bool HostReport::ok() const { return exit_status() == 0; }
+bool HostReport::ok() const {
+  return exit_status() == 0;
+}
 
 int HostReport::exit_status() const {
   for (const Check& check : checks_) {
@@ -73,7 +81,8 @@ std::string HostReport::text() const {
   unsigned number = 0;
   for (const Check* check : fix) {
     const bool mild = check->result == Check::Result::warning;
-    out += "  " + std::to_string(++number) + ". " + (mild && !ok() ? "(better) " : "") + check->name + ": " + check->message + "\n";
+    out += "  " + std::to_string(++number) + ". " + (mild && !ok() ? "(better) " : "") + check->name + ": " +
+           check->message + "\n";
     if (!check->hint.empty()) out += "     -> " + check->hint + "\n";
   }
   return out;

@@ -16,12 +16,12 @@ class HostReport {
   // As add, for what only matters once it is wanted: a failure is a warning.
   void add_mild(std::vector<Check> checks);
 
-  bool ok() const;  // nothing failed
+  bool ok() const;          // nothing failed
   int exit_status() const;  // of the first failure's code; 0 when nothing failed
   // For people: a line for each check, with what to do, then what to fix, numbered, failures before warnings.
   std::string text() const;
-  // `{"ok": …, "checks": [{name, result, message, hint?, code?}], "fix": [{name, result, message, hint?}]}`, "fix" in the same order as
-  // in text().
+  // `{"ok": …, "checks": [{name, result, message, hint?, code?}], "fix": [{name, result, message, hint?}]}`, "fix" in
+  // the same order as in text().
   std::string json() const;
 
  private:

@@ -75,9 +75,7 @@ JobRecord unreadable(const std::string& job_id, WallTime when, const std::string
   record.started_at = record.finished_at.emplace(format_utc(when));
   JsonWriter out;
   const CodeRow& row = code_row(Code::internal);
-  out.begin_object()
-      .member("code", row.rpc)
-      .member("message", "the record of this job cannot be read: " + why);
+  out.begin_object().member("code", row.rpc).member("message", "the record of this job cannot be read: " + why);
   out.key("data").begin_object().member("code", row.wire);
   out.member("hint", "its file was damaged; what the job did is in the log").member("job_id", job_id);
   out.end_object().end_object();
@@ -136,8 +134,7 @@ void JobFiles::save(const JobRecord& record) {
 }
 
 std::optional<JobRecord> JobFiles::load(const std::string& job_id) const {
-  if (!valid_id(job_id))
-    throw Error(Code::invalid_argument, "job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  if (!valid_id(job_id)) throw Error(Code::invalid_argument, "job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
   try {
     return parse_record(read_file(record(job_id), kMaxRecordBytes), job_id);
   } catch (const Error& e) {
@@ -185,8 +182,7 @@ void JobFiles::sweep() {
   const auto old = fs::file_time_type::clock::now() - std::chrono::hours(1);
   for (fs::directory_iterator it(dir_, failed), end; !failed && it != end; it.increment(failed)) {
     std::error_code gone;
-    if (it->path().filename().native().front() == '.' && fs::last_write_time(it->path(), gone) < old &&
-        !gone) {
+    if (it->path().filename().native().front() == '.' && fs::last_write_time(it->path(), gone) < old && !gone) {
       fs::remove(it->path(), gone);
     }
   }

@@ -68,10 +68,9 @@ bool Jobs::State::is_repeat(const std::string& job_id, const std::string& method
   std::optional<JobRecord> known = files.load(job_id);
   if (!known) return false;
   if (known->method != method || known->params_digest != digest) {
-    throw Error(
-        Code::already_exists,
-        "start " + method + ": job " + job_id + " exists and was another call (" + known->method + ")",
-        "choose another job_id; a repeat must have the same method and params");
+    throw Error(Code::already_exists,
+                "start " + method + ": job " + job_id + " exists and was another call (" + known->method + ")",
+                "choose another job_id; a repeat must have the same method and params");
   }
   if (is_dead(*known)) recover_if_needed();
   return true;
@@ -86,18 +85,17 @@ bool Jobs::State::has_no_job(const LockHolder& holder) {
 FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::string& method) {
   const auto patience = std::chrono::steady_clock::now() + kHandOver;
   for (;;) {
-    if (auto lock = FileLock::try_take(files.host_lock(), write_holder(job_id, method)))
-      return std::move(*lock);
+    if (auto lock = FileLock::try_take(files.host_lock(), write_holder(job_id, method))) return std::move(*lock);
     const std::optional<LockHolder> holder = read_holder(files.host_lock());
     // A job's last record is written before its lock is let go, and a lock is taken before its note is
     // written.
     const bool moment_only = !holder || ::kill(pid_t(holder->pid), 0) != 0 || has_no_job(*holder);
     if (!moment_only || std::chrono::steady_clock::now() > patience) {
-      const std::string who = !holder                  ? "another process"
-                              : holder->job_id.empty() ? "the recovery of an earlier job (process " +
-                                                             std::to_string(holder->pid) + ")"
-                                                       : "job " + holder->job_id + " (" + holder->method +
-                                                             ", process " + std::to_string(holder->pid) + ")";
+      const std::string who =
+          !holder ? "another process"
+          : holder->job_id.empty()
+              ? "the recovery of an earlier job (process " + std::to_string(holder->pid) + ")"
+              : "job " + holder->job_id + " (" + holder->method + ", process " + std::to_string(holder->pid) + ")";
       throw Error(Code::busy, "start " + method + ": " + who + " is running",
                   "one changing job runs at a time: wait for it (wait_job) or cancel it (cancel_job)");
     }
@@ -166,8 +164,7 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
                         const std::string& params_digest, Work work) {
   State& state = *state_;
   const std::string id = job_id ? *job_id : new_snapshot_id(state.clock);
-  if (!valid_id(id))
-    throw Error(Code::invalid_argument, "params.job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  if (!valid_id(id)) throw Error(Code::invalid_argument, "params.job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
   const std::lock_guard one(state.starting);
   state.reap();
   if (state.is_repeat(id, method, params_digest)) return id;
@@ -200,8 +197,7 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
   const std::lock_guard lock(state.mutex);
   try {
     if (state.stopping) {
-      throw Error(Code::unavailable, "the agent is stopping",
-                  "call it again when it has been restarted");
+      throw Error(Code::unavailable, "the agent is stopping", "call it again when it has been restarted");
     }
     if (kind == JobKind::reading) state.check_room_to_read();
     job->thread = std::thread([&state, job = job.get(), work = std::move(work)] { state.run(*job, work); });
@@ -251,19 +247,20 @@ JobRecord Jobs::get(const std::string& job_id) {
 }
 
 JobRecord Jobs::wait(const std::string& job_id, Millis timeout) {
-  const auto deadline =
-      std::chrono::steady_clock::now() + std::min(timeout, Millis(std::chrono::hours(24 * 3650)));
+  const auto deadline = std::chrono::steady_clock::now() + std::min(timeout, Millis(std::chrono::hours(24 * 3650)));
   for (;;) {
     const auto job = state_->find(job_id);
     if (!job) {
       JobRecord record = get(job_id);
       if (record.ended()) return record;
-      if (!state_->files.has_owner(job_id) && !state_->is_recovered_now()) return get(job_id);  // it ended since, or its process died
+      if (!state_->files.has_owner(job_id) && !state_->is_recovered_now())
+        return get(job_id);  // it ended since, or its process died
     }
     std::unique_lock lock(state_->mutex);
     if (job) {
       state_->changed.wait_until(lock, deadline, [&] { return job->ended; });
-      // Its record is written before its journal and its locks are put away: whoever hears of the end may count on that, too.
+      // Its record is written before its journal and its locks are put away: whoever hears of the end may count on
+      // that, too.
       if (job->record.ended()) state_->changed.wait(lock, [&] { return job->ended; });
       return job->record;
     }
@@ -309,8 +306,7 @@ void Jobs::cancel(const std::string& job_id) {
   }
   const JobRecord record = get(job_id);
   if (record.ended()) {
-    throw Error(Code::failed_precondition,
-                "cancel job " + job_id + ": it has ended already (" + record.state + ")");
+    throw Error(Code::failed_precondition, "cancel job " + job_id + ": it has ended already (" + record.state + ")");
   }
   if (!state_->files.has_owner(job_id)) {
     throw Error(Code::failed_precondition, "cancel job " + job_id + ": its process has died",

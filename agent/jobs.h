@@ -5,8 +5,8 @@
 // `<state_dir>/lock` says who. Whoever takes the lock first recovers what dead processes left; a job that
 // fails here is undone by the same recovery, at once.
 //
-// Of each method that only reads, one job of this process runs at a time, the others wait their turn in the order of their start (phase
-// "wait"): each may need as much memory as a changing one, and the host is the database's.
+// Of each method that only reads, one job of this process runs at a time, the others wait their turn in the order of
+// their start (phase "wait"): each may need as much memory as a changing one, and the host is the database's.
 #pragma once
 
 #include <functional>
@@ -44,8 +44,8 @@ class Jobs {
 
   struct Recovery {
     std::string what;  // in words: "put the old data back"; empty when there was nothing to do
-    // What could not be removed now, and why; empty: nothing. The journal is kept for a later try, and bars no other job: a recovery that
-    // throws does (the server's data or role is not right).
+    // What could not be removed now, and why; empty: nothing. The journal is kept for a later try, and bars no other
+    // job: a recovery that throws does (the server's data or role is not right).
     std::string left;
     std::optional<std::string> result = {};  // of a job that was finished after all, as JSON text: it has succeeded
   };
@@ -70,16 +70,17 @@ class Jobs {
   static constexpr unsigned kMaxReading = 16;
 
   // Starts `work` and answers its id. A repeat of a known job_id with the same method and params answers that
-  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs, and when kMaxReading
-  // reading ones run or wait. resource_exhausted, with no trace left, when there is no thread for it.
+  // job; with others it throws already_exists. busy, naming the running job, when another changing job runs, and when
+  // kMaxReading reading ones run or wait. resource_exhausted, with no trace left, when there is no thread for it.
   std::string start(const std::string& method, JobKind kind, std::optional<std::string> job_id,
                     const std::string& params_digest, Work work);
 
   // By time of start.
   std::vector<JobRecord> list();
   JobRecord get(const std::string& job_id);  // not_found
-  // Waits until the job has ended, `timeout` passed, or shut_down(); answers its record then. A job whose process has died is waited
-  // for as long as somebody recovers, or is about to (recovery_is_due); else its record is answered as it is.
+  // Waits until the job has ended, `timeout` passed, or shut_down(); answers its record then. A job whose process has
+  // died is waited for as long as somebody recovers, or is about to (recovery_is_due); else its record is answered as
+  // it is.
   JobRecord wait(const std::string& job_id, Millis timeout);
   // Waits for any change of the record after `seen` (which the call moves on; 0 at first), at most `timeout`.
   JobRecord wait_change(const std::string& job_id, std::uint64_t& seen, Millis timeout);
@@ -87,8 +88,8 @@ class Jobs {
   // when it has ended.
   void cancel(const std::string& job_id);
 
-  // Cancels what runs here, and lets those go who wait for a job of another process; nothing can be started from now on. Does not
-  // wait for the jobs to end; whoever waits for one of this process's sees its end.
+  // Cancels what runs here, and lets those go who wait for a job of another process; nothing can be started from now
+  // on. Does not wait for the jobs to end; whoever waits for one of this process's sees its end.
   void shut_down();
 
  private:

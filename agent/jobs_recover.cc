@@ -40,13 +40,15 @@ std::vector<std::string> Jobs::State::recover_dead() {
   std::vector<std::string> left;
   for (const std::string& id : dead_jobs()) {
     try {
-      if (std::string words = recover_one(id); !words.empty()) left.push_back("left by job " + id + ", to be tried again: " + words);
+      if (std::string words = recover_one(id); !words.empty())
+        left.push_back("left by job " + id + ", to be tried again: " + words);
     } catch (const Error& e) {
       if (!first) {
-        first = Error(
-            Code::failed_precondition,
-            "finish or undo what job " + id + " left: " + e.what() + " (tried again every minute, and before each change)",
-            e.hint().empty() ? "remove the cause; nothing else is changed on this host before that" : e.hint());
+        first =
+            Error(Code::failed_precondition,
+                  "finish or undo what job " + id + " left: " + e.what() +
+                      " (tried again every minute, and before each change)",
+                  e.hint().empty() ? "remove the cause; nothing else is changed on this host before that" : e.hint());
       }
     }
   }
@@ -95,12 +97,11 @@ std::string Jobs::State::recover_one(const std::string& id) {
     const std::string done = !recovery.what.empty() ? recovery.what
                              : journal              ? "there was nothing to undo"
                                                     : "it had changed nothing";
-    record->error =
-        write_rpc_error(Error(Code::unavailable,
-                              record->method + ": the agent ended while the job ran; recovered: " + done +
-                                  (recovery.left.empty() ? "" : "; " + recovery.left),
-                              "call it again with a new job_id"),
-                        id);
+    record->error = write_rpc_error(Error(Code::unavailable,
+                                          record->method + ": the agent ended while the job ran; recovered: " + done +
+                                              (recovery.left.empty() ? "" : "; " + recovery.left),
+                                          "call it again with a new job_id"),
+                                    id);
   }
   if (was_running) record->finished_at = format_utc(clock.now());
   if (!was_running && !recovery.what.empty()) record->warnings.push_back("later: " + recovery.what);
@@ -109,10 +110,8 @@ std::string Jobs::State::recover_one(const std::string& id) {
   std::error_code ignored;
   fs::remove(files.cancel(id), ignored);
   fs::remove(files.owner(id), ignored);
-  log_info("recovered a job that died", {{"method", record->method},
-                                         {"state", record->state},
-                                         {"done", recovery.what},
-                                         {"left", recovery.left}});
+  log_info("recovered a job that died",
+           {{"method", record->method}, {"state", record->state}, {"done", recovery.what}, {"left", recovery.left}});
   return recovery.left;
 }
 
@@ -123,8 +122,7 @@ void Jobs::State::prune() {
     const std::optional<JobRecord> record = files.load(id);
     if (!record || !record->ended() || files.has_journal(id)) continue;
     try {
-      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest)
-        files.remove(id);
+      if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest) files.remove(id);
     } catch (const Error& e) {
       log_warning("old job record cannot be dropped", {{"job", id}, {"error", e.what()}});
     }

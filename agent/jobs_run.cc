@@ -15,14 +15,12 @@ constexpr Millis kGlance{200};  // how often a cancel file is looked for and obs
 constexpr Millis kSave{1000};   // how often mere progress reaches the record's file
 constexpr Seconds kRateWindow{10};
 
-void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples,
-                 SteadyTime now) {
+void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples, SteadyTime now) {
   samples.emplace_back(now, progress.done_bytes);
   while (samples.size() > 2 && now - samples.front().first > kRateWindow) samples.pop_front();
   const std::chrono::duration<double> elapsed = now - samples.front().first;
   if (elapsed.count() < 0.1) return;
-  progress.rate =
-      double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
+  progress.rate = double(progress.done_bytes - std::min(progress.done_bytes, samples.front().second)) / elapsed.count();
   progress.eta_s.reset();
   if (progress.total_bytes && progress.rate > 0) {
     const std::uint64_t left = *progress.total_bytes - std::min(*progress.total_bytes, progress.done_bytes);
@@ -230,9 +228,9 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
     log_error("journal cannot be closed", {{"error", e.what()}});
   }
   if (error) {
-    log_error("job " + job.record.state, {{"method", job.record.method},
-                                          {"code", std::string(code_row(error->code()).wire)},
-                                          {"error", error->what()}});
+    log_error(
+        "job " + job.record.state,
+        {{"method", job.record.method}, {"code", std::string(code_row(error->code()).wire)}, {"error", error->what()}});
   } else {
     log_info("job succeeded", {{"method", job.record.method}});
   }

@@ -31,8 +31,7 @@ std::optional<LockHolder> read_holder(const fs::path& lock);
 // What an undo or a recovery gets: nothing cancels it.
 class RecoveryContext final : public JobContext {
  public:
-  RecoveryContext(Journal& journal, std::vector<std::string>& warnings)
-      : journal_(journal), warnings_(warnings) {}
+  RecoveryContext(Journal& journal, std::vector<std::string>& warnings) : journal_(journal), warnings_(warnings) {}
   std::stop_token stop_token() const override { return {}; }
   void phase(std::string_view name) override { LogScope::set_phase(name); }
   void progress(std::uint64_t, std::optional<std::uint64_t>) override {}

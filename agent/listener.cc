@@ -28,8 +28,7 @@ UniqueFd listen_tcp(const std::string& address) {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (const int failed =
-          ::getaddrinfo(at->host.text().c_str(), std::to_string(*at->port).c_str(), &hints, &found)) {
+  if (const int failed = ::getaddrinfo(at->host.text().c_str(), std::to_string(*at->port).c_str(), &hints, &found)) {
     throw Error(Code::invalid_argument, doing + ": " + ::gai_strerror(failed));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, ::freeaddrinfo);

@@ -31,8 +31,8 @@ int run(const CommandLine& line) {
   return 0;
 }
 
-// A standard descriptor that is closed would be the next file's or socket's that is opened, and what is meant for people would be
-// written there. Reading only: what cannot be written must fail.
+// A standard descriptor that is closed would be the next file's or socket's that is opened, and what is meant for
+// people would be written there. Reading only: what cannot be written must fail.
 void hold_standard_descriptors() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) static_cast<void>(::open("/dev/null", O_RDONLY));
@@ -41,7 +41,8 @@ void hold_standard_descriptors() {
 
 // The database's client library would load plugins from where these say; a core of this program would hold passwords.
 void keep_to_ourselves() {
-  for (const char* name : {"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS", "MYSQL_HOST", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"}) {
+  for (const char* name : {"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS", "MYSQL_HOST",
+                           "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"}) {
     ::unsetenv(name);
   }
   ::prctl(PR_SET_DUMPABLE, 0);

@@ -47,8 +47,7 @@ class Text {
 };
 
 void write_jobs(Text& out, Jobs& jobs) {
-  std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>>
-      ended;  // number, time of the last
+  std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>> ended;  // number, time of the last
   const std::vector<JobRecord> records = jobs.list();
   // Added up: jobs of one method may run, and wait, at the same time.
   std::map<std::pair<std::string, std::string>, unsigned> running;
@@ -69,11 +68,9 @@ void write_jobs(Text& out, Jobs& jobs) {
   out.family("guestagent_job_done_bytes", "gauge", "Bytes done in the phases of the running jobs of that method.");
   for (const auto& [method, bytes] : done) out.sample({{"method", method}}, bytes);
   out.family("guestagent_jobs", "gauge", "Jobs that have ended, of those whose record is kept.");
-  for (const auto& [key, value] : ended)
-    out.sample({{"method", key.first}, {"state", key.second}}, value.first);
+  for (const auto& [key, value] : ended) out.sample({{"method", key.first}, {"state", key.second}}, value.first);
   out.family("guestagent_job_last_end_timestamp_seconds", "gauge", "When the last such job ended.");
-  for (const auto& [key, value] : ended)
-    out.sample({{"method", key.first}, {"state", key.second}}, value.second);
+  for (const auto& [key, value] : ended) out.sample({{"method", key.first}, {"state", key.second}}, value.second);
 }
 
 void write_status(Text& out, const std::string& status_json) {
@@ -102,7 +99,8 @@ void write_status(Text& out, const std::string& status_json) {
     out.sample({}, *read_only ? 1 : 0);
   }
   if (!status.opt_string("io_thread")) return;
-  out.family("guestagent_replication_errant", "gauge", "1 when there are transactions here that the source does not have.");
+  out.family("guestagent_replication_errant", "gauge",
+             "1 when there are transactions here that the source does not have.");
   out.sample({}, status.opt_string("errant") ? 1 : 0);
   out.family("guestagent_replication_relay_log_bytes", "gauge", "Room that the relay logs take.");
   out.sample({}, status.opt_number("relay_log_bytes").value_or(0));
@@ -116,8 +114,7 @@ std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const std::
   out.sample({{"version", GUESTAGENT_VERSION}}, 1);
   write_jobs(out, jobs);
   write_status(out, status_json);
-  out.family("guestagent_rpc_requests_total", "counter",
-             "Calls answered since the start, by method and code.");
+  out.family("guestagent_rpc_requests_total", "counter", "Calls answered since the start, by method and code.");
   for (const auto& [key, count] : dispatcher.counts())
     out.sample({{"method", key.first}, {"code", key.second}}, double(count));
   return out.take();

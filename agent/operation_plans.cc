@@ -15,9 +15,8 @@ Plan Operations::plan_snapshot(const SnapshotParams& params) {
   const std::string id = params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_);
   Plan plan = datastore_.plan_snapshot({id});
   plan.checks.push_back(check_places_apart(settings_));
-  plan.checks.push_back(check_by("store", "the store answers and has no snapshot " + id, [&] {
-    check_id_is_free(store_, id, {});
-  }));
+  plan.checks.push_back(
+      check_by("store", "the store answers and has no snapshot " + id, [&] { check_id_is_free(store_, id, {}); }));
   plan.steps.push_back("store the copy as " + store_.href(id + "/manifest.json") + ", compressed with " +
                        params.compression.value_or(settings_.snapshot.compression));
   return plan;
@@ -28,12 +27,10 @@ Plan Operations::plan_attach(const AttachRequest& request) {
   plan.checks.push_back(check_places_apart(settings_));
   std::string server;
   plan.checks.push_back(check_by(
-      "snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of",
-      [&] {
+      "snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of", [&] {
         if (request.snapshot.datastore != settings_.datastore) {
-          throw Error(Code::failed_precondition, "the snapshot is of datastore " +
-                                                     request.snapshot.datastore + ", this agent serves " +
-                                                     settings_.datastore);
+          throw Error(Code::failed_precondition, "the snapshot is of datastore " + request.snapshot.datastore +
+                                                     ", this agent serves " + settings_.datastore);
         }
         ForegroundJob look;
         SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
@@ -53,8 +50,7 @@ Plan Operations::plan_detach(const DetachRequest& request) {
   const JsonDocument document = parse_json(text, "status");
   const JsonReader status(document, "status", Code::internal);
   plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
-    const std::string role =
-        status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
+    const std::string role = status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
     if (role != "replica") {
       throw Error(Code::failed_precondition, "this server is no replica: " + role,
                   "there is nothing to detach; get_replication_status tells more");
@@ -63,8 +59,7 @@ Plan Operations::plan_detach(const DetachRequest& request) {
   plan.checks.push_back(check_by("sql thread", "the SQL thread applies what was received", [&] {
     const std::string thread = status.opt_string("sql_thread").value_or("unknown");
     if (thread != "running" && !request.force) {
-      throw Error(Code::failed_precondition,
-                  "the SQL thread is " + thread + ": what was received cannot be applied",
+      throw Error(Code::failed_precondition, "the SQL thread is " + thread + ": what was received cannot be applied",
                   "mend what stopped it (errors in get_replication_status); force: true gives up what it has "
                   "not applied");
     }
@@ -83,8 +78,8 @@ Plan Operations::plan_delete(const std::string& href) {
     store_.list(id + "/", [&](const ObjectInfo&) { ++objects; }, {});
     if (const auto claim = read_claim(store_, id, {})) whose = " (of " + holder_of(*claim) + ")";
   }));
-  plan.steps = {"remove the manifest of snapshot " + id + whose + ", then the rest of its " +
-                std::to_string(objects) + " objects"};
+  plan.steps = {"remove the manifest of snapshot " + id + whose + ", then the rest of its " + std::to_string(objects) +
+                " objects"};
   return plan;
 }
 

@@ -56,7 +56,8 @@ std::string deleted(std::uint64_t objects, const std::optional<Claim>& found) {
 void require_space(const fs::path& to, std::uint64_t raw_bytes) {
   const std::uint64_t needed = raw_bytes + raw_bytes / 50 + 64 * kMiB, free = free_bytes(to);
   if (free >= needed) return;
-  throw Error(Code::resource_exhausted, "restore into " + to.string() + ": " + human_bytes(free) + " free, " + human_bytes(needed) + " needed",
+  throw Error(Code::resource_exhausted,
+              "restore into " + to.string() + ": " + human_bytes(free) + " free, " + human_bytes(needed) + " needed",
               "free space there, or name a place on a larger file system");
 }
 
@@ -89,7 +90,8 @@ std::string released(const std::string& replication_user) {
   return out.text();
 }
 
-std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped, const std::string& status) {
+std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped,
+                     const std::string& status) {
   JsonWriter out;
   out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
   out.key("dropped_accounts").begin_array();
@@ -108,20 +110,14 @@ void require_places_apart(const Settings& settings, JobContext& job) {
 void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
   if (snapshot.datastore == settings.datastore) return;
   throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
-                                             snapshot.datastore + ", this agent serves " +
-                                             settings.datastore);
+                                             snapshot.datastore + ", this agent serves " + settings.datastore);
 }
 
 }  // namespace
 
-Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore,
-                       DatastoreUpkeep& upkeep, Throttle& throttle, Clock& clock)
-    : settings_(settings),
-      store_(store),
-      datastore_(datastore),
-      upkeep_(upkeep),
-      throttle_(throttle),
-      clock_(clock) {}
+Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
+                       Throttle& throttle, Clock& clock)
+    : settings_(settings), store_(store), datastore_(datastore), upkeep_(upkeep), throttle_(throttle), clock_(clock) {}
 
 std::string Operations::get_replication_snapshot(const SnapshotParams& params, JobContext& job) {
   const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_)};
@@ -140,8 +136,8 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   writer.write(*stream, stream->expected_bytes());
   const SourceFacts facts = stream->facts();
   job.phase("manifest");
-  const SnapshotSummary stored = writer.finish(
-      {facts.tool, facts.format, write_dataset(settings_.datastore, facts), facts.requires_list});
+  const SnapshotSummary stored =
+      writer.finish({facts.tool, facts.format, write_dataset(settings_.datastore, facts), facts.requires_list});
   return journal_result(job, write_metadata(make_metadata(settings_.datastore, facts, stored)));
 }
 
@@ -232,11 +228,7 @@ std::string Operations::checksum_tables(const ChecksumParams& params, JobContext
   write_position(out, read_at);
   out.key("tables").begin_array();
   for (const TableChecksum& sum : sums) {
-    out.begin_object()
-        .member("table", sum.table)
-        .member("rows", sum.rows)
-        .member("digest", sum.digest)
-        .end_object();
+    out.begin_object().member("table", sum.table).member("rows", sum.rows).member("digest", sum.digest).end_object();
   }
   out.end_array().end_object();
   return out.text();
@@ -265,9 +257,8 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   JsonWriter out;
   out.begin_object().member("agent_version", GUESTAGENT_VERSION).member("protocol_version", kProtocolVersion);
   out.member("datastore", settings_.datastore);
-  out.member_or_null("datastore_version", server.datastore_version.empty()
-                                              ? std::nullopt
-                                              : std::optional(server.datastore_version));
+  out.member_or_null("datastore_version",
+                     server.datastore_version.empty() ? std::nullopt : std::optional(server.datastore_version));
   out.key("tools").begin_object();
   for (const auto& [name, version] : server.tools) out.member(name, version);
   out.end_object().key("methods").begin_array();
@@ -277,10 +268,8 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   if (!server.reachable) out.member("unreachable_because", server.unreachable_because);
   out.key("host").begin_object().member("advertised_address", server.advertised_address);
   out.member("port", unsigned{server.port});
-  out.member_or_null("server_id",
-                     server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
-  out.member_or_null("server_uuid",
-                     server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
+  out.member_or_null("server_id", server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
+  out.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
   out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
   out.end_object().end_object();
@@ -323,15 +312,17 @@ void Operations::recover_objects(const std::string& method, const ObjectsStep& s
   try {
     if (!step.href.empty() && store_.name_of(step.href) != id + '/' + std::string(kManifestName)) {
       throw Error(Code::failed_precondition,
-                  "they are on another store than the configured one: configure that again (storage), or remove them by an agent of that "
+                  "they are on another store than the configured one: configure that again (storage), or remove them "
+                  "by an agent of that "
                   "store: guestagent --oneshot delete_replication_snapshot '{\"snapshot_href\": \"" +
                       step.href + "\"}'");
     }
     TimeLimit limit(kLeftoverPatience);
     const bool deletion = method == "delete_replication_snapshot";
     const Undone undone =
-        deletion ? finish_deletion(store_, {id, step.token, settings_.mysql.advertised_address, step.found}, limit.token())
-                 : undo_snapshot(store_, step, limit.token());
+        deletion
+            ? finish_deletion(store_, {id, step.token, settings_.mysql.advertised_address, step.found}, limit.token())
+            : undo_snapshot(store_, step, limit.token());
     if (!recovery.what.empty()) recovery.what += ", ";
     if (undone.of_another) {
       recovery.what += "left snapshot " + id + " on the store as it is: it is of " + holder_of(*undone.of_another);
@@ -340,7 +331,8 @@ void Operations::recover_objects(const std::string& method, const ObjectsStep& s
     }
     if (deletion) recovery.result = deleted(undone.objects, step.found);
   } catch (const Error& e) {
-    recovery.left += (recovery.left.empty() ? "" : "; ") + std::string("stored objects of snapshot ") + id + " are left: " + e.what();
+    recovery.left += (recovery.left.empty() ? "" : "; ") + std::string("stored objects of snapshot ") + id +
+                     " are left: " + e.what();
   }
 }
 

@@ -76,8 +76,7 @@ AttachRequest read_attach_params(const JsonReader& params) {
   if (const auto config = params.opt_object("slave_config")) {
     allow_only(*config, {"read_only", "server_id", "overwrite", "keep_previous_data"});
     read.read_only = config->opt_boolean("read_only").value_or(true);
-    if (const auto id = config->opt_uint("server_id", 1, UINT32_MAX))
-      read.server_id = static_cast<std::uint32_t>(*id);
+    if (const auto id = config->opt_uint("server_id", 1, UINT32_MAX)) read.server_id = static_cast<std::uint32_t>(*id);
     read.overwrite = config->opt_boolean("overwrite").value_or(false);
     read.keep_previous_data = config->opt_boolean("keep_previous_data");
   }
@@ -115,8 +114,7 @@ std::string read_job_id(const JsonReader& params) {
 std::optional<Millis> read_seconds(const JsonReader& params, std::string_view key) {
   const auto seconds = params.opt_number(key);
   if (!seconds) return std::nullopt;
-  if (*seconds < 0 || *seconds > kMaxSeconds)
-    throw params.error(key, "must be a number of seconds from 0 to 10 years");
+  if (*seconds < 0 || *seconds > kMaxSeconds) throw params.error(key, "must be a number of seconds from 0 to 10 years");
   return Millis(static_cast<std::int64_t>(*seconds * 1000));
 }
 

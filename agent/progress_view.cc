@@ -45,10 +45,10 @@ std::string progress_text(const JobRecord& record) {
   if (progress.total_bytes) {
     text += " of " + human_bytes(*progress.total_bytes);
     if (*progress.total_bytes > 0 && progress.done_bytes <= *progress.total_bytes) {
-      text += " (" +
-              std::to_string(static_cast<unsigned>(100.0 * double(progress.done_bytes) /
-                                                   double(*progress.total_bytes))) +
-              " %)";
+      text +=
+          " (" +
+          std::to_string(static_cast<unsigned>(100.0 * double(progress.done_bytes) / double(*progress.total_bytes))) +
+          " %)";
     }
   }
   if (progress.rate > 0) text += ", " + human_bytes(static_cast<std::uint64_t>(progress.rate)) + "/s";

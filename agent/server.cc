@@ -107,12 +107,10 @@ Response make_response(http::status status, std::string_view type, std::string b
 }
 
 Response refuse(http::status status, Code code, const std::string& message, const std::string& hint = {}) {
-  return make_response(status, "application/json",
-                       "{\"error\":" + write_rpc_error(Error(code, message, hint)) + "}\n");
+  return make_response(status, "application/json", "{\"error\":" + write_rpc_error(Error(code, message, hint)) + "}\n");
 }
 
-constexpr std::string_view kRoutes =
-    "the routes are POST /rpc, GET /healthz, GET /metrics and GET /jobs/{id}/events";
+constexpr std::string_view kRoutes = "the routes are POST /rpc, GET /healthz, GET /metrics and GET /jobs/{id}/events";
 
 // Of "/path?query", and of a proxy's "http://host/path?query".
 std::string_view path_of(const Request& request) {
@@ -135,8 +133,7 @@ Response response_to(const ErrorCode& ec) {
     return refuse(http::status::request_timeout, Code::deadline_exceeded, "the request did not come in time");
   }
   if (ec == http::error::body_limit) {
-    return refuse(http::status::payload_too_large, Code::resource_exhausted,
-                  "the request's body is too large");
+    return refuse(http::status::payload_too_large, Code::resource_exhausted, "the request's body is too large");
   }
   if (ec == http::error::header_limit) {
     return refuse(http::status::request_header_fields_too_large, Code::resource_exhausted,
@@ -148,7 +145,8 @@ Response response_to(const ErrorCode& ec) {
 
 Response too_many() {
   log_warning("a connection was turned away: too many at a time");
-  return refuse(http::status::service_unavailable, Code::resource_exhausted, "too many connections at a time", "try again");
+  return refuse(http::status::service_unavailable, Code::resource_exhausted, "too many connections at a time",
+                "try again");
 }
 
 // nullopt when there was none after all.
@@ -264,7 +262,8 @@ Server::State::Seat Server::State::take(unsigned& count, unsigned most) {
 Server::State::Seat Server::State::take_strangers(const std::string& address) {
   const std::lock_guard lock(mutex);
   const auto of_one = strangers.find(address);
-  if (all_strangers >= limits.strangers || (of_one != strangers.end() && of_one->second >= limits.strangers_of_one)) return nullptr;
+  if (all_strangers >= limits.strangers || (of_one != strangers.end() && of_one->second >= limits.strangers_of_one))
+    return nullptr;
   ++all_strangers;
   ++strangers[address];
   return {&all_strangers, [this, address](unsigned* taken) {
@@ -305,14 +304,17 @@ void Server::State::accept_remote() {
   });
 }
 
-void Server::State::start_serving(Pool& pool, unsigned most, std::shared_ptr<Transport> transport, std::optional<Response> refusal) {
+void Server::State::start_serving(Pool& pool, unsigned most, std::shared_ptr<Transport> transport,
+                                  std::optional<Response> refusal) {
   if (!refusal) {
-    if (Seat seat = take(pool.connections, most)) return start(std::move(transport), [this, seat](Transport& t) { serve(t); });
+    if (Seat seat = take(pool.connections, most))
+      return start(std::move(transport), [this, seat](Transport& t) { serve(t); });
     refusal = too_many();
   }
   Seat seat = take(pool.refusing, kMaxRefusing);
   if (!seat) return;
-  start(std::move(transport), [this, seat, response = std::move(*refusal)](Transport& t) { refuse_softly(t, response); });
+  start(std::move(transport),
+        [this, seat, response = std::move(*refusal)](Transport& t) { refuse_softly(t, response); });
 }
 
 // The request is read first, as far as it comes: a peer that is cut while it still sends does not see the answer.
@@ -378,8 +380,7 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   }
   if (!ec) http::read(stream, buffer, parser, ec);
   const bool nothing_came = !parser.got_some();
-  if (ec == boost::asio::error::operation_aborted || ec == boost::asio::error::connection_reset ||
-      (ec && nothing_came))
+  if (ec == boost::asio::error::operation_aborted || ec == boost::asio::error::connection_reset || (ec && nothing_came))
     return false;
   if (ec) {
     turn_away(transport, response_to(ec));
@@ -391,8 +392,7 @@ bool Server::State::serve_one(Transport& transport, beast::flat_buffer& buffer) 
   constexpr std::string_view kBefore = "/jobs/", kAfter = "/events";
   if (path.starts_with(kBefore) && path.ends_with(kAfter) && path.size() > kBefore.size() + kAfter.size() &&
       request.method() == http::verb::get && request.find(http::field::origin) == request.end()) {
-    stream_events(transport,
-                  std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
+    stream_events(transport, std::string(path.substr(kBefore.size(), path.size() - kBefore.size() - kAfter.size())));
     return false;
   }
   Response response = answer(request, transport);
@@ -434,8 +434,7 @@ Response Server::State::answer(const Request& request, Transport& transport) {
       return make_response(http::status::ok, "text/plain; version=0.0.4; charset=utf-8", metrics());
     }
     if (path.starts_with("/jobs/") && path.ends_with("/events")) return wrong_method("GET");
-    return refuse(http::status::not_found, Code::not_found, "there is nothing at this path",
-                  std::string(kRoutes));
+    return refuse(http::status::not_found, Code::not_found, "there is nothing at this path", std::string(kRoutes));
   } catch (const std::exception& e) {
     log_error("a request failed", {{"error", e.what()}});
     return refuse(http::status::internal_server_error, Code::internal, e.what());
@@ -450,8 +449,8 @@ void Server::State::stream_events(Transport& transport, const std::string& job_i
     record = jobs.wait_change(job_id, seen, Millis(0));
   } catch (const Error& e) {
     const bool known = e.code() != Code::not_found && e.code() != Code::invalid_argument;
-    return turn_away(transport, refuse(known ? http::status::internal_server_error : http::status::not_found,
-                                       e.code(), e.what(), e.hint()));
+    return turn_away(transport, refuse(known ? http::status::internal_server_error : http::status::not_found, e.code(),
+                                       e.what(), e.hint()));
   }
   const auto send = [&](std::string_view text) {
     transport.expires_after(limits.request_timeout);
@@ -482,8 +481,7 @@ void Server::State::stream_events(Transport& transport, const std::string& job_i
   }
 }
 
-Server::Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics,
-               ServerLimits limits)
+Server::Server(const AgentSettings& settings, Dispatcher& dispatcher, Jobs& jobs, Text metrics, ServerLimits limits)
     : state_(std::make_unique<State>(settings, dispatcher, jobs, std::move(metrics), limits)) {}
 
 Server::~Server() = default;
@@ -500,8 +498,7 @@ void Server::run(std::stop_token stopped) {
     static_cast<void>(!::write(state.wake.get(), &one, sizeof one));
   });
   while (!stopped.stop_requested()) {
-    pollfd fds[3] = {
-        {state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
+    pollfd fds[3] = {{state.wake.get(), POLLIN, 0}, {state.local.fd(), POLLIN, 0}, {state.remote.get(), POLLIN, 0}};
     if (::poll(fds, 3, -1) < 0 && errno != EINTR) throw system_error("wait for connections", errno);
     state.join_ended();
     if (fds[1].revents & POLLIN) state.accept_local();

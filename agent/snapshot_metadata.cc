@@ -42,8 +42,7 @@ std::string read_server(const std::string& dataset_json) {
   return server ? to_json(server->value()) : "{}";
 }
 
-SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts,
-                               const SnapshotSummary& stored) {
+SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored) {
   SnapshotMetadata metadata;
   metadata.master_host = facts.master_host;
   metadata.master_port = facts.master_port;
@@ -80,10 +79,9 @@ void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manif
                 "pass the metadata whole, as get_replication_snapshot answered it");
   }
   const auto differ = [&](std::string_view what) {
-    return Error(
-        Code::data_loss,
-        doing + std::string(what) + " differs: one of the two was altered or the snapshot was replaced",
-        "take a new snapshot");
+    return Error(Code::data_loss,
+                 doing + std::string(what) + " differs: one of the two was altered or the snapshot was replaced",
+                 "take a new snapshot");
   };
   if (metadata.digest != manifest.digest) throw differ("the digest");
   if (metadata.segments != manifest.segments) throw differ("the number of segments");

@@ -14,8 +14,7 @@ std::string write_dataset(const std::string& datastore, const SourceFacts& facts
 // Error(data_loss).
 std::string read_server(const std::string& dataset_json);
 
-SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts,
-                               const SnapshotSummary& stored);
+SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored);
 
 // Throws unless `metadata` is of the snapshot that `manifest` describes: failed_precondition for another
 // snapshot's, data_loss where one of the two was altered.

@@ -60,7 +60,8 @@ namespace {
 class TlsTransport final : public Transport {
  public:
   // `outdated`: the files that the handshake was judged by have been read anew since.
-  TlsTransport(UniqueFd fd, int wake_fd, SSL* connection, std::function<bool(SSL*)> allowed, std::function<bool()> outdated)
+  TlsTransport(UniqueFd fd, int wake_fd, SSL* connection, std::function<bool(SSL*)> allowed,
+               std::function<bool()> outdated)
       : fd_(std::move(fd)),
         wake_fd_(wake_fd),
         connection_(connection),
@@ -74,15 +75,16 @@ class TlsTransport final : public Transport {
   bool establish(End& end) override {
     if (known_) return true;
     std::size_t one = 1;
-    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0)
-      return false;
+    if (move(end, wake_fd_, [&](std::size_t& n) { return n = one, SSL_do_handshake(connection_); }) == 0) return false;
     if (!allowed_(connection_)) return end = End::broken, false;
     return known_ = true;
   }
   std::size_t read(void* into, std::size_t size, End& end) override {
     if (!establish(end)) return 0;
-    const std::size_t got = move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
-    // Asked after the wait, in which the files may have been read anew: what came is from a certificate that may be revoked by now.
+    const std::size_t got =
+        move(end, wake_fd_, [&](std::size_t& n) { return SSL_read_ex(connection_, into, size, &n); });
+    // Asked after the wait, in which the files may have been read anew: what came is from a certificate that may be
+    // revoked by now.
     if (outdated_()) return end = End::closed, 0;
     return got;
   }
@@ -140,13 +142,12 @@ std::shared_ptr<SSL_CTX> make_tls_context(const TlsListenSettings& settings) {
   if (!owned) throw Error(Code::internal, "prepare TLS: " + last_tls_error());
   SSL_CTX* context = owned.get();
   const auto fail = [](const std::string& key, const fs::path& file) {
-    return Error(Code::invalid_argument,
-                 "agent.listen." + key + ": " + file.string() + ": " + last_tls_error(),
+    return Error(Code::invalid_argument, "agent.listen." + key + ": " + file.string() + ": " + last_tls_error(),
                  "it must be a PEM file that the agent can read");
   };
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(context,
+                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
   if (SSL_CTX_use_certificate_chain_file(context, settings.certificate.c_str()) != 1)
     throw fail("certificate", settings.certificate);
@@ -160,7 +161,8 @@ std::shared_ptr<SSL_CTX> make_tls_context(const TlsListenSettings& settings) {
   SSL_CTX_set_session_id_context(context, session_id, sizeof session_id - 1);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);  // tickets only: they die with the context, at a reload
   if (!settings.client_crl.empty()) {
-    with_context("agent.listen.client_crl", [&] { use_client_crl(SSL_CTX_get_cert_store(context), settings.client_crl); });
+    with_context("agent.listen.client_crl",
+                 [&] { use_client_crl(SSL_CTX_get_cert_store(context), settings.client_crl); });
   }
   return owned;
 }
@@ -189,9 +191,9 @@ std::unique_ptr<Transport> TlsContext::make_transport(UniqueFd fd, int wake_fd) 
   }
   if (!connection) throw Error(Code::resource_exhausted, "accept a TLS connection: " + last_tls_error());
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
-  return std::make_unique<TlsTransport>(std::move(fd), wake_fd, connection,
-                                        [state = state_](SSL* c) { return state->allows(c); },
-                                        [state = state_, generation] { return state->generation != generation; });
+  return std::make_unique<TlsTransport>(
+      std::move(fd), wake_fd, connection, [state = state_](SSL* c) { return state->allows(c); },
+      [state = state_, generation] { return state->generation != generation; });
 }
 
 }  // namespace guestagent

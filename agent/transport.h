@@ -18,8 +18,8 @@ class Transport {
   enum class End { closed, timed_out, stopping, broken };
 
   virtual ~Transport() = default;
-  // Gets as far as the first byte of the peer's own: the handshake of TLS, and who the peer is. False, with `end` set, when that
-  // fails. Once is enough.
+  // Gets as far as the first byte of the peer's own: the handshake of TLS, and who the peer is. False, with `end` set,
+  // when that fails. Once is enough.
   virtual bool establish(End& end) = 0;
   // At least one byte, at most `size`; `end` is set and 0 answered when there is none: the peer closed, the
   // deadline passed, or `wake_fd` became readable (the server stops).
@@ -47,10 +47,11 @@ class TlsContext {
   // Throws Error naming the file that cannot be used.
   explicit TlsContext(const TlsListenSettings& settings);
   ~TlsContext();
-  // Reads the files again: for new connections, and those that are there end after their answer. Throws Error, and goes on with what
-  // it had.
+  // Reads the files again: for new connections, and those that are there end after their answer. Throws Error, and goes
+  // on with what it had.
   void reload();
-  // Its handshake happens in establish(). Its failure, and a certificate of a name that is not allowed, is End::broken (logged).
+  // Its handshake happens in establish(). Its failure, and a certificate of a name that is not allowed, is End::broken
+  // (logged).
   std::unique_ptr<Transport> make_transport(UniqueFd fd, int wake_fd);
 
  private:

@@ -129,8 +129,7 @@ void Child::State::drain() {
 bool Child::State::leader_ended() {
   siginfo_t info{};
   // Not reaped: as long as its number is taken, a signal to the group reaches nobody else.
-  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         info.si_pid == pid;
+  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
 }
 
 // False when `stop` was requested or the deadline passed first.
@@ -188,8 +187,7 @@ Child::Child(ChildSpec spec) : state_(std::make_unique<State>()) {
     state_->kill(SIGKILL);
     state_->wait_leader({}, std::nullopt);
     state_->collect();
-    throw Error(Code::resource_exhausted,
-                "starting " + spec.argv[0] + ": no thread for its output: " + e.what());
+    throw Error(Code::resource_exhausted, "starting " + spec.argv[0] + ": no thread for its output: " + e.what());
   }
 }
 
@@ -282,8 +280,7 @@ std::string run_and_read(ChildSpec spec, Millis timeout, std::size_t max_bytes, 
     if (n == 0) break;
     out.append(buffer, static_cast<std::size_t>(n));
     if (out.size() > max_bytes) {
-      throw Error(Code::resource_exhausted,
-                  doing + ": it prints more than " + std::to_string(max_bytes) + " bytes");
+      throw Error(Code::resource_exhausted, doing + ": it prints more than " + std::to_string(max_bytes) + " bytes");
     }
   }
   while (true) {

@@ -115,8 +115,7 @@ void close_others() {
   ::sigemptyset(&none);
   if (::sigprocmask(SIG_SETMASK, &none, nullptr) != 0) fail(plan, Stage::prepare);
   if (::setpgid(0, 0) != 0) fail(plan, Stage::prepare);
-  if (::dup2(plan.in, 0) < 0 || ::dup2(plan.out, 1) < 0 || ::dup2(plan.err, 2) < 0)
-    fail(plan, Stage::prepare);
+  if (::dup2(plan.in, 0) < 0 || ::dup2(plan.out, 1) < 0 || ::dup2(plan.err, 2) < 0) fail(plan, Stage::prepare);
   close_others();
   if (plan.change_user) {
     // The bare system calls: libc's versions signal the threads of a process that has none any more.
@@ -188,9 +187,9 @@ SpawnedProcess spawn_process(const ChildSpec& spec) {
   if (program.find('/') == std::string::npos) {
     const auto found = find_program(program);
     if (!found) {
-      throw Error(Code::not_found, "starting " + program + ": no such program",
-                  "install " + program + " or add its directory to PATH (searched: " + search +
-                      " and the sbin directories)");
+      throw Error(
+          Code::not_found, "starting " + program + ": no such program",
+          "install " + program + " or add its directory to PATH (searched: " + search + " and the sbin directories)");
     }
     program = *found;
   }
@@ -236,8 +235,7 @@ SpawnedProcess spawn_process(const ChildSpec& spec) {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   });
   if (pid < 0) {
-    throw Error(Code::resource_exhausted,
-                "starting " + spec.argv[0] + ": " + system_error("fork", fork_error).what(),
+    throw Error(Code::resource_exhausted, "starting " + spec.argv[0] + ": " + system_error("fork", fork_error).what(),
                 "check the limits on processes and memory");
   }
 

@@ -60,8 +60,7 @@ WallTime parse_utc(std::string_view text) {
                                            std::chrono::month(static_cast<unsigned>(number(5, 2))),
                                            std::chrono::day(static_cast<unsigned>(number(8, 2)))};
     const int hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
-    if (date.ok() && date.year() >= kFirst && date.year() <= kLast && hour < 24 && minute < 60 &&
-        second < 60) {
+    if (date.ok() && date.year() >= kFirst && date.year() <= kLast && hour < 24 && minute < 60 && second < 60) {
       return std::chrono::sys_days(date) + std::chrono::hours(hour) + std::chrono::minutes(minute) +
              std::chrono::seconds(second);
     }

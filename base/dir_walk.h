@@ -31,7 +31,8 @@ void remove_below(int dir, const fs::path& shown);
 // As fsync_tree.
 void sync_below(int dir, const fs::path& shown);
 
-// Calls `visit` for each entry below, a directory before what is in it; `relative` begins with `below`. Links are not followed.
+// Calls `visit` for each entry below, a directory before what is in it; `relative` begins with `below`. Links are not
+// followed.
 using WalkVisit = std::function<void(int parent, const char* name, const fs::path& relative, const struct stat& info)>;
 void walk_below(int dir, const fs::path& below, const fs::path& shown, const WalkVisit& visit);
 

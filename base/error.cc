@@ -50,8 +50,7 @@ Error system_error(std::string_view what, int err) {
   switch (err) {
     case ENOSPC:
     case EDQUOT:
-      return Error(Code::resource_exhausted, message,
-                   "free space on that file system, or configure another place");
+      return Error(Code::resource_exhausted, message, "free space on that file system, or configure another place");
     case EFBIG:
       return Error(Code::resource_exhausted, message,
                    "neither the file system nor a limit (ulimit -f, LimitFSIZE=) may be smaller than the files");
@@ -66,9 +65,10 @@ Error system_error(std::string_view what, int err) {
                    "mount the file system read-write; under systemd, name the directory in the unit's "
                    "ReadWritePaths= (systemctl edit guestagent)");
     case EAGAIN:
-      return Error(Code::resource_exhausted, message,
-                   "the host or the unit allows no more processes or threads: raise TasksMax= (systemctl edit guestagent), the "
-                   "container's pids limit or ulimit -u");
+      return Error(
+          Code::resource_exhausted, message,
+          "the host or the unit allows no more processes or threads: raise TasksMax= (systemctl edit guestagent), the "
+          "container's pids limit or ulimit -u");
     case EMFILE:
     case ENFILE:
       return Error(Code::resource_exhausted, message, "raise the limit of open files (LimitNOFILE=, ulimit -n)");
@@ -84,8 +84,7 @@ Error system_error(std::string_view what, int err) {
 Error to_error(const std::exception& e) {
   if (const auto* ours = dynamic_cast<const Error*>(&e)) return *ours;
   if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
-    return Error(Code::resource_exhausted, "out of memory",
-                 "lower snapshot.memory_limit or give the host more memory");
+    return Error(Code::resource_exhausted, "out of memory", "lower snapshot.memory_limit or give the host more memory");
   }
   // What the standard library throws names no call: of threads it is the only one that this program asks it for.
   if (const auto* failed = dynamic_cast<const std::system_error*>(&e);

@@ -1,7 +1,8 @@
 // The one exception of the project, and the one table of its codes.
 //
 // An Error is thrown where the fact is known, gets context where that helps, and is caught once, at the boundary of the
-// operation, where it is logged and answered. Its message reads "doing what: which thing: why"; its hint says what to do.
+// operation, where it is logged and answered. Its message reads "doing what: which thing: why"; its hint says what to
+// do.
 #pragma once
 
 #include <stdexcept>
@@ -58,8 +59,8 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
-// The failure of a system call, with the code that fits `err` (ENOSPC and EFBIG are resource_exhausted, ENOENT not_found,
-// EACCES and EPERM permission_denied, the rest internal) and a hint for those an operator can mend.
+// The failure of a system call, with the code that fits `err` (ENOSPC and EFBIG are resource_exhausted, ENOENT
+// not_found, EACCES and EPERM permission_denied, the rest internal) and a hint for those an operator can mend.
 Error system_error(std::string_view what, int err);
 
 // What any exception is to us: an Error as it is, everything else as Code::internal with its what().

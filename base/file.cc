@@ -43,7 +43,8 @@ struct statvfs volume_of(fs::path path) {
 
 // EINVAL: a file system that has no such thing as a directory that is not durable.
 void fsync_open_dir(int fd, const fs::path& dir) {
-  if (const int err = fsync_dir_fd(fd); err != 0) throw system_error("making the directory " + dir.string() + " durable", err);
+  if (const int err = fsync_dir_fd(fd); err != 0)
+    throw system_error("making the directory " + dir.string() + " durable", err);
 }
 
 // The directory `name` in `parent`, made when it was not there: then durable, and with `made` set.
@@ -58,12 +59,14 @@ UniqueFd enter_or_make(int parent, const fs::path& path, unsigned mode, const st
     if (!readable && errno != EACCES) throw system_error(doing, errno);
   }
   UniqueFd out(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!out && !made && (errno == ELOOP || errno == ENOTDIR)) return with_context(doing, [&] { return open_directory(path, O_RDONLY); });
+  if (!out && !made && (errno == ELOOP || errno == ENOTDIR))
+    return with_context(doing, [&] { return open_directory(path, O_RDONLY); });
   if (!out) throw system_error(doing, errno);
   return out;
 }
 
-// Who only looks holds a shared lock for an instant: a lock counts as another's when it is still held some instants later.
+// Who only looks holds a shared lock for an instant: a lock counts as another's when it is still held some instants
+// later.
 bool lock_now(int fd, int kind, const std::string& doing) {
   constexpr int kLooks = 5;
   constexpr std::chrono::milliseconds kPause{3};
@@ -108,8 +111,7 @@ std::string read_open_file(const UniqueFd& fd, const fs::path& shown, std::size_
     throw Error(Code::invalid_argument, doing + ": it is a directory", "name a file, not the directory that it is in");
   const auto expected = info.st_size > 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
   const auto too_large = [&] {
-    return Error(Code::resource_exhausted,
-                 doing + ": it is larger than " + std::to_string(max_bytes) + " bytes");
+    return Error(Code::resource_exhausted, doing + ": it is larger than " + std::to_string(max_bytes) + " bytes");
   };
   if (S_ISREG(info.st_mode) && expected > max_bytes) throw too_large();
   std::string content;
@@ -133,18 +135,21 @@ void require_trusted(int fd, std::string_view doing, const fs::path& path) {
   if (::fstat(fd, &info) != 0) throw system_error(doing, errno);
   const uid_t self = ::geteuid();
   if (info.st_uid != 0 && info.st_uid != self) {
-    throw Error(Code::permission_denied,
-                std::string(doing) + ": it belongs to user " + std::to_string(info.st_uid) + ", who could put anything there",
-                "chown root " + path.string());
+    throw Error(
+        Code::permission_denied,
+        std::string(doing) + ": it belongs to user " + std::to_string(info.st_uid) + ", who could put anything there",
+        "chown root " + path.string());
   }
   const mode_t writers = self == 0 ? S_IWGRP | S_IWOTH : S_IWOTH;
   if (S_ISREG(info.st_mode) && (info.st_mode & writers) != 0) {
-    throw Error(Code::permission_denied, std::string(doing) + ": others than its owner can write it", "chmod go-w " + path.string());
+    throw Error(Code::permission_denied, std::string(doing) + ": others than its owner can write it",
+                "chmod go-w " + path.string());
   }
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode) {
-  const UniqueFd dir = with_context("writing " + path.string(), [&] { return open_directory(path.parent_path(), O_RDONLY); });
+  const UniqueFd dir =
+      with_context("writing " + path.string(), [&] { return open_directory(path.parent_path(), O_RDONLY); });
   write_file_in(dir.get(), path.parent_path(), path.filename().string(), content, mode);
 }
 
@@ -174,8 +179,10 @@ int fsync_dir_fd(int fd) {
   if (err != EINVAL && err != ENOTSUP && err != EOPNOTSUPP && err != ENOSYS) return err;
   static std::once_flag told;
   std::call_once(told, [&] {
-    log_warning("a file system cannot make directories durable (fsync): after a power cut, what was written last may be missing there",
-                {{"why", std::generic_category().message(err)}});
+    log_warning(
+        "a file system cannot make directories durable (fsync): after a power cut, what was written last may be "
+        "missing there",
+        {{"why", std::generic_category().message(err)}});
   });
   return 0;
 }
@@ -203,7 +210,8 @@ void make_dir(const fs::path& dir, unsigned mode) {
   for (; is_missing(there); there = there.parent_path()) missing.push_back(there);
   UniqueFd fd = with_context(doing, [&] { return open_directory(there, O_PATH); });
   bool made = false;
-  for (auto path = missing.rbegin(); path != missing.rend(); ++path) fd = enter_or_make(fd.get(), *path, 0777, doing, made);
+  for (auto path = missing.rbegin(); path != missing.rend(); ++path)
+    fd = enter_or_make(fd.get(), *path, 0777, doing, made);
   if (clean == clean.root_path()) return;
   fd = enter_or_make(fd.get(), clean, mode & 0700, doing, made);
   struct stat info {};

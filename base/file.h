@@ -17,32 +17,33 @@ namespace fs = std::filesystem;
 // invalid_argument for a directory.
 std::string read_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
 
-// The same of a file whose word is taken for the administrator's (a configuration: it names programs to run). permission_denied unless it
-// belongs to root or to this process's user, and neither group (where this process is root's) nor others may write it.
+// The same of a file whose word is taken for the administrator's (a configuration: it names programs to run).
+// permission_denied unless it belongs to root or to this process's user, and neither group (where this process is
+// root's) nor others may write it.
 std::string read_trusted_file(const fs::path& path, std::size_t max_bytes = 1 << 20);
 // That check alone, of an open file; `doing` begins the error's message.
 void require_trusted(int fd, std::string_view doing, const fs::path& path);
 
-// Replaces `path` with `content`: written beside it, fsynced, renamed, directory fsynced. Either the old or the new content
-// is there after a crash at any instant. The file never has a mode wider than `mode`.
+// Replaces `path` with `content`: written beside it, fsynced, renamed, directory fsynced. Either the old or the new
+// content is there after a crash at any instant. The file never has a mode wider than `mode`.
 void write_file_atomic(const fs::path& path, std::string_view content, unsigned mode = 0644);
 
 // Makes what was done to the entries of a directory (create, rename, unlink) durable.
 void fsync_dir(const fs::path& dir);
-// The same for an open one: 0, or the errno of what went wrong. A file system that has no fsync of directories (EINVAL, ENOTSUP, ENOSYS: some
-// of CIFS, FUSE and appliances) is no failure; that is logged once.
+// The same for an open one: 0, or the errno of what went wrong. A file system that has no fsync of directories (EINVAL,
+// ENOTSUP, ENOSYS: some of CIFS, FUSE and appliances) is no failure; that is logged once.
 int fsync_dir_fd(int fd);
 void fsync_file(const fs::path& path);
 // Every file and directory below `dir`, then `dir`.
 void fsync_tree(const fs::path& dir);
 
-// Creates it with its parents; `mode` is for the last one only and holds also if it existed. What it made is durable, and no link that
-// others could have put in its way is followed.
+// Creates it with its parents; `mode` is for the last one only and holds also if it existed. What it made is durable,
+// and no link that others could have put in its way is followed.
 void make_dir(const fs::path& dir, unsigned mode = 0755);
 
-// Removes it and all below it, without following symbolic links or crossing into another mounted file system (also a bind mount):
-// that is failed_precondition, after the rest has gone. A `path` that is a mount point itself is left whole.
-// What is already gone is no error.
+// Removes it and all below it, without following symbolic links or crossing into another mounted file system (also a
+// bind mount): that is failed_precondition, after the rest has gone. A `path` that is a mount point itself is left
+// whole. What is already gone is no error.
 void remove_tree(const fs::path& path);
 
 // Space for a non-root process on the file system of `path` (or of its nearest existing parent), in bytes.
@@ -56,8 +57,8 @@ class FileLock {
  public:
   // nullopt when somebody else has it. `note` (else "pid N") is the file's content, for whoever is refused.
   static std::optional<FileLock> try_take(const fs::path& path, std::string_view note = {});
-  // Whether somebody has it, this process included; false when there is no such file. Asking never makes others believe that it is
-  // taken: neither those who ask at the same time nor those who take it.
+  // Whether somebody has it, this process included; false when there is no such file. Asking never makes others believe
+  // that it is taken: neither those who ask at the same time nor those who take it.
   static bool is_taken(const fs::path& path);
 
  private:

@@ -51,8 +51,8 @@ const char* next_name(DIR* dir, const fs::path& path) {
   }
 }
 
-// Which mount a directory (`name` empty: `dir` itself) belongs to. Bind mounts share the device number, so the mount's own id is asked for
-// where the kernel knows it.
+// Which mount a directory (`name` empty: `dir` itself) belongs to. Bind mounts share the device number, so the mount's
+// own id is asked for where the kernel knows it.
 struct MountId {
   std::uint64_t id = 0;
   std::uint64_t device = 0;
@@ -100,8 +100,7 @@ struct Removal {
         return;
       }
       const std::size_t before = failures;
-      while (const char* child = next_name(dir.get(), path))
-        remove(::dirfd(dir.get()), child, path / child, mount);
+      while (const char* child = next_name(dir.get(), path)) remove(::dirfd(dir.get()), child, path / child, mount);
       if (failures != before) return;
     } catch (const Error& e) {
       return failed(e);
@@ -113,7 +112,8 @@ struct Removal {
   void end() const {
     if (!failure) return;
     if (failures == 1) throw *failure;
-    throw Error(failure->code(), std::string(failure->what()) + " (and " + std::to_string(failures - 1) + " more)", failure->hint());
+    throw Error(failure->code(), std::string(failure->what()) + " (and " + std::to_string(failures - 1) + " more)",
+                failure->hint());
   }
 };
 
@@ -162,8 +162,7 @@ void remove_tree(const fs::path& path) {
   fs::path clean = path.lexically_normal();
   if (!clean.has_filename()) clean = clean.parent_path();
   if (clean.empty() || clean == clean.root_path() || clean == "." || clean.filename() == "..") {
-    throw Error(Code::invalid_argument,
-                "removing \"" + path.string() + "\": it names no file or directory of its own");
+    throw Error(Code::invalid_argument, "removing \"" + path.string() + "\": it names no file or directory of its own");
   }
   const fs::path parent_path = clean.has_parent_path() ? clean.parent_path() : fs::path(".");
   UniqueFd parent;
@@ -171,7 +170,8 @@ void remove_tree(const fs::path& path) {
     parent = open_directory(parent_path, O_PATH);
   } catch (const Error& e) {
     struct stat info {};
-    if (e.code() == Code::not_found || (::lstat(clean.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR))) return;
+    if (e.code() == Code::not_found || (::lstat(clean.c_str(), &info) != 0 && (errno == ENOENT || errno == ENOTDIR)))
+      return;
     throw Error(e.code(), "removing " + path.string() + ": " + e.what(), e.hint());
   }
   remove_entry(parent.get(), clean.filename().string(), clean);
@@ -206,7 +206,8 @@ void walk_below(int dir, const fs::path& below, const fs::path& shown, const Wal
   const Dir names = reopen_dir(dir, shown);
   while (const char* name = next_name(names.get(), shown)) {
     struct stat info {};
-    if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0) throw system_error("looking at " + (shown / name).string(), errno);
+    if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      throw system_error("looking at " + (shown / name).string(), errno);
     visit(dir, name, below / name, info);
     if (!S_ISDIR(info.st_mode)) continue;
     const UniqueFd child(::openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -221,7 +222,9 @@ std::uint64_t tree_bytes(const fs::path& dir) {
   return sum_sizes(root.get(), dir);
 }
 
-void sync_below(int dir, const fs::path& shown) { fsync_below(reopen_dir(dir, shown).get(), shown); }
+void sync_below(int dir, const fs::path& shown) {
+  fsync_below(reopen_dir(dir, shown).get(), shown);
+}
 
 void fsync_tree(const fs::path& dir) {
   const Dir root = open_dir(AT_FDCWD, dir.c_str(), true);

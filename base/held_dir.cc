@@ -19,7 +19,9 @@ namespace {
 constexpr int kMaxLinks = 40;  // the kernel's own limit
 constexpr mode_t kOthersWrite = 0022;
 
-bool is_root() { return ::geteuid() == 0; }
+bool is_root() {
+  return ::geteuid() == 0;
+}
 
 // Whether none but root can put a link such as `link` into the directory `parent`.
 bool only_roots(const struct stat& parent, const struct stat& link) {
@@ -101,8 +103,9 @@ fs::path clean_path(const fs::path& path) {
 void check_own(const struct stat& info, const fs::path& dir) {
   if (!S_ISDIR(info.st_mode) || !is_root()) return;
   if (info.st_uid == 0 && (info.st_mode & kOthersWrite) == 0) return;
-  throw Error(Code::failed_precondition, "using " + dir.string() + ": it belongs to uid " + std::to_string(info.st_uid) +
-                                             ", or others may write there: only root's own directory will do",
+  throw Error(Code::failed_precondition,
+              "using " + dir.string() + ": it belongs to uid " + std::to_string(info.st_uid) +
+                  ", or others may write there: only root's own directory will do",
               "see who made it, and remove it");
 }
 
@@ -138,7 +141,8 @@ void require_own_dir(const fs::path& dir) {
     throw system_error("looking at " + dir.string(), errno);
   }
   if (!S_ISDIR(info.st_mode)) {
-    throw Error(Code::failed_precondition, "using " + dir.string() + ": it is no directory", "see who made it, and remove it");
+    throw Error(Code::failed_precondition, "using " + dir.string() + ": it is no directory",
+                "see who made it, and remove it");
   }
   check_own(info, dir);
 }
@@ -164,8 +168,8 @@ void require_safe_place(const fs::path& path) {
     if (::lstat(above.c_str(), &info) != 0) throw system_error("looking at " + above.string(), errno);
     if (info.st_uid != 0 || ((info.st_mode & kOthersWrite) != 0 && (info.st_mode & S_ISVTX) == 0)) {
       throw Error(Code::failed_precondition,
-                  "writing to " + path.string() + " as root: " + above.string() + " belongs to uid " + std::to_string(info.st_uid) +
-                      ", or others may write there: they could lead root elsewhere",
+                  "writing to " + path.string() + " as root: " + above.string() + " belongs to uid " +
+                      std::to_string(info.st_uid) + ", or others may write there: they could lead root elsewhere",
                   "name a place in directories of root's own, and move the result yourself");
     }
     if (above == above.root_path()) return;
@@ -186,7 +190,8 @@ void remove_dir_if_empty(const fs::path& dir) {
     if (e.code() == Code::not_found) return;
     throw;
   }
-  if (errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY) throw system_error("removing " + dir.string(), errno);
+  if (errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
+    throw system_error("removing " + dir.string(), errno);
 }
 
 HeldDir::HeldDir(const fs::path& dir) : path_(clean_path(dir)) {
@@ -204,15 +209,22 @@ bool HeldDir::stands() const {
 
 void HeldDir::require_stands() const {
   if (stands()) return;
-  throw Error(Code::failed_precondition, "using " + path_.string() + ": somebody put something else in its place meanwhile",
+  throw Error(Code::failed_precondition,
+              "using " + path_.string() + ": somebody put something else in its place meanwhile",
               "find out who did; what is there now was not touched");
 }
 
-bool HeldDir::empty() const { return !first_name(fd_.get(), path_); }
+bool HeldDir::empty() const {
+  return !first_name(fd_.get(), path_);
+}
 
-void HeldDir::clear() const { remove_below(fd_.get(), path_); }
+void HeldDir::clear() const {
+  remove_below(fd_.get(), path_);
+}
 
-void HeldDir::sync() const { sync_below(fd_.get(), path_); }
+void HeldDir::sync() const {
+  sync_below(fd_.get(), path_);
+}
 
 void HeldDir::give(uid_t user, gid_t group, mode_t mode) const {
   if (::fchown(fd_.get(), user, group) != 0) throw system_error("setting the owner of " + path_.string(), errno);
@@ -246,9 +258,10 @@ void HeldDir::write(const std::string& name, std::string_view content, unsigned 
 }
 
 void HeldDir::walk(const std::function<void(const Entry&)>& visit) const {
-  walk_below(fd_.get(), {}, path_, [&](int parent, const char* name, const fs::path& relative, const struct stat& info) {
-    visit(Entry{relative, info, parent, name});
-  });
+  walk_below(fd_.get(), {}, path_,
+             [&](int parent, const char* name, const fs::path& relative, const struct stat& info) {
+               visit(Entry{relative, info, parent, name});
+             });
 }
 
 }  // namespace guestagent

@@ -1,4 +1,5 @@
-// Directories by descriptor, for what root does where others may write: a name that is exchanged for a link leads nowhere else.
+// Directories by descriptor, for what root does where others may write: a name that is exchanged for a link leads
+// nowhere else.
 #pragma once
 
 #include <sys/stat.h>
@@ -14,21 +15,24 @@
 
 namespace guestagent {
 
-// Opens the directory `dir` (`flags`: O_RDONLY to list it or make it durable, O_PATH to only act in it). As root, a link on the way is
-// followed only where none but root can have put it; else failed_precondition, naming it. Throws not_found, permission_denied, …
+// Opens the directory `dir` (`flags`: O_RDONLY to list it or make it durable, O_PATH to only act in it). As root, a
+// link on the way is followed only where none but root can have put it; else failed_precondition, naming it. Throws
+// not_found, permission_denied, …
 UniqueFd open_directory(const fs::path& dir, int flags);
 
-// Opens `relative`, without "..", below the directory `dir`, following no link at all. Empty with errno set when it cannot.
+// Opens `relative`, without "..", below the directory `dir`, following no link at all. Empty with errno set when it
+// cannot.
 UniqueFd open_below(int dir, const fs::path& relative, int flags, unsigned mode = 0);
 
-// A new directory, or one that is there: then, for root, it must be root's own and writable by nobody else, or failed_precondition.
-// It has exactly `mode` afterwards. Its parents are made as make_dir makes them.
+// A new directory, or one that is there: then, for root, it must be root's own and writable by nobody else, or
+// failed_precondition. It has exactly `mode` afterwards. Its parents are made as make_dir makes them.
 void make_own_dir(const fs::path& dir, unsigned mode);
 // The same look alone, at what need not be there.
 void require_own_dir(const fs::path& dir);
 
-// As root: every directory that `path` lies in is root's, and none but root may exchange what is in it (a directory such as /tmp, where
-// others may only add, is fine). Throws failed_precondition that names the first which is not. Without root's powers nothing is asked.
+// As root: every directory that `path` lies in is root's, and none but root may exchange what is in it (a directory
+// such as /tmp, where others may only add, is fine). Throws failed_precondition that names the first which is not.
+// Without root's powers nothing is asked.
 void require_safe_place(const fs::path& path);
 
 // Sets owner and group of the directory `dir` itself.

@@ -43,8 +43,7 @@ Journal::Journal(fs::path path) : path_(std::move(path)) {
   while (good < content.size()) {
     const std::size_t end = content.find('\n', good);
     if (end == std::string::npos) break;
-    const std::string where =
-        "line " + std::to_string(steps_.size() + 1) + " of the journal " + path_.string();
+    const std::string where = "line " + std::to_string(steps_.size() + 1) + " of the journal " + path_.string();
     try {
       steps_.push_back(read_step(std::string_view(content).substr(good, end - good), where));
     } catch (const Error& e) {
@@ -131,8 +130,7 @@ void failpoint(std::string_view name) {
   } else if (action.starts_with("sleep:")) {
     system_clock().sleep(Millis(std::atoi(action.c_str() + 6)), {});
   } else {
-    throw Error(Code::invalid_argument,
-                "GUESTAGENT_FAILPOINT: \"" + action + "\" is none of kill, error, sleep:MS");
+    throw Error(Code::invalid_argument, "GUESTAGENT_FAILPOINT: \"" + action + "\" is none of kill, error, sleep:MS");
   }
 }
 #endif

@@ -18,8 +18,8 @@ void json_assertion_failed(const char* what) {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
-// Not kParseFullPrecisionFlag: with it the library shifts by an undefined count where a number is a zero with an exponent. Without it
-// the last binary digit of a fraction may be another one, and ours have three decimals.
+// Not kParseFullPrecisionFlag: with it the library shifts by an undefined count where a number is a zero with an
+// exponent. Without it the last binary digit of a fraction may be another one, and ours have three decimals.
 constexpr unsigned kParseFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag;
 
 // Looks at the events of the parser and keeps nothing but the keys of the open objects.
@@ -138,8 +138,7 @@ std::string JsonReader::string(std::string_view key) const {
   return std::move(*value);
 }
 
-std::optional<std::uint64_t> JsonReader::opt_uint(std::string_view key, std::uint64_t min,
-                                                  std::uint64_t max) const {
+std::optional<std::uint64_t> JsonReader::opt_uint(std::string_view key, std::uint64_t min, std::uint64_t max) const {
   const JsonValue* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->IsUint64() || value->GetUint64() < min || value->GetUint64() > max)

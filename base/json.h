@@ -1,8 +1,8 @@
 // RapidJSON for hostile input: bounded depth, path-aware typed reading, strict or lenient.
 #pragma once
 
-// A failed assertion of the library is an error of ours (INTERNAL), never an abort. Defined before its first header, the same in
-// every file: RapidJSON is included through this header only.
+// A failed assertion of the library is an error of ours (INTERNAL), never an abort. Defined before its first header,
+// the same in every file: RapidJSON is included through this header only.
 namespace guestagent {
 [[noreturn]] void json_assertion_failed(const char* what);
 }
@@ -32,19 +32,22 @@ JsonDocument parse_json(std::string_view text, std::string_view what);
 
 std::string to_json(const JsonValue& value);
 
-// Reads the members of one JSON object with their types checked. Errors name the whole path: "params.slave_config.server_id:
-// must be a whole number from 1 to 4294967295". REQUIRES: the value outlives the reader.
+// Reads the members of one JSON object with their types checked. Errors name the whole path:
+// "params.slave_config.server_id: must be a whole number from 1 to 4294967295". REQUIRES: the value outlives the
+// reader.
 class JsonReader {
  public:
   // Throws Error(`code`) unless `value` is an object.
   JsonReader(const JsonValue& value, std::string path, Code code = Code::invalid_argument);
 
   bool has(std::string_view key) const;  // present and not null
-  // The required ones throw when the key is absent or null; the optional ones answer nullopt then. Both throw on a wrong type.
+  // The required ones throw when the key is absent or null; the optional ones answer nullopt then. Both throw on a
+  // wrong type.
   std::string string(std::string_view key) const;
   std::optional<std::string> opt_string(std::string_view key) const;
   std::uint64_t uint(std::string_view key, std::uint64_t min = 0, std::uint64_t max = UINT64_MAX) const;
-  std::optional<std::uint64_t> opt_uint(std::string_view key, std::uint64_t min = 0, std::uint64_t max = UINT64_MAX) const;
+  std::optional<std::uint64_t> opt_uint(std::string_view key, std::uint64_t min = 0,
+                                        std::uint64_t max = UINT64_MAX) const;
   std::optional<double> opt_number(std::string_view key) const;  // finite
   bool boolean(std::string_view key) const;
   std::optional<bool> opt_boolean(std::string_view key) const;

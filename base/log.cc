@@ -22,9 +22,7 @@ struct Output {
   LogFormat format = LogFormat::logfmt;
   std::optional<Journald> journald;  // where standard error is its stream
 
-  Output()
-      : logger(std::make_shared<spdlog::logger>("guestagent",
-                                                std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
+  Output() : logger(std::make_shared<spdlog::logger>("guestagent", std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
     logger->set_pattern("%v");
     logger->set_level(spdlog::level::info);
     if (is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"))) journald.emplace();
@@ -113,8 +111,8 @@ std::string priority_of(LogLevel level) {
 
 // Time and level are the journal's own; the rest is in the message for people and in fields for `journalctl
 // JOB_ID=…`.
-bool to_journald(const Journald& journald, LogLevel level, std::string_view message,
-                 const LogScope::Tags& tags, std::initializer_list<LogField> fields) {
+bool to_journald(const Journald& journald, LogLevel level, std::string_view message, const LogScope::Tags& tags,
+                 std::initializer_list<LogField> fields) {
   std::string text(message);
   std::vector<std::pair<std::string, std::string>> entry = {
       {"MESSAGE", ""}, {"PRIORITY", priority_of(level)}, {"SYSLOG_IDENTIFIER", "guestagent"}};
@@ -134,8 +132,7 @@ std::string logfmt_line(LogLevel level, std::string_view message, const LogScope
                         std::initializer_list<LogField> fields) {
   JsonWriter quoted;
   quoted.value(message);
-  std::string line =
-      "time=" + timestamp() + " level=" + std::string(name_of(level)) + " msg=" + quoted.text();
+  std::string line = "time=" + timestamp() + " level=" + std::string(name_of(level)) + " msg=" + quoted.text();
   const auto add = [&](std::string_view name, std::string_view value) {
     line += ' ';
     line += name;

@@ -1,4 +1,5 @@
-// The agent's log: one line an event, to standard error (and to journald's fields when that is where standard error goes).
+// The agent's log: one line an event, to standard error (and to journald's fields when that is where standard error
+// goes).
 #pragma once
 
 #include <initializer_list>
@@ -22,13 +23,21 @@ using LogField = std::pair<std::string_view, std::string>;
 
 // Fields never hold a Secret: it has no conversion to string on purpose. Thread-safe.
 void log(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
-inline void log_info(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::info, m, f); }
-inline void log_warning(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::warning, m, f); }
-inline void log_error(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::error, m, f); }
-inline void log_debug(std::string_view m, std::initializer_list<LogField> f = {}) { log(LogLevel::debug, m, f); }
+inline void log_info(std::string_view m, std::initializer_list<LogField> f = {}) {
+  log(LogLevel::info, m, f);
+}
+inline void log_warning(std::string_view m, std::initializer_list<LogField> f = {}) {
+  log(LogLevel::warning, m, f);
+}
+inline void log_error(std::string_view m, std::initializer_list<LogField> f = {}) {
+  log(LogLevel::error, m, f);
+}
+inline void log_debug(std::string_view m, std::initializer_list<LogField> f = {}) {
+  log(LogLevel::debug, m, f);
+}
 
-// While it lives, every line of this thread carries the job's id and phase. A worker thread takes over its parent's with
-// LogScope(LogScope::current()).
+// While it lives, every line of this thread carries the job's id and phase. A worker thread takes over its parent's
+// with LogScope(LogScope::current()).
 class LogScope {
  public:
   struct Tags {

@@ -100,8 +100,7 @@ Secret secret_from_file(const std::string& path) {
   if (!fd) throw system_error(doing, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(doing, errno);
-  if (!S_ISREG(info.st_mode))
-    throw Error(Code::invalid_argument, doing + ": it is not a regular file", kWriteSecret);
+  if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, doing + ": it is not a regular file", kWriteSecret);
   require_trusted(fd.get(), doing, path);
   if ((info.st_mode & (S_IROTH | S_IWOTH)) != 0) {
     throw Error(Code::permission_denied, doing + ": others than its owner and group can read or write it",
@@ -116,8 +115,7 @@ Secret secret_from_file(const std::string& path) {
     if (n == 0) break;
     size += static_cast<std::size_t>(n);
   }
-  if (size > kMaxSecretBytes)
-    throw Error(Code::invalid_argument, doing + ": it is larger than 64 KiB", kWriteSecret);
+  if (size > kMaxSecretBytes) throw Error(Code::invalid_argument, doing + ": it is larger than 64 KiB", kWriteSecret);
   if (size > 0 && text[size - 1] == '\n') --size;
   if (size > 0 && text[size - 1] == '\r') --size;  // of an editor with lines of another kind
   const std::string_view why = why_no_secret({text.data(), size});

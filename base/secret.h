@@ -29,7 +29,9 @@ class Secret {
   std::string value_;
 };
 
-inline std::ostream& operator<<(std::ostream& out, const Secret&) { return out << "***"; }
+inline std::ostream& operator<<(std::ostream& out, const Secret&) {
+  return out << "***";
+}
 
 // A new random password of `length` characters of [A-Za-z0-9], from the kernel's generator. Throws Error.
 Secret random_password(std::size_t length);
@@ -37,8 +39,9 @@ Secret random_password(std::size_t length);
 // `bytes` random bytes as lower-case hex; for ids, not for secrets. Throws Error.
 std::string random_hex(std::size_t bytes);
 
-// The secret in a file: its content without one end of line (LF or CR LF). Refuses (permission_denied) a file that others can read, and
-// (invalid_argument) what is no secret of one line: empty, more lines, control characters, a byte order mark.
+// The secret in a file: its content without one end of line (LF or CR LF). Refuses (permission_denied) a file that
+// others can read, and (invalid_argument) what is no secret of one line: empty, more lines, control characters, a byte
+// order mark.
 Secret secret_from_file(const std::string& path);
 
 }  // namespace guestagent

@@ -1,6 +1,8 @@
-// A TCP relay that holds back what passes, each way, for a fixed time: the delay of a long link where the kernel has no netem.
+// A TCP relay that holds back what passes, each way, for a fixed time: the delay of a long link where the kernel has no
+// netem.
 //
-//   delay_proxy LISTEN_ADDRESS TARGET_PORT DELAY_MS     listens on a free port and prints it; the target is on 127.0.0.1
+//   delay_proxy LISTEN_ADDRESS TARGET_PORT DELAY_MS     listens on a free port and prints it; the target is on
+//   127.0.0.1
 //
 // Runs until it is killed.
 #include <arpa/inet.h>
@@ -35,7 +37,8 @@ sockaddr_in address_of(const std::string& host, int port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(port));
-  if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) throw Error(Code::invalid_argument, host + ": no IPv4 address");
+  if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1)
+    throw Error(Code::invalid_argument, host + ": no IPv4 address");
   return address;
 }
 
@@ -107,7 +110,8 @@ void start(const std::shared_ptr<Direction>& direction) {
   sockaddr_in here = address_of(host, 0);
   socklen_t size = sizeof here;
   auto* plain = reinterpret_cast<sockaddr*>(&here);
-  if (::bind(listener.get(), plain, size) != 0 || ::listen(listener.get(), 64) != 0 || ::getsockname(listener.get(), plain, &size) != 0) {
+  if (::bind(listener.get(), plain, size) != 0 || ::listen(listener.get(), 64) != 0 ||
+      ::getsockname(listener.get(), plain, &size) != 0) {
     throw system_error("listening on " + host, errno);
   }
   std::cout << ntohs(here.sin_port) << std::endl;
@@ -116,9 +120,12 @@ void start(const std::shared_ptr<Direction>& direction) {
     auto connection = std::make_shared<Connection>();
     connection->near.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     connection->far.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!connection->near || ::connect(connection->far.get(), reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0) continue;
+    if (!connection->near ||
+        ::connect(connection->far.get(), reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0)
+      continue;
     const int on = 1;
-    for (const int fd : {connection->near.get(), connection->far.get()}) ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    for (const int fd : {connection->near.get(), connection->far.get()})
+      ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     start(std::make_shared<Direction>(connection, connection->near.get(), connection->far.get(), delay));
     start(std::make_shared<Direction>(connection, connection->far.get(), connection->near.get(), delay));
   }

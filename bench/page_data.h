@@ -1,4 +1,5 @@
-// Bytes like those of a database's files, for measuring: `zstd -1` makes them 2.4 times smaller, as it does with real copies.
+// Bytes like those of a database's files, for measuring: `zstd -1` makes them 2.4 times smaller, as it does with real
+// copies.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 
 namespace guestagent::bench {
 
-// Pages of 16 KiB with a header, rows of numbers, digits and words of a common vocabulary, and a free end. The same from the same seed.
+// Pages of 16 KiB with a header, rows of numbers, digits and words of a common vocabulary, and a free end. The same
+// from the same seed.
 class PageData {
  public:
   static constexpr std::size_t kPage = 16384;

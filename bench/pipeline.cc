@@ -6,8 +6,10 @@
 //   bench_pipeline read STORE [OPTION VALUE]…     reads that snapshot back, verifies it and throws it away
 //   bench_pipeline remove STORE                   deletes that snapshot
 //
-// STORE is a directory, "null" (objects are thrown away) or an agent's configuration (FILE.yaml), whose store it is. Options: --compression, --level, --workers, --transfers, --segment-mib,
-// --memory-mib. Prints one JSON object: wall_s, cpu_s (user and system), peak_rss (bytes), raw_bytes, stored_bytes, segments.
+// STORE is a directory, "null" (objects are thrown away) or an agent's configuration (FILE.yaml), whose store it is.
+// Options: --compression, --level, --workers, --transfers, --segment-mib,
+// --memory-mib. Prints one JSON object: wall_s, cpu_s (user and system), peak_rss (bytes), raw_bytes, stored_bytes,
+// segments.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -105,7 +107,9 @@ std::uint64_t peak_rss() {
 double cpu_seconds() {
   rusage used = {};
   ::getrusage(RUSAGE_SELF, &used);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
@@ -192,7 +196,8 @@ int run(const std::vector<std::string>& words) {
   } else if (command == "read" && words.size() >= 2) {
     manifest = read_snapshot(words[1], parse_options(words, 2));
   } else {
-    std::cerr << "usage: bench_pipeline generate BYTES | write STORE … | synthetic BYTES STORE … | read STORE … | remove STORE\n";
+    std::cerr << "usage: bench_pipeline generate BYTES | write STORE … | synthetic BYTES STORE … | read STORE … | "
+                 "remove STORE\n";
     return 2;
   }
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -32,8 +32,7 @@ bool inside(const fs::path& path, const fs::path& dir) {
 
 void check_socket(YamlReader& in, std::string_view key, const fs::path& socket) {
   if (socket.string().size() > kMaxSocketPath) {
-    in.mistake(key, "must not be longer than " + std::to_string(kMaxSocketPath) +
-                        " bytes, the limit of socket paths");
+    in.mistake(key, "must not be longer than " + std::to_string(kMaxSocketPath) + " bytes, the limit of socket paths");
   }
 }
 
@@ -62,8 +61,7 @@ void check_agent(YamlReader& in, const AgentSettings& agent) {
 void check_listen(YamlReader& in, const TlsListenSettings& listen) {
   if (listen.address.empty()) return;
   const auto address = HostPort::parse(listen.address);
-  if (!address || !address->port)
-    in.mistake("address", "must be ADDRESS:PORT, such as 0.0.0.0:8443");
+  if (!address || !address->port) in.mistake("address", "must be ADDRESS:PORT, such as 0.0.0.0:8443");
   for (const std::string_view key : {"certificate", "key", "client_ca"})
     in.require(key, "when agent.listen.address is set");
 }
@@ -71,8 +69,7 @@ void check_listen(YamlReader& in, const TlsListenSettings& listen) {
 void check_snapshot(YamlReader& in, const SnapshotSettings& snapshot) {
   const std::uint64_t least = 4 * snapshot.segment_bytes + (std::uint64_t{32} << 20);
   if (snapshot.memory_limit < least) {
-    in.mistake("memory_limit", "must be at least " + format_size(least) +
-                                   ": four segments (snapshot.segment_size is " +
+    in.mistake("memory_limit", "must be at least " + format_size(least) + ": four segments (snapshot.segment_size is " +
                                    format_size(snapshot.segment_bytes) + ") and 32MiB; " +
                                    "raise it or make the segments smaller");
   }
@@ -82,8 +79,7 @@ void check_encryption(YamlReader& in, const EncryptionSettings& encryption) {
   std::set<std::string> ids;
   for (const auto& key : encryption.keys) {
     if (key.id.empty()) continue;
-    if (!valid_id(key.id))
-      in.mistake("keys", "an id must be 1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"");
+    if (!valid_id(key.id)) in.mistake("keys", "an id must be 1 to 64 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"");
     if (!ids.insert(key.id).second) in.mistake("keys", "the id \"" + key.id + "\" stands there twice");
   }
   if (!encryption.write_key.empty() && !ids.contains(encryption.write_key)) {
@@ -94,15 +90,13 @@ void check_encryption(YamlReader& in, const EncryptionSettings& encryption) {
 void check_storage(YamlReader& in, const StorageSettings& storage) {
   if (storage.container.empty() || storage.container.size() > 63 || !only(storage.container, "._-") ||
       storage.container.starts_with('.')) {
-    in.mistake("container",
-               "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\", not beginning with a dot");
+    in.mistake("container", "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\", not beginning with a dot");
   }
   const fs::path prefix = storage.prefix;
-  const bool plain = std::none_of(prefix.begin(), prefix.end(), [](const fs::path& part) {
-    return part.empty() || part == "." || part == "..";
-  });
-  if (storage.prefix.empty() || storage.prefix.size() > 256 || !only(storage.prefix, "._-/") ||
-      prefix.is_absolute() || !plain || storage.prefix.find("//") != std::string::npos) {
+  const bool plain = std::none_of(prefix.begin(), prefix.end(),
+                                  [](const fs::path& part) { return part.empty() || part == "." || part == ".."; });
+  if (storage.prefix.empty() || storage.prefix.size() > 256 || !only(storage.prefix, "._-/") || prefix.is_absolute() ||
+      !plain || storage.prefix.find("//") != std::string::npos) {
     in.mistake("prefix",
                "must be a relative name of A-Z, a-z, 0-9, \".\", \"_\", \"-\" and \"/\", without empty parts "
                "and \"..\"");
@@ -121,8 +115,8 @@ void check_swift(YamlReader& in, const SwiftSettings& swift, bool selected) {
   }
   // The contract's own words: "auth_url (line 14): required".
   in.require("auth_url");
-  const bool by_credential = swift.auth == "v3" && (in.has("application_credential_id") ||
-                                                    in.has("application_credential_secret_file"));
+  const bool by_credential =
+      swift.auth == "v3" && (in.has("application_credential_id") || in.has("application_credential_secret_file"));
   if (by_credential) {
     in.require("application_credential_id", "with application_credential_secret_file");
     in.require("application_credential_secret_file", "with application_credential_id");
@@ -145,8 +139,7 @@ void check_s3(YamlReader& in, const S3Settings& s3, bool selected) {
 
 void check_retry(YamlReader& in, const RetrySettings& retry) {
   if (retry.max_delay < retry.first_delay) {
-    in.mistake(in.has("max_delay") ? "max_delay" : "first_delay",
-               "max_delay must not be shorter than first_delay");
+    in.mistake(in.has("max_delay") ? "max_delay" : "first_delay", "max_delay must not be shorter than first_delay");
   }
 }
 
@@ -157,18 +150,15 @@ void check_server(YamlReader& in, const ServerSettings& server) {
     if (server.start.empty()) in.mistake("start", "required when mysql.server.control is commands");
     if (server.stop.empty()) in.mistake("stop", "required when mysql.server.control is commands");
   }
-  if (server.command.empty())
-    in.mistake("command", "must name the server's program: its private first start needs it");
+  if (server.command.empty()) in.mistake("command", "must name the server's program: its private first start needs it");
 }
 
 void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
   const std::string& address = mysql.advertised_address;
   if (!in.has("advertised_address")) {
     in.require("advertised_address");
-  } else if (address.find("://") != std::string::npos ||
-             std::count(address.begin(), address.end(), ':') == 1) {
-    in.mistake("advertised_address",
-               "must be a name or an address alone; mysql.advertised_port is for the port");
+  } else if (address.find("://") != std::string::npos || std::count(address.begin(), address.end(), ':') == 1) {
+    in.mistake("advertised_address", "must be a name or an address alone; mysql.advertised_port is for the port");
   } else if (!HostName::parse(address) || address == "0.0.0.0" || address == "::") {
     in.mistake("advertised_address", "must be a name or an address that replicas can connect to");
   }
@@ -187,9 +177,8 @@ void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
   }
   if (!mysql.staging_dir.empty() &&
       (inside(mysql.staging_dir, mysql.data_dir) || inside(mysql.data_dir, mysql.staging_dir))) {
-    in.mistake(
-        "staging_dir",
-        "must be neither inside of mysql.data_dir nor around it: the server would take it for a database");
+    in.mistake("staging_dir",
+               "must be neither inside of mysql.data_dir nor around it: the server would take it for a database");
   }
 }
 
@@ -201,8 +190,7 @@ void check_places(YamlReader& in, const Settings& settings) {
        {"storage.local.path", &settings.storage.local.path},
        {"mysql.managed_file", &settings.mysql.managed_file}}};
   for (const auto& [key, path] : places) {
-    if (inside(*path, data))
-      in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
+    if (inside(*path, data)) in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
   }
 }
 

@@ -105,8 +105,7 @@ ListenAddress parse_listen_address(std::string_view text) {
   const auto port = parse_whole(text.substr(colon + 1));
   ListenAddress out{std::string(host), 0};
   in6_addr parsed;
-  if (!port || *port > 65535 || ::inet_pton(six ? AF_INET6 : AF_INET, out.host.c_str(), &parsed) != 1)
-    throw bad();
+  if (!port || *port > 65535 || ::inet_pton(six ? AF_INET6 : AF_INET, out.host.c_str(), &parsed) != 1) throw bad();
   out.port = static_cast<std::uint16_t>(*port);
   return out;
 }
@@ -133,8 +132,7 @@ ControllerSettings parse_controller_settings(std::string_view yaml, std::string_
       out.log_format = format == "json" ? LogFormat::json : LogFormat::logfmt;
     });
     c.section("agents", [&](YamlReader& agents) { read_agents(agents, out.agents); });
-    c.section("provisioner",
-              [&](YamlReader& provisioner) { read_provisioner(provisioner, out.provisioner); });
+    c.section("provisioner", [&](YamlReader& provisioner) { read_provisioner(provisioner, out.provisioner); });
     c.section("monitor", [&](YamlReader& monitor) { read_monitor(monitor, out.monitor); });
     check_listen_address(c, out);
   });
@@ -145,8 +143,7 @@ ControllerSettings parse_controller_settings(std::string_view yaml, std::string_
 
 ControllerSettings load_controller_settings(const std::filesystem::path& file) {
   return parse_controller_settings(
-      with_context("reading the configuration", [&] { return read_trusted_file(file, kMaxYamlBytes); }),
-      file.string());
+      with_context("reading the configuration", [&] { return read_trusted_file(file, kMaxYamlBytes); }), file.string());
 }
 
 }  // namespace guestagent

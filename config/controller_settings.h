@@ -1,5 +1,5 @@
-// What the controller's own YAML file says, checked. config/controller.yaml documents each key; the defaults stand here and there
-// alike (a test holds them together).
+// What the controller's own YAML file says, checked. config/controller.yaml documents each key; the defaults stand here
+// and there alike (a test holds them together).
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace guestagent {
 
-struct ControllerTlsSettings {  // of the controller's own TCP listener
+struct ControllerTlsSettings {             // of the controller's own TCP listener
   std::filesystem::path certificate, key;  // both or none; none: plain HTTP, on loopback only
   std::filesystem::path client_ca;         // clients with a certificate of this CA need no token
   std::filesystem::path client_crl;        // what that CA and those below it have revoked; empty: not checked
@@ -20,7 +20,7 @@ struct ControllerTlsSettings {  // of the controller's own TCP listener
 };
 
 struct AgentAccessSettings {
-  std::filesystem::path ca_file, certificate, key;  // without ca_file no agent is spoken to by https
+  std::filesystem::path ca_file, certificate, key;             // without ca_file no agent is spoken to by https
   std::vector<std::string> socket_dirs = {"/run/guestagent"};  // agents' sockets stand below one of these …
   std::vector<std::string> socket_users;  // … and belong to a process of root, of this user, or of one of these
   bool allow_plain_http = false;          // http:// to agents on this host: nobody proves who they are

@@ -149,8 +149,7 @@ void read_server(YamlReader& in, ServerSettings& out) {
 
 void read_mysql(YamlReader& in, MysqlSettings& out) {
   in.text("advertised_address", out.advertised_address);
-  if (const auto port = in.whole("advertised_port", 1, 65535))
-    out.advertised_port = static_cast<std::uint16_t>(*port);
+  if (const auto port = in.whole("advertised_port", 1, 65535)) out.advertised_port = static_cast<std::uint16_t>(*port);
   in.path("socket", out.socket);
   in.text("user", out.user);
   in.path("password_file", out.password_file);

@@ -1,5 +1,5 @@
-// What the one YAML file says, checked. config/guestagent.yaml documents each key; the defaults stand here and there alike
-// (a test holds them together).
+// What the one YAML file says, checked. config/guestagent.yaml documents each key; the defaults stand here and there
+// alike (a test holds them together).
 #pragma once
 
 #include <cstdint>
@@ -142,7 +142,7 @@ struct StorageSettings {
   bool operator==(const StorageSettings&) const = default;
 };
 
-struct ServerSettings {           // mysql.server: how the database server is stopped and started
+struct ServerSettings {             // mysql.server: how the database server is stopped and started
   std::string control = "systemd";  // systemd | commands | process
   std::string unit = "mariadb.service";
   std::vector<std::string> start, stop;  // control: commands
@@ -160,31 +160,33 @@ struct MysqlTlsSettings {
 };
 
 struct MysqlSettings {
-  std::string advertised_address;             // required: what replicas connect to
+  std::string advertised_address;                // required: what replicas connect to
   std::optional<std::uint16_t> advertised_port;  // else the server's own
   fs::path socket = "/run/mysqld/mysqld.sock";
   std::string user = "root";
-  std::optional<fs::path> password_file;   // none: the socket's peer decides
-  std::optional<fs::path> client_file;     // an option file of the server's kind, [client] user and password; instead of both
+  std::optional<fs::path> password_file;  // none: the socket's peer decides
+  std::optional<fs::path>
+      client_file;  // an option file of the server's kind, [client] user and password; instead of both
   MysqlTlsSettings tls;
   fs::path defaults_file = "/etc/mysql/my.cnf";
   // Written by the agent, read by the server last of all; must be in a directory that defaults_file includes.
   fs::path managed_file = "/etc/mysql/conf.d/zz-guestagent.cnf";
   fs::path data_dir = "/var/lib/mysql";
-  fs::path staging_dir;  // empty: beside data_dir ("<data_dir>.guestagent"); on the same file system for a switch by rename
+  fs::path
+      staging_dir;  // empty: beside data_dir ("<data_dir>.guestagent"); on the same file system for a switch by rename
   std::string os_user = "mysql";  // owner of the data and of the server's process
   ServerSettings server;
   std::string backup_tool = "auto";  // auto | mariadb-backup | xtrabackup | clone
   fs::path tools_dir;                // where the tools are if not on PATH
   unsigned backup_parallel = 2;
-  std::uint64_t prepare_memory = 0;  // 0: from the redo's size and what is free
-  Millis lock_wait{60000};           // the longest that the backup's lock may wait on the source, or be held
-  Millis freeze_limit{3000};         // the longest that writers may stand at once behind that waiting
-  std::string require_tls = "auto";  // auto | yes | no, for the replication account
-  fs::path replication_ca_file;      // on a replica: the CA that the source's certificate must have
+  std::uint64_t prepare_memory = 0;    // 0: from the redo's size and what is free
+  Millis lock_wait{60000};             // the longest that the backup's lock may wait on the source, or be held
+  Millis freeze_limit{3000};           // the longest that writers may stand at once behind that waiting
+  std::string require_tls = "auto";    // auto | yes | no, for the replication account
+  fs::path replication_ca_file;        // on a replica: the CA that the source's certificate must have
   std::string replication_host = "%";  // host part of the replication account
   std::string replication = "gtid";    // gtid | position
-  bool allow_restart = false;        // may the agent restart the source to turn its binary log on
+  bool allow_restart = false;          // may the agent restart the source to turn its binary log on
   bool keep_previous_data = false;
   Millis catch_up_timeout{3600000};
   Millis drain_timeout{3600000};
@@ -202,8 +204,8 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-// Reads and checks a file. Throws Error(invalid_argument): "FILE: storage.swift.auth_url (line 14): required", one line for every
-// mistake that was found, not only for the first. Files that keys name are not opened here.
+// Reads and checks a file. Throws Error(invalid_argument): "FILE: storage.swift.auth_url (line 14): required", one line
+// for every mistake that was found, not only for the first. Files that keys name are not opened here.
 Settings load_settings(const fs::path& file);
 // The same from text, `name` standing for the file in errors.
 Settings parse_settings(std::string_view yaml, std::string_view name);

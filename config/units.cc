@@ -26,8 +26,7 @@ constexpr std::array<Unit, 14> kSizeUnits = {{{"TiB", kKi* kKi* kKi* kKi},
                                               {"MB", 1000000},
                                               {"GB", 1000000000},
                                               {"TB", 1000000000000}}};
-constexpr std::array<Unit, 5> kTimeUnits = {
-    {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}}};
+constexpr std::array<Unit, 5> kTimeUnits = {{{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}}};
 constexpr std::uint64_t kMaxMillis = std::uint64_t{100} * 366 * 86400000;
 
 std::size_t digits_at_start(std::string_view text) {

@@ -27,8 +27,8 @@ unsigned line_of(const YAML::Mark& mark) {
 }
 
 Error bad_yaml(std::string_view name, unsigned line, std::string_view why) {
-  return Error(Code::invalid_argument,
-               std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why), kSeeShipped);
+  return Error(Code::invalid_argument, std::string(name) + " (line " + std::to_string(line) + "): " + std::string(why),
+               kSeeShipped);
 }
 
 // Builds our tree from the parser's events. Everything that is refused is refused here, before it is built.
@@ -163,8 +163,7 @@ YamlNode parse_yaml(std::string_view text, std::string_view name) {
   if (!valid_utf8(text) || text.find('\0') != std::string_view::npos) {
     throw Error(Code::invalid_argument, std::string(name) + ": it is no UTF-8 text", kSeeShipped);
   }
-  if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) >
-      kMaxFlowOpeners) {
+  if (std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; }) > kMaxFlowOpeners) {
     throw Error(Code::invalid_argument,
                 std::string(name) + ": more than " + std::to_string(kMaxFlowOpeners) + " of [ and {", kSeeShipped);
   }
@@ -193,8 +192,7 @@ void YamlReport::add(unsigned line, std::string_view path, std::string_view why)
 void YamlReport::throw_if_any() const {
   if (mistakes_.empty()) return;
   std::vector<Mistake> sorted = mistakes_;
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const Mistake& a, const Mistake& b) { return a.line < b.line; });
+  std::stable_sort(sorted.begin(), sorted.end(), [](const Mistake& a, const Mistake& b) { return a.line < b.line; });
   std::string text;
   for (const Mistake& mistake : sorted) {
     if (!text.empty()) text += '\n';

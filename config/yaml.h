@@ -95,8 +95,7 @@ class YamlReader {
   void mistake(std::string_view key, std::string_view why);
   // The same about a member anywhere below, by its path from here ("mysql.data_dir").
   void mistake_at(std::string_view path_below, std::string_view why);
-  void require(std::string_view key,
-               std::string_view when = {});  // reports it when absent: "required when …"
+  void require(std::string_view key, std::string_view when = {});  // reports it when absent: "required when …"
   void finish();
 
  private:

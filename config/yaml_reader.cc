@@ -12,7 +12,8 @@ std::string in_quotes(std::string_view text) {
 }
 
 bool has_control(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
 }
 constexpr std::string_view kOneLine = "must be one line without control characters";
 
@@ -101,8 +102,7 @@ void YamlReader::path(std::string_view key, std::optional<std::filesystem::path>
   if (!value.empty()) out = std::move(value);
 }
 
-void YamlReader::choice(std::string_view key, std::string& out,
-                        std::initializer_list<std::string_view> words) {
+void YamlReader::choice(std::string_view key, std::string& out, std::initializer_list<std::string_view> words) {
   const std::string expected = "one of " + join(words);
   const std::string* value = scalar(key, expected);
   if (value == nullptr) return;
@@ -172,8 +172,7 @@ void YamlReader::rate(std::string_view key, std::uint64_t& out) {
   if (number.ends_with("/s")) number.remove_suffix(2);
   const auto rate = parse_size(number);
   if (!rate)
-    return mistake(key,
-                   "must be a size per second such as 50MiB, or 0 for no limit, not " + in_quotes(*value));
+    return mistake(key, "must be a size per second such as 50MiB, or 0 for no limit, not " + in_quotes(*value));
   if (*rate != 0 && *rate < 1024) return mistake(key, "must be at least 1KiB, or 0 for no limit");
   out = *rate;
 }
@@ -183,8 +182,7 @@ void YamlReader::duration(std::string_view key, Millis& out, Millis min) {
   if (value == nullptr) return;
   const auto duration = parse_duration(*value);
   if (!duration)
-    return mistake(
-        key, "must be a time with its unit, such as 500ms, 30s, 10m, 24h or 7d, not " + in_quotes(*value));
+    return mistake(key, "must be a time with its unit, such as 500ms, 30s, 10m, 24h or 7d, not " + in_quotes(*value));
   if (*duration < min) return mistake(key, "must be at least " + format_duration(min));
   out = *duration;
 }

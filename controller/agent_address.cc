@@ -62,8 +62,7 @@ HttpAddress agent_address(std::string_view text, const AgentAccessSettings& sett
 
 std::vector<uid_t> agent_users(const AgentAccessSettings& settings) {
   std::vector<uid_t> out = {0, ::geteuid()};
-  for (const std::string& name : settings.socket_users)
-    out.push_back(user_id(name, "controller.agents.socket_users"));
+  for (const std::string& name : settings.socket_users) out.push_back(user_id(name, "controller.agents.socket_users"));
   return out;
 }
 

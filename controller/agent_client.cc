@@ -48,15 +48,13 @@ std::string AgentClient::call(const std::string& address, std::string_view metho
   };
   HttpAnswer answer;
   try {
-    answer = http_.exchange(agent_address(address, settings_),
-                            {.target = "/rpc", .body = request_text(method, params)}, settings_.call_timeout, stop);
+    answer = http_.exchange(agent_address(address, settings_), {.target = "/rpc", .body = request_text(method, params)},
+                            settings_.call_timeout, stop);
   } catch (const Error& e) {
-    if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded)
-      throw silent(e.what(), e.hint());
+    if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded) throw silent(e.what(), e.hint());
     throw e.with_context(doing);
   }
-  if (answer.status == 429 || answer.status == 503)
-    throw silent("it answers " + std::to_string(answer.status));
+  if (answer.status == 429 || answer.status == 503) throw silent("it answers " + std::to_string(answer.status));
   if (answer.status == 401 || answer.status == 403) {
     throw Error(Code::permission_denied, doing + ": it answers " + std::to_string(answer.status),
                 "let the agent know the controller: agent.allow_users, or agent.listen.allow_names");

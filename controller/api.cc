@@ -106,12 +106,13 @@ void audit(const HttpRequest& request, const HttpReply& reply) {
   }
   const bool is_task = about.starts_with("/tasks/");
   const std::string how = request.local || request.known_client ? "" : "token at ";
-  log_info("a changing request",
-           {{"caller", how + request.caller},
-            {"method", printable(request.method)},
-            {"path", printable(request.path)},
-            {"status", std::to_string(reply.status)},
-            {is_task ? "task" : "about", is_task ? about.substr(7) : about.empty() ? printable(request.path) : about}});
+  log_info("a changing request", {{"caller", how + request.caller},
+                                  {"method", printable(request.method)},
+                                  {"path", printable(request.path)},
+                                  {"status", std::to_string(reply.status)},
+                                  {is_task ? "task" : "about", is_task         ? about.substr(7)
+                                                               : about.empty() ? printable(request.path)
+                                                                               : about}});
 }
 
 }  // namespace
@@ -151,12 +152,15 @@ HttpReply Api::handle(const HttpRequest& request) {
 
 std::optional<HttpReply> Api::refuse_strange_page(const HttpRequest& request) const {
   if (!request.local) {
-    // A page from elsewhere in a browser of this host must not reach a listener that is for this host only, by whatever name.
+    // A page from elsewhere in a browser of this host must not reach a listener that is for this host only, by whatever
+    // name.
     const auto host = HostPort::parse(request.host);
     const std::uint16_t port = host && host->port ? *host->port : request.tls ? kHttpsPort : kHttpPort;
     if (!host || (request.loopback_listener && !(host->host.is_loopback() && port == request.port))) {
       return fault({403, "forbidden"}, "the Host header must name this host",
-                   request.loopback_listener ? "localhost or an address such as 127.0.0.1, and the port of controller.listen" : "");
+                   request.loopback_listener
+                       ? "localhost or an address such as 127.0.0.1, and the port of controller.listen"
+                       : "");
     }
   }
   const bool reads = request.method == "GET" || request.method == "HEAD";
@@ -184,12 +188,11 @@ HttpReply Api::route(const HttpRequest& request, bool& known) {
   // The page holds nothing; what it shows it asks for with the token that its user types in.
   if (const auto* file = page_file(request.path)) {
     if (!reads) return wrong_method("GET");
-    return {200,
-            file->content_type,
-            std::string(file->content),
-            {{"Content-Security-Policy", kPagePolicy},
-             {"Cache-Control", "no-cache"},
-             {"Referrer-Policy", "no-referrer"}}};
+    return {
+        200,
+        file->content_type,
+        std::string(file->content),
+        {{"Content-Security-Policy", kPagePolicy}, {"Cache-Control", "no-cache"}, {"Referrer-Policy", "no-referrer"}}};
   }
   if (request.path == "/healthz") return reads ? HttpReply{200, "text/plain", "ok\n"} : wrong_method("GET");
   if (auto refused = refuse_stranger(request)) return std::move(*refused);
@@ -259,9 +262,8 @@ HttpReply Api::on_instance(const HttpRequest& request, const std::string& id) {
 
 HttpReply Api::register_host(const HttpRequest& request) {
   RegisterBody body = read_register(parse_body(request), access_.agents);
-  const std::string text = with_context("registering " + body.instance.address, [&] {
-    return agents_.call(body.instance.address, "get_info", "{}", {});
-  });
+  const std::string text = with_context("registering " + body.instance.address,
+                                        [&] { return agents_.call(body.instance.address, "get_info", "{}", {}); });
   const JsonDocument document = parse_json(text, "get_info");
   const JsonReader info(document, "get_info", Code::internal);
   bool& has_data = body.instance.has_data;
@@ -286,9 +288,9 @@ HttpReply Api::instance_action(const HttpRequest& request, const std::string& id
   const Instance master = state_.instance(id);
   ReplicaTopology topology = in.topology;
   if (topology.slave_of == master.name) topology.slave_of = master.id;
-  const Task task = tasks_.create_replicated_instances(
-      master.id, in.count, in.host.flavor, topology, in.host.volume_size, in.host.availability_zone,
-      in.host.nics, {in.name, to_json(body), mark_of(request), in.overwrite});
+  const Task task = tasks_.create_replicated_instances(master.id, in.count, in.host.flavor, topology,
+                                                       in.host.volume_size, in.host.availability_zone, in.host.nics,
+                                                       {in.name, to_json(body), mark_of(request), in.overwrite});
   return accepted(task, state_.replicas(task.id));
 }
 
@@ -302,10 +304,12 @@ HttpReply Api::topology_action(const HttpRequest& request, const std::string& id
     return accepted(task, state_.replicas(task.id));
   } catch (const Error& e) {
     const auto members = state_.members();
-    const bool is_member = std::any_of(members.begin(), members.end(), [&](const Member& m) { return m.instance_id == host.id; });
+    const bool is_member =
+        std::any_of(members.begin(), members.end(), [&](const Member& m) { return m.instance_id == host.id; });
     const auto source = is_member ? std::nullopt : views_.followed_outside(host);
     if (e.code() != Code::invalid_argument || !source) throw;
-    throw Error(e.code(), std::string(e.what()) + " of this controller: it follows " + source->name + ", by other hands",
+    throw Error(e.code(),
+                std::string(e.what()) + " of this controller: it follows " + source->name + ", by other hands",
                 "detach it on its own host: guestagent --oneshot detach_replication_slave");
   }
 }

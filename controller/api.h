@@ -10,8 +10,8 @@ namespace guestagent::controller {
 
 // Who may ask for what.
 struct ApiAccess {
-  Secret token;               // that TCP asks for; empty: only known clients come in there
-  bool certificates = false;  // known clients need no token
+  Secret token;                     // that TCP asks for; empty: only known clients come in there
+  bool certificates = false;        // known clients need no token
   AgentAccessSettings agents = {};  // which of them may be registered
 };
 

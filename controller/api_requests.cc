@@ -18,8 +18,7 @@ std::string short_text(const JsonReader& in, std::string_view key) {
 // A flavor is a reference: text, or a number as some clients send it.
 std::string flavor(const JsonReader& in) {
   const auto member = in.value().FindMember("flavorRef");
-  if (member != in.value().MemberEnd() && member->value.IsUint64())
-    return std::to_string(member->value.GetUint64());
+  if (member != in.value().MemberEnd() && member->value.IsUint64()) return std::to_string(member->value.GetUint64());
   return short_text(in, "flavorRef");
 }
 
@@ -55,8 +54,7 @@ std::string action_name(const JsonDocument& body, std::initializer_list<std::str
   const JsonReader in(body, "body");
   in.allow_only(known);
   if (body.MemberCount() != 1) {
-    throw Error(Code::invalid_argument,
-                "body: must have exactly one of " + join(std::vector<std::string_view>(known)));
+    throw Error(Code::invalid_argument, "body: must have exactly one of " + join(std::vector<std::string_view>(known)));
   }
   return body.MemberBegin()->name.GetString();
 }
@@ -106,8 +104,7 @@ RegisterBody read_register(const JsonDocument& body, const AgentAccessSettings& 
   agent_address(out.instance.address, agents);
   out.instance.id = in.opt_string("id").value_or("");
   if (!out.instance.id.empty() && !good_id(out.instance.id)) {
-    throw in.error("id",
-                   "must be 1 to 64 letters, digits, '-', '_' and '.', beginning with a letter or digit");
+    throw in.error("id", "must be 1 to 64 letters, digits, '-', '_' and '.', beginning with a letter or digit");
   }
   out.instance.name = short_text(in, "name");
   out.instance.host = read_host(in);

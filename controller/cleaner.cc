@@ -37,28 +37,25 @@ bool Cleaner::attempt(const Cleanup& cleanup, std::stop_token stop, const std::f
     return find_out(cleanup, stop);
   } catch (const Error& e) {
     if (stop.stop_requested()) throw;
-    log_warning("cleaning up failed",
-                {{"kind", cleanup.kind}, {"task", cleanup.task_id}, {"error", e.what()}});
+    log_warning("cleaning up failed", {{"kind", cleanup.kind}, {"task", cleanup.task_id}, {"error", e.what()}});
     state_.cleanup_failed(cleanup.id, e.what(), true);
     return false;
   }
 }
 
-bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const std::string& key,
-                      std::stop_token stop, const std::function<bool()>& hurry) {
+bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const std::string& key, std::stop_token stop,
+                      const std::function<bool()>& hurry) {
   Task task;
   task.id = cleanup.task_id;
   task.round = cleanup.round;
   RemoteJob job;
   job.address = state_.instance(cleanup.instance_id).address;
   job.method = method;
-  job.job_id =
-      task.job_id(cleanup.kind + "-" + std::to_string(cleanup.id) + "-" + std::to_string(cleanup.tries));
+  job.job_id = task.job_id(cleanup.kind + "-" + std::to_string(cleanup.id) + "-" + std::to_string(cleanup.tries));
   job.params = JsonWriter().begin_object().member(key, cleanup.subject).end_object().text();
   const JobEnd end = runner_.run(
       job, [] { return false; }, [](const JobView&) {}, stop, hurry);
-  if (end.how == JobEnd::How::succeeded ||
-      (end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {
+  if (end.how == JobEnd::How::succeeded || (end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {
     state_.cleanup_done(cleanup.id);
     return true;
   }

@@ -15,17 +15,17 @@ namespace guestagent::controller {
 class Cleaner {
  public:
   // All outlive it; the settings say how patient it is with silent and busy agents.
-  Cleaner(State& state, Agents& agents, Provisioner& provisioner, const AgentAccessSettings& settings,
-          Clock& clock)
+  Cleaner(State& state, Agents& agents, Provisioner& provisioner, const AgentAccessSettings& settings, Clock& clock)
       : state_(state), provisioner_(provisioner), runner_(agents, settings, clock) {}
 
   // Tries once; true when it is done (and no longer in the state). What went wrong is recorded with it.
   // Throws cancelled on `stop`. While `hurry` answers true, a silent or busy agent is not waited for.
-  bool attempt(const Cleanup& cleanup, std::stop_token stop, const std::function<bool()>& hurry = [] { return false; });
+  bool attempt(
+      const Cleanup& cleanup, std::stop_token stop, const std::function<bool()>& hurry = [] { return false; });
 
  private:
-  bool run_job(const Cleanup& cleanup, const std::string& method, const std::string& key,
-               std::stop_token stop, const std::function<bool()>& hurry);
+  bool run_job(const Cleanup& cleanup, const std::string& method, const std::string& key, std::stop_token stop,
+               const std::function<bool()>& hurry);
   bool find_out(const Cleanup& cleanup, std::stop_token stop);
 
   State& state_;

@@ -52,7 +52,8 @@ Error api_error(int status, const std::string& body) {
   return Error(code_of_status(status), message, hint);
 }
 
-// The token of the local configuration, where the URL is that of the controller which it configures; nobody else is sent it.
+// The token of the local configuration, where the URL is that of the controller which it configures; nobody else is
+// sent it.
 fs::path token_of(const HttpAddress& address, const fs::path& config) {
   std::error_code ignored;
   if (address.kind == HttpAddress::Kind::unix_socket || !fs::exists(config, ignored)) return {};
@@ -100,9 +101,9 @@ std::string CommandClient::ask(const std::string& method, const std::string& tar
   try {
     answer = http_->exchange(address_, request, kTimeout);
   } catch (const Error& e) {
-    throw Error(e.code(), "asking the controller at " + url_ + ": " + e.what(),
-                e.hint().empty() ? "is it running (guestagent controller)? --controller URL names another one"
-                                 : e.hint());
+    throw Error(
+        e.code(), "asking the controller at " + url_ + ": " + e.what(),
+        e.hint().empty() ? "is it running (guestagent controller)? --controller URL names another one" : e.hint());
   }
   if (answer.status >= 300) throw api_error(answer.status, answer.body);
   return answer.body;

@@ -49,8 +49,7 @@ Node read_node(const JsonValue& value) {
   if (const auto follows = in.opt_object("follows")) out.outside = follows->string("name");
   if (const auto mysql = in.opt_object("mysql")) {
     const JsonValue* sources = mysql->array("slave_of");
-    if (sources != nullptr && !sources->Empty())
-      out.source = JsonReader((*sources)[0], "slave_of").string("id");
+    if (sources != nullptr && !sources->Empty()) out.source = JsonReader((*sources)[0], "slave_of").string("id");
     out.read_only = mysql->opt_boolean("read_only").value_or(false);
   }
   return out;
@@ -96,8 +95,7 @@ void draw(const Node& node, const Children& children, const std::string& first, 
     if (!node.read_only) out += "  writable";
   }
   if (!node.outside.empty()) out += "  (follows " + node.outside + ", not by this controller)";
-  if (!node.reasons.empty() && node.verdict != "healthy" && node.verdict != "source")
-    out += "  (" + node.reasons + ")";
+  if (!node.reasons.empty() && node.verdict != "healthy" && node.verdict != "source") out += "  (" + node.reasons + ")";
   out += "\n";
   const auto below = children.find(node.id);
   if (below == children.end()) return;
@@ -121,8 +119,7 @@ std::string job_words(const JsonReader& job) {
     const auto done = progress->opt_uint("done_bytes").value_or(0);
     const auto total = progress->opt_uint("total_bytes").value_or(0);
     if (done != 0)
-      out += "  " + bytes(static_cast<double>(done)) +
-             (total != 0 ? " of " + bytes(static_cast<double>(total)) : "");
+      out += "  " + bytes(static_cast<double>(done)) + (total != 0 ? " of " + bytes(static_cast<double>(total)) : "");
     const double rate = progress->opt_number("rate").value_or(0);
     if (rate >= 1) out += "  " + bytes(rate) + "/s";
     if (const auto eta = progress->opt_uint("eta_s")) out += "  " + std::to_string(*eta) + " s left";
@@ -134,11 +131,9 @@ std::string job_words(const JsonReader& job) {
 }  // namespace
 
 std::string show_instances(const JsonValue& instances) {
-  std::vector<std::vector<std::string>> rows = {
-      {"NAME", "STATE", "LAG", "FLAVOR", "ZONE", "VOLUME", "ID", "AGENT"}};
+  std::vector<std::vector<std::string>> rows = {{"NAME", "STATE", "LAG", "FLAVOR", "ZONE", "VOLUME", "ID", "AGENT"}};
   for (const Node& node : read_nodes(instances)) {
-    rows.push_back(
-        {node.name, word(node), node.lag, node.flavor, node.zone, node.volume, node.id, node.address});
+    rows.push_back({node.name, word(node), node.lag, node.flavor, node.zone, node.volume, node.id, node.address});
   }
   return rows.size() == 1 ? "no instances; register a host with: guestagent register ADDRESS\n" : table(rows);
 }
@@ -208,8 +203,7 @@ std::string topologies_json(const JsonValue& instances) {
 }
 
 std::string show_tasks(const JsonValue& tasks) {
-  std::vector<std::vector<std::string>> rows = {
-      {"TASK", "KIND", "STATE", "STEP", "PROGRESS", "SINCE", "ERROR"}};
+  std::vector<std::vector<std::string>> rows = {{"TASK", "KIND", "STATE", "STEP", "PROGRESS", "SINCE", "ERROR"}};
   for (auto item = tasks.Begin(); item != tasks.End(); ++item) {
     const JsonReader in(*item, "task", Code::internal);
     const auto error = in.opt_object("error");
@@ -248,8 +242,7 @@ std::string task_end(const JsonValue& task) {
   std::string out = in.string("kind") + " " + in.string("state");
   if (const auto error = in.opt_object("error")) out += ": " + error->string("message");
   if (const auto warning = in.opt_string("warning")) out += "\nwarning: " + *warning;
-  if (const auto error = in.opt_object("error"); error && error->has("hint"))
-    out += "\nhint: " + error->string("hint");
+  if (const auto error = in.opt_object("error"); error && error->has("hint")) out += "\nhint: " + error->string("hint");
   if (in.string("state") != "succeeded")
     out += "\nwhat did not succeed is tried again with: guestagent retry " + in.string("id");
   return out + "\n";
@@ -264,9 +257,7 @@ void ProgressLines::show(const std::vector<std::string>& lines) {
     for (const std::string& line : lines) text += "\r\033[K" + line + "\n";
   } else {
     // What moves within a phase would only fill a log.
-    const auto head = [](const std::string& line) {
-      return line.substr(0, line.find("  ", line.find("  ") + 2));
-    };
+    const auto head = [](const std::string& line) { return line.substr(0, line.find("  ", line.find("  ") + 2)); };
     for (std::size_t n = 0; n < lines.size(); ++n) {
       if (n >= last_.size() || head(last_[n]) != head(lines[n])) text += lines[n] + "\n";
     }

@@ -33,25 +33,27 @@ constexpr CommandRow kCommands[] = {
      "Serves the controller's API in the foreground, until SIGTERM: at a Unix socket for root and its own user "
      "(/run/guestagent-controller/controller.sock),\n"
      "and with the page by TCP where the configuration has listen and token_file. --config names the configuration\n"
-     "(/etc/guestagent/controller.yaml; without it the defaults hold). SIGHUP reads the TLS files again. Unfinished tasks "
+     "(/etc/guestagent/controller.yaml; without it the defaults hold). SIGHUP reads the TLS files again. Unfinished "
+     "tasks "
      "go on where they were.\n"},
     {"replicate", "SOURCE COUNT", 2, 2,
      "Makes COUNT read replicas of SOURCE (an id or a name) from one snapshot, and waits with a line for "
      "each.\n"
-     "The hosts come from the pool of registered ones, or from the provisioner's command. Hosts of the pool that do not answer, or "
+     "The hosts come from the pool of registered ones, or from the provisioner's command. Hosts of the pool that do "
+     "not answer, or "
      "have data\n"
      "of their own, are not taken; --overwrite takes those with data too, and replaces their data.\n"},
     {"detach-replication", "REPLICA", 1, 1,
      "Makes a replica a site of its own, after everything that it has received is applied.\n"},
-    {"topology", "[ID]", 0, 1,
-     "Shows who follows whom, with state and lag; with ID only that instance's topology.\n"},
+    {"topology", "[ID]", 0, 1, "Shows who follows whom, with state and lag; with ID only that instance's topology.\n"},
     {"instances", "", 0, 0, "Lists the hosts that the controller knows.\n"},
     {"register", "ADDRESS", 1, 1,
      "Makes a host known by its agent's address: unix:/run/guestagent/agent.sock or https://host:port. One "
      "without user data is\n"
      "free for new replicas.\n"},
     {"forget", "ID", 1, 1,
-     "Forgets a host; nothing on it is touched. --force also forgets a replica: it goes on following, and its replication "
+     "Forgets a host; nothing on it is touched. --force also forgets a replica: it goes on following, and its "
+     "replication "
      "account\n"
      "stays on its source for good.\n"},
     {"tasks", "[TASK]", 0, 1, "Lists tasks, the newest first, or follows one to its end.\n"},
@@ -75,7 +77,8 @@ po::options_description options_of(const std::string& command) {
   add("config", po::value<std::string>(), "the controller's configuration");
   if (command == "controller") return out;
   add("controller", po::value<std::string>(),
-      "where the controller is: unix:/PATH, https://HOST:PORT or http://127.0.0.1:PORT (GUESTAGENT_CONTROLLER; else the socket in "
+      "where the controller is: unix:/PATH, https://HOST:PORT or http://127.0.0.1:PORT (GUESTAGENT_CONTROLLER; else "
+      "the socket in "
       "the configuration)");
   add("token-file", po::value<std::string>(), "a file with the bearer token");
   add("ca-file", po::value<std::string>(), "the CA of the controller's certificate");
@@ -86,8 +89,7 @@ po::options_description options_of(const std::string& command) {
       command == "replicate" || command == "detach-replication" || command == "retry" || command == "cancel";
   if (makes_task) add("no-wait", "do not wait for the end of the task");
   if (command == "replicate") {
-    add("read-only", po::value<std::string>()->default_value("true")->implicit_value("true"),
-        "true or false");
+    add("read-only", po::value<std::string>()->default_value("true")->implicit_value("true"), "true or false");
     add("flavor", po::value<std::string>(), "of the new hosts");
     add("availability-zone", po::value<std::string>(), "of the new hosts");
     add("volume-size", po::value<std::uint64_t>(), "of the new hosts, in GiB");
@@ -104,8 +106,7 @@ po::options_description options_of(const std::string& command) {
     add("flavor", po::value<std::string>(), "what the host is");
     add("availability-zone", po::value<std::string>(), "where the host is");
     add("volume-size", po::value<std::uint64_t>(), "GiB");
-    add("pool", po::value<std::string>()->implicit_value("true"),
-        "true or false: may it be taken for a replica");
+    add("pool", po::value<std::string>()->implicit_value("true"), "true or false: may it be taken for a replica");
   }
   if (command == "forget") add("force", "also a replica, or where something is still to be removed");
   if (command == "retry") add("replace", "take other hosts for what failed");
@@ -143,32 +144,29 @@ class Invocation {
     }
     if (has("help")) return;
     if (words_.size() < row.least || words_.size() > row.most) {
-      throw Error(Code::invalid_argument,
-                  words_.size() < row.least ? "something is missing" : "too many arguments", usage());
+      throw Error(Code::invalid_argument, words_.size() < row.least ? "something is missing" : "too many arguments",
+                  usage());
     }
   }
 
   std::string usage() const { return std::string("it is typed: guestagent ") + row_.name + " " + row_.form; }
   std::string help() const {
-    std::string text =
-        "guestagent " + std::string(row_.name) + " " + row_.form + " [options]\n\n" + row_.help + "\n";
+    std::string text = "guestagent " + std::string(row_.name) + " " + row_.form + " [options]\n\n" + row_.help + "\n";
     std::ostringstream list;
     list << options_;
     return text + list.str();
   }
 
   bool has(const char* option) const { return values_.count(option) != 0; }
-  std::string text(const char* option) const {
-    return has(option) ? values_[option].as<std::string>() : std::string();
-  }
+  std::string text(const char* option) const { return has(option) ? values_[option].as<std::string>() : std::string(); }
   std::uint64_t number(const char* option) const { return values_[option].as<std::uint64_t>(); }
   const std::string& word(std::size_t n) const { return words_[n]; }
   std::size_t words() const { return words_.size(); }
   bool json() const { return has("json"); }
 
   CommandClient client() const {
-    return CommandClient({text("controller"), text("config"), text("token-file"), text("ca-file"),
-                          text("certificate"), text("key")});
+    return CommandClient(
+        {text("controller"), text("config"), text("token-file"), text("ca-file"), text("certificate"), text("key")});
   }
 
  private:
@@ -221,34 +219,22 @@ int begun(const Invocation& in, CommandClient& client, const std::string& answer
 void write_host(JsonWriter& out, const Invocation& in) {
   if (in.has("availability-zone")) out.member("availability_zone", in.text("availability-zone"));
   if (in.has("flavor")) out.member("flavorRef", in.text("flavor"));
-  if (in.has("volume-size"))
-    out.key("volume").begin_object().member("size", in.number("volume-size")).end_object();
+  if (in.has("volume-size")) out.key("volume").begin_object().member("size", in.number("volume-size")).end_object();
 }
 
 int replicate(const Invocation& in) {
   const std::string& count = in.word(1);
   if (count.empty() || count.size() > 4 || count.find_first_not_of("0123456789") != std::string::npos) {
-    throw Error(Code::invalid_argument, "COUNT: " + printable(count) + ": must be a whole number from 1",
-                in.usage());
+    throw Error(Code::invalid_argument, "COUNT: " + printable(count) + ": must be a whole number from 1", in.usage());
   }
   JsonWriter out;
-  out.begin_object()
-      .key("replicate")
-      .begin_object()
-      .member("count", std::stoi(count));
+  out.begin_object().key("replicate").begin_object().member("count", std::stoi(count));
   if (in.has("overwrite")) out.member("overwrite", true);
-  out.key("instance")
-      .begin_object();
+  out.key("instance").begin_object();
   write_host(out, in);
   if (in.has("nics")) out.key("nics").raw(to_json(parse_json(in.text("nics"), "--nics")));
   if (in.has("name")) out.member("name", in.text("name"));
-  out.end_object()
-      .key("topology")
-      .begin_object()
-      .key("slave_of")
-      .begin_array()
-      .begin_object()
-      .member("id", in.word(0));
+  out.end_object().key("topology").begin_object().key("slave_of").begin_array().begin_object().member("id", in.word(0));
   out.end_object()
       .end_array()
       .member("read_only", truth("read-only", in.text("read-only")))
@@ -265,9 +251,9 @@ int detach(const Invocation& in) {
   if (in.has("force")) out.member("force", true);
   if (in.has("drain-timeout")) out.member("drain_timeout_s", in.number("drain-timeout"));
   CommandClient client = in.client();
-  return begun(in, client,
-               client.post("/instances/" + path_segment(in.word(0)) + "/topology/action",
-                           out.end_object().end_object().text()));
+  return begun(
+      in, client,
+      client.post("/instances/" + path_segment(in.word(0)) + "/topology/action", out.end_object().end_object().text()));
 }
 
 int topology(const Invocation& in) {
@@ -311,9 +297,10 @@ int register_host(const Invocation& in) {
   const JsonDocument document = parse_json(answer, "the answer");
   const JsonReader instance = JsonReader(document, "answer", Code::internal).object("instance");
   print(instance.string("name") + " is registered as " + instance.string("id") + ", " +
-        (instance.string("state") != "spare"                              ? "with data of its own"
-         : instance.opt_boolean("has_user_data").value_or(false) ? "free for a replica, but it has data: only --overwrite takes it"
-                                                                          : "free for a replica") +
+        (instance.string("state") != "spare" ? "with data of its own"
+         : instance.opt_boolean("has_user_data").value_or(false)
+             ? "free for a replica, but it has data: only --overwrite takes it"
+             : "free for a replica") +
         "\n");
   return 0;
 }
@@ -322,9 +309,11 @@ int forget(const Invocation& in) {
   CommandClient client = in.client();
   client.remove("/instances/" + path_segment(in.word(0)) + (in.has("force") ? "?force=true" : ""));
   print(in.json() ? "{}\n"
-                  : in.word(0) + (in.has("force") ? " is forgotten; if it was a replica it goes on following, by an account that stays on "
-                                                    "its source\n"
-                                                  : " is forgotten\n"));
+                  : in.word(0) +
+                        (in.has("force")
+                             ? " is forgotten; if it was a replica it goes on following, by an account that stays on "
+                               "its source\n"
+                             : " is forgotten\n"));
   return 0;
 }
 

@@ -21,8 +21,7 @@ ApiAccess access_of(const ControllerSettings& settings) {
   out.certificates = !settings.tls.client_ca.empty();
   out.agents = settings.agents;
   if (!settings.token_file.empty() && out.token.empty()) {
-    throw Error(Code::invalid_argument,
-                "reading the token: " + settings.token_file.string() + ": it is empty");
+    throw Error(Code::invalid_argument, "reading the token: " + settings.token_file.string() + ": it is empty");
   }
   return out;
 }
@@ -42,8 +41,7 @@ struct Controller::Parts {
         tasks(state, agents, *provisioner, live, settings, system_clock(),
               [this](const std::string& id, std::stop_token stop) { monitor.look_now(id, stop); }),
         monitor(state, agents, live, settings, system_clock()),
-        api(state, tasks, agents, live, hub, access_of(settings),
-            [this] { return controller_metrics(state, live); }),
+        api(state, tasks, agents, live, hub, access_of(settings), [this] { return controller_metrics(state, live); }),
         server(settings, [this](const HttpRequest& request) { return api.handle(request); }) {
     state.observe([this](const std::vector<Change>& changes) { hub.changed(changes); });
     live.on_instance = [this](const std::string& id) { hub.instance_changed(id); };

@@ -83,9 +83,8 @@ struct EventHub::Shared {
       std::vector<std::shared_ptr<EventStream>> listeners;
       {
         std::unique_lock lock(mutex);
-        if (!changed.wait(lock, stop, [&] {
-              return topology || !events.empty() || !instances.empty() || !tasks.empty();
-            }))
+        if (!changed.wait(lock, stop,
+                          [&] { return topology || !events.empty() || !instances.empty() || !tasks.empty(); }))
           return;
         new_events.swap(events);
         new_instances.swap(instances);

@@ -91,10 +91,12 @@ void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::
         if (++n <= kNamedInError) names += (names.empty() ? "" : "; ") + why;
       }
       if (n > kNamedInError) names += "; and " + std::to_string(n - kNamedInError) + " more";
-      throw Error(e.code(), std::string(e.what()) + "; left out: " + names,
-                  data_in_the_way_ ? "\"overwrite\": true in the request (guestagent replicate or retry with --overwrite) takes hosts "
-                                     "with data too, and replaces their data"
-                                   : e.hint());
+      throw Error(
+          e.code(), std::string(e.what()) + "; left out: " + names,
+          data_in_the_way_
+              ? "\"overwrite\": true in the request (guestagent replicate or retry with --overwrite) takes hosts "
+                "with data too, and replaces their data"
+              : e.hint());
     }
     std::erase_if(spare, [&](const Instance& host) {
       return good_.count(host.id) != 0 || std::find(picked.begin(), picked.end(), host.id) == picked.end();

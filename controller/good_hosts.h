@@ -19,8 +19,8 @@ class GoodHosts {
   GoodHosts(State& state, Agents& agents, const Live& live, std::string source_id, bool overwrite)
       : state_(state), agents_(agents), live_(live), source_id_(std::move(source_id)), overwrite_(overwrite) {}
 
-  // Finds `count` that fit (pick_hosts) among the spare ones, but for `not_these`, and asks each of them. failed_precondition when there
-  // are too few, which says why others were left out.
+  // Finds `count` that fit (pick_hosts) among the spare ones, but for `not_these`, and asks each of them.
+  // failed_precondition when there are too few, which says why others were left out.
   void find(const HostTemplate& wanted, int count, const std::set<std::string>& not_these, std::stop_token stop);
   // Asks this one, unless it was asked or is known not to answer.
   bool is_good(const Instance& host, std::stop_token stop);

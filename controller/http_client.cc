@@ -55,8 +55,8 @@ Error failure(const std::string& doing, const Code_& code) {
   return Error(Code::unavailable, doing + ": " + code.message());
 }
 
-// Looks names up in threads that nobody has to wait for: the system's resolver cannot be stopped, and takes half a minute and more
-// where the servers of names do not answer.
+// Looks names up in threads that nobody has to wait for: the system's resolver cannot be stopped, and takes half a
+// minute and more where the servers of names do not answer.
 class Lookups {
  public:
   explicit Lookups(Resolver resolver) : resolver_(std::move(resolver)) {}
@@ -91,7 +91,8 @@ class Lookups {
     std::unique_lock lock(asked->mutex);
     if (!asked->changed.wait_until(lock, deadline.stop, deadline.at, [&] { return asked->done; })) {
       if (deadline.stop.stop_requested()) throw Error(Code::cancelled, doing + ": stopped");
-      throw Error(Code::deadline_exceeded, doing + ": its name was not found out in time: is the resolver of this host well?");
+      throw Error(Code::deadline_exceeded,
+                  doing + ": its name was not found out in time: is the resolver of this host well?");
     }
     if (asked->failed) throw asked->failed->with_context(doing);
     return asked->found;
@@ -112,8 +113,7 @@ class Lookups {
 // A connection with an event loop of its own, so that every step has a deadline.
 class Connection {
  public:
-  Connection(const HttpAddress& address, asio::ssl::context& tls)
-      : socket_(loop_), doing_(address.host_header()) {
+  Connection(const HttpAddress& address, asio::ssl::context& tls) : socket_(loop_), doing_(address.host_header()) {
     if (address.kind == HttpAddress::Kind::tls) secure_.emplace(socket_, tls);
   }
 
@@ -126,9 +126,10 @@ class Connection {
       if (!socket_users) return;
       const uid_t user = peer_user(socket_.native_handle());
       if (std::find(socket_users->begin(), socket_users->end(), user) != socket_users->end()) return;
-      throw Error(Code::permission_denied,
-                  doing_ + ": a process of user " + std::to_string(user) + " serves it, whom the controller does not trust",
-                  "agents run as root; name the user of one that does not in agents.socket_users");
+      throw Error(
+          Code::permission_denied,
+          doing_ + ": a process of user " + std::to_string(user) + " serves it, whom the controller does not trust",
+          "agents run as root; name the user of one that does not in agents.socket_users");
     }
     doing_ = "connecting to " + address.host + ":" + address.port;
     Code_ last = asio::error::host_not_found;
@@ -146,20 +147,18 @@ class Connection {
     if (!secure_) return;
     // What the macro SSL_set_tlsext_host_name does, without its cast.
     std::string name = address.host;
-    ::SSL_ctrl(secure_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
-               name.data());
+    ::SSL_ctrl(secure_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name.data());
     secure_->set_verify_callback(asio::ssl::host_name_verification(address.host));
     step(deadline, [&](auto done) { secure_->async_handshake(asio::ssl::stream_base::client, done); });
   }
 
   // False when the peer had closed it before an answer began.
-  bool exchange(const http::request<http::string_body>& request,
-                http::response_parser<http::string_body>& parser, const Deadline& deadline) {
+  bool exchange(const http::request<http::string_body>& request, http::response_parser<http::string_body>& parser,
+                const Deadline& deadline) {
     doing_ = "asking " + std::string(request[http::field::host]);
     const auto count = [](auto done) { return [done](const Code_& code, std::size_t) { done(code); }; };
     Code_ code = try_step(deadline, [&](auto done) {
-      secure_ ? http::async_write(*secure_, request, count(done))
-              : http::async_write(socket_, request, count(done));
+      secure_ ? http::async_write(*secure_, request, count(done)) : http::async_write(socket_, request, count(done));
     });
     if (!code) {
       code = try_step(deadline, [&](auto done) {
@@ -215,8 +214,7 @@ class Connection {
 
 std::string tls_error() {
   const auto code = ::ERR_get_error();
-  return code == 0 ? "unknown reason"
-                   : Code_(static_cast<int>(code), asio::error::get_ssl_category()).message();
+  return code == 0 ? "unknown reason" : Code_(static_cast<int>(code), asio::error::get_ssl_category()).message();
 }
 
 }  // namespace
@@ -268,8 +266,7 @@ struct HttpClient::State {
   void keep(const std::string& key, std::unique_ptr<Connection> connection) {
     std::lock_guard lock(mutex);
     auto& list = kept[key];
-    if (list.size() < kKeptPerAddress)
-      list.push_back({std::move(connection), std::chrono::steady_clock::now()});
+    if (list.size() < kKeptPerAddress) list.push_back({std::move(connection), std::chrono::steady_clock::now()});
   }
 };
 
@@ -298,7 +295,9 @@ HttpAddress HttpAddress::parse(std::string_view text) {
   }
   if (rest.ends_with('/')) rest.remove_suffix(1);
   const auto host = HostPort::parse(rest);
-  if (!host) throw bad("after the scheme comes a host name or an address (IPv6 in brackets), a colon and a port from 1 to 65535");
+  if (!host)
+    throw bad(
+        "after the scheme comes a host name or an address (IPv6 in brackets), a colon and a port from 1 to 65535");
   if (!host->port) throw bad("the port is missing");
   out.host = host->host.text();
   out.port = std::to_string(*host->port);
@@ -330,10 +329,8 @@ HttpClient::HttpClient(const HttpClientTls& tls, HttpClientOptions options)
     use(tls.ca_file, [&](Code_& code) { context.load_verify_file(tls.ca_file.string(), code); });
   }
   if (!tls.certificate.empty()) {
-    use(tls.certificate,
-        [&](Code_& code) { context.use_certificate_chain_file(tls.certificate.string(), code); });
-    use(tls.key,
-        [&](Code_& code) { context.use_private_key_file(tls.key.string(), asio::ssl::context::pem, code); });
+    use(tls.certificate, [&](Code_& code) { context.use_certificate_chain_file(tls.certificate.string(), code); });
+    use(tls.key, [&](Code_& code) { context.use_private_key_file(tls.key.string(), asio::ssl::context::pem, code); });
     if (::SSL_CTX_check_private_key(context.native_handle()) != 1) {
       throw Error(Code::invalid_argument, "reading TLS files: " + tls.key.string() + ": not the key of " +
                                               tls.certificate.string() + ": " + tls_error());
@@ -346,10 +343,9 @@ HttpClient::~HttpClient() = default;
 HttpAnswer HttpClient::exchange(const HttpAddress& address, const HttpExchange& in, Millis timeout,
                                 std::stop_token stop) {
   const Deadline deadline{std::chrono::steady_clock::now() + timeout, stop};
-  const std::string key =
-      address.kind == HttpAddress::Kind::unix_socket
-          ? address.path
-          : (address.kind == HttpAddress::Kind::tls ? "tls " : "") + address.host_header();
+  const std::string key = address.kind == HttpAddress::Kind::unix_socket
+                              ? address.path
+                              : (address.kind == HttpAddress::Kind::tls ? "tls " : "") + address.host_header();
 
   http::request<http::string_body> request(http::string_to_verb(in.method), in.target, 11);
   request.set(http::field::host, address.host_header());

@@ -25,13 +25,14 @@ struct HttpAddress {
   std::string path;  // of the socket
   std::string host, port;
 
-  // Throws invalid_argument, naming the address. http:// is for this host only: a loopback address or exactly "localhost".
+  // Throws invalid_argument, naming the address. http:// is for this host only: a loopback address or exactly
+  // "localhost".
   static HttpAddress parse(std::string_view text);
   std::string host_header() const;
 };
 
 struct HttpClientTls {
-  fs::path ca_file = {};           // empty: the system's
+  fs::path ca_file = {};                // empty: the system's
   fs::path certificate = {}, key = {};  // empty: none shown
 };
 
@@ -63,10 +64,9 @@ class HttpClient {
   ~HttpClient();
 
   // Throws unavailable when the peer cannot be reached or hangs up, deadline_exceeded after `timeout` for the
-  // whole exchange (looking up the name included), permission_denied when TLS refuses one side's certificate or the socket is
-  // served by somebody else's process, cancelled on `stop`,
-  // resource_exhausted for an answer above 16 MiB. A request on a kept connection that the peer had closed is
-  // sent again on a new one.
+  // whole exchange (looking up the name included), permission_denied when TLS refuses one side's certificate or the
+  // socket is served by somebody else's process, cancelled on `stop`, resource_exhausted for an answer above 16 MiB. A
+  // request on a kept connection that the peer had closed is sent again on a new one.
   HttpAnswer exchange(const HttpAddress& address, const HttpExchange& request, Millis timeout,
                       std::stop_token stop = {});
 

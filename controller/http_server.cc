@@ -124,7 +124,13 @@ std::string repeated_field(const http::request<http::string_body>& in) {
 
 HttpReply bad_request(const std::string& message) {
   JsonWriter out;
-  out.begin_object().key("badRequest").begin_object().member("code", 400).member("message", message).end_object().end_object();
+  out.begin_object()
+      .key("badRequest")
+      .begin_object()
+      .member("code", 400)
+      .member("message", message)
+      .end_object()
+      .end_object();
   return {400, "application/json", out.text()};
 }
 
@@ -153,7 +159,9 @@ class Strangers {
         if (oldest_same == waiting_.end()) oldest_same = it;
         ++same;
       }
-      auto leaves = same >= limits_.of_address ? oldest_same : waiting_.size() >= limits_.in_all ? waiting_.begin() : waiting_.end();
+      auto leaves = same >= limits_.of_address          ? oldest_same
+                    : waiting_.size() >= limits_.in_all ? waiting_.begin()
+                                                        : waiting_.end();
       if (leaves != waiting_.end()) {
         (*leaves)->ended = true;
         end_other = (*leaves)->end;
@@ -233,11 +241,13 @@ struct HttpServer::State {
 std::shared_ptr<asio::ssl::context> HttpServer::State::make_tls() const {
   auto out = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
   ::SSL_CTX_set_min_proto_version(out->native_handle(), TLS1_2_VERSION);
-  // A session of a client that showed a certificate can be taken up again only in a context that has a name. A reload makes another
-  // context, with other keys for tickets: sessions from before it begin anew, and their certificates are looked at again.
+  // A session of a client that showed a certificate can be taken up again only in a context that has a name. A reload
+  // makes another context, with other keys for tickets: sessions from before it begin anew, and their certificates are
+  // looked at again.
   static constexpr unsigned char kSessions[] = "guestagent-controller";
   ::SSL_CTX_set_session_id_context(out->native_handle(), kSessions, sizeof kSessions - 1);
-  ::SSL_CTX_set_session_cache_mode(out->native_handle(), SSL_SESS_CACHE_OFF);  // tickets only, which die with the context
+  ::SSL_CTX_set_session_cache_mode(out->native_handle(),
+                                   SSL_SESS_CACHE_OFF);  // tickets only, which die with the context
   const auto use = [](const std::filesystem::path& file, auto&& load) {
     ErrorCode code;
     load(code);
@@ -247,8 +257,7 @@ std::shared_ptr<asio::ssl::context> HttpServer::State::make_tls() const {
     }
   };
   const auto& files = settings.tls;
-  use(files.certificate,
-      [&](ErrorCode& code) { out->use_certificate_chain_file(files.certificate.string(), code); });
+  use(files.certificate, [&](ErrorCode& code) { out->use_certificate_chain_file(files.certificate.string(), code); });
   use(files.key,
       [&](ErrorCode& code) { out->use_private_key_file(files.key.string(), asio::ssl::context::pem, code); });
   if (files.client_ca.empty()) return out;
@@ -306,9 +315,8 @@ asio::awaitable<HttpReply> HttpServer::State::handle(HttpRequest request) {
         asio::post(workers, [this, done = std::move(done), in = std::move(in)]() mutable {
           HttpReply reply = handler(in);
           const auto executor = asio::get_associated_executor(done);
-          asio::post(executor, [done = std::move(done), reply = std::move(reply)]() mutable {
-            done(std::move(reply));
-          });
+          asio::post(executor,
+                     [done = std::move(done), reply = std::move(reply)]() mutable { done(std::move(reply)); });
         });
       },
       use_awaitable, std::move(request));
@@ -488,8 +496,7 @@ asio::awaitable<void> HttpServer::State::serve(Stream& stream, HttpRequest from,
                code.category() != http::make_error_code(http::error::bad_method).category()) {
       co_return;
     } else {
-      reply = {400, "application/json",
-               R"({"badRequest": {"code": 400, "message": "the request is not good HTTP"}})"};
+      reply = {400, "application/json", R"({"badRequest": {"code": 400, "message": "the request is not good HTTP"}})"};
     }
     http::response<http::string_body> response(static_cast<http::status>(reply.status), version);
     response.set(http::field::content_type, reply.content_type);
@@ -526,8 +533,7 @@ asio::awaitable<void> HttpServer::State::drain(Stream& stream) {
   std::vector<char> scratch(kDrainChunk);
   ErrorCode code;
   for (std::size_t total = 0; !code && total < kMostDrained;) {
-    total +=
-        co_await stream.async_read_some(asio::buffer(scratch), asio::redirect_error(use_awaitable, code));
+    total += co_await stream.async_read_some(asio::buffer(scratch), asio::redirect_error(use_awaitable, code));
   }
 }
 

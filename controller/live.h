@@ -20,8 +20,8 @@ struct LiveStatus {
   std::optional<std::uint64_t> lag_transactions;
   std::optional<bool> read_only;
   std::uint64_t follows = 0;  // server_id of the source that its server follows; 0: none, or not told
-  std::string seen_at;  // UTC of the last answer; empty: none yet
-  std::string raw;      // the agent's whole answer, JSON; empty: none
+  std::string seen_at;        // UTC of the last answer; empty: none yet
+  std::string raw;            // the agent's whole answer, JSON; empty: none
 };
 
 struct JobView {
@@ -46,8 +46,8 @@ class Live {
   std::function<void(const std::string& instance_id)> on_instance;
   std::function<void(const std::string& task_id)> on_task;
 
-  // A look at an instance: begin it before its agent is asked. What an older look brings after a newer one has begun is not taken,
-  // nor after forget_status().
+  // A look at an instance: begin it before its agent is asked. What an older look brings after a newer one has begun is
+  // not taken, nor after forget_status().
   std::uint64_t begin_look(const std::string& instance_id);
   // False where it was not taken.
   bool set_status(const std::string& instance_id, LiveStatus status, std::optional<std::uint64_t> look = std::nullopt);

@@ -88,9 +88,7 @@ struct Task {
 
   bool ended() const { return state != "running"; }
   // The id of a job of this task on an agent: the same after a crash, another one in another round.
-  std::string job_id(const std::string& step_name) const {
-    return id + "-r" + std::to_string(round) + "-" + step_name;
-  }
+  std::string job_id(const std::string& step_name) const { return id + "-r" + std::to_string(round) + "-" + step_name; }
 };
 
 // Something that must go (or be found out) before nothing is left over. It is tried until it is done.

@@ -53,15 +53,15 @@ LiveStatus judge(const std::string& answer, bool is_member, std::uint64_t expect
     const auto followed = source->opt_uint("server_id").value_or(0);
     if (followed != 0 && followed != expected_source && out.verdict != "broken") {
       out.verdict = "diverged";
-      out.reasons.push_back("it follows server_id " + std::to_string(followed) +
-                            ", its source in the topology has " + std::to_string(expected_source));
+      out.reasons.push_back("it follows server_id " + std::to_string(followed) + ", its source in the topology has " +
+                            std::to_string(expected_source));
     }
   }
   if ((out.verdict == "healthy" || out.verdict == "source") && out.lag_seconds &&
       *out.lag_seconds * 1000 > static_cast<double>(lag_limit.count())) {
     out.verdict = "lagging";
-    out.reasons.push_back("further behind than the controller's limit of " +
-                          std::to_string(lag_limit.count() / 1000) + " s");
+    out.reasons.push_back("further behind than the controller's limit of " + std::to_string(lag_limit.count() / 1000) +
+                          " s");
   }
   return out;
 }
@@ -125,8 +125,7 @@ void Monitor::Shared::plan(std::stop_token stop) {
       for (const Member& member : follow) members.emplace(member.instance_id, member);
       server_ids.clear();
       for (const Instance& instance : instances) {
-        server_ids[instance.id] =
-            instance.reported_server_id != 0 ? instance.reported_server_id : instance.server_id;
+        server_ids[instance.id] = instance.reported_server_id != 0 ? instance.reported_server_id : instance.server_id;
         if (!is_followed_up(instance) || busy.count(instance.id) != 0) continue;
         const int misses = seen[instance.id].misses;
         const auto every =
@@ -244,8 +243,7 @@ void Monitor::Shared::tell(const Instance& instance, const LiveStatus& status, b
   event.level = badness(status.verdict) == 2 ? "error" : badness(status.verdict) == 1 ? "warning" : "info";
   event.kind = "status";
   event.instance_id = instance.id;
-  event.message =
-      instance.name + " is " + status.verdict + (before.empty() ? "" : " (was " + before + ")") + why;
+  event.message = instance.name + " is " + status.verdict + (before.empty() ? "" : " (was " + before + ")") + why;
   state.add_event(event);
 }
 
@@ -277,8 +275,7 @@ std::string controller_metrics(State& state, const Live& live) {
     ++states[instance.state];
     const LiveStatus status = live.status(instance.id);
     const auto source = sources.find(instance.id);
-    const std::string labels =
-        "{instance=\"" + label(instance.id) + "\",name=\"" + label(instance.name) + "\"";
+    const std::string labels = "{instance=\"" + label(instance.id) + "\",name=\"" + label(instance.name) + "\"";
     verdict += "guestagent_instance_verdict" + labels + ",verdict=\"" + label(status.verdict) + "\"} 1\n";
     if (source != sources.end() && status.lag_seconds) {
       lag += "guestagent_instance_lag_seconds" + labels + ",source=\"" + label(source->second) + "\"} " +

@@ -21,7 +21,8 @@ class Monitor {
 
   // One look at one instance, and what follows from it. Thread-safe.
   void look(const Instance& instance, std::stop_token stop);
-  // The same for an instance of which a task has just changed what it is. Throws nothing: what cannot be learnt now stays unknown.
+  // The same for an instance of which a task has just changed what it is. Throws nothing: what cannot be learnt now
+  // stays unknown.
   void look_now(const std::string& instance_id, std::stop_token stop);
 
  private:

@@ -18,7 +18,8 @@ namespace {
 
 // A source and its two replicas. Browsers ask for one unasked, and would show a refusal.
 constexpr std::string_view kIcon =
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path d='M4 8 12 3M4 8l8 5' stroke='#567'/><circle cx='4' cy='8' r='3' "
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path d='M4 8 12 3M4 8l8 5' stroke='#567'/><circle "
+    "cx='4' cy='8' r='3' "
     "fill='#2a6'/><circle cx='12' cy='3' r='3' fill='#38c'/><circle cx='12' cy='13' r='3' fill='#38c'/></svg>";
 
 }  // namespace

@@ -36,17 +36,15 @@ std::vector<Property> properties(const HostTemplate& wanted) {
                    [](const HostTemplate& h) { return h.flavor; }});
   }
   if (!wanted.availability_zone.empty()) {
-    out.push_back(
-        {"availability_zone " + printable(wanted.availability_zone),
-         [wanted](const HostTemplate& h) { return h.availability_zone == wanted.availability_zone; },
-         [](const HostTemplate& h) { return h.availability_zone; }});
+    out.push_back({"availability_zone " + printable(wanted.availability_zone),
+                   [wanted](const HostTemplate& h) { return h.availability_zone == wanted.availability_zone; },
+                   [](const HostTemplate& h) { return h.availability_zone; }});
   }
   if (wanted.volume_size != 0) {
-    out.push_back({"volume size " + std::to_string(wanted.volume_size) + " GiB or more",
-                   [wanted](const HostTemplate& h) { return h.volume_size >= wanted.volume_size; },
-                   [](const HostTemplate& h) {
-                     return h.volume_size == 0 ? "" : std::to_string(h.volume_size) + " GiB";
-                   }});
+    out.push_back(
+        {"volume size " + std::to_string(wanted.volume_size) + " GiB or more",
+         [wanted](const HostTemplate& h) { return h.volume_size >= wanted.volume_size; },
+         [](const HostTemplate& h) { return h.volume_size == 0 ? "" : std::to_string(h.volume_size) + " GiB"; }});
   }
   if (wanted.nics != "[]") {
     out.push_back({"nics " + printable(wanted.nics),
@@ -64,13 +62,11 @@ std::string words_of(const std::vector<Property>& wanted) {
 
 Error none_fits(const std::vector<Instance>& spare, const std::vector<Property>& wanted, std::size_t fitting,
                 int count) {
-  const std::string doing =
-      "picking " + std::to_string(count) + (count == 1 ? " host" : " hosts") + " from the pool: ";
+  const std::string doing = "picking " + std::to_string(count) + (count == 1 ? " host" : " hosts") + " from the pool: ";
   const std::string hint = "register hosts without data (POST /instances), or ask for fewer or others";
   if (spare.empty()) return Error(Code::failed_precondition, doing + "no registered host is free", hint);
   for (const Property& property : wanted) {
-    if (std::any_of(spare.begin(), spare.end(), [&](const Instance& i) { return property.fits(i.host); }))
-      continue;
+    if (std::any_of(spare.begin(), spare.end(), [&](const Instance& i) { return property.fits(i.host); })) continue;
     std::set<std::string> there;
     for (const Instance& instance : spare) {
       const std::string shown = property.shown(instance.host);
@@ -78,11 +74,11 @@ Error none_fits(const std::vector<Instance>& spare, const std::vector<Property>&
     }
     std::string list;
     for (const std::string& shown : there) list += (list.empty() ? "" : ", ") + shown;
-    return Error(Code::failed_precondition,
-                 doing + property.wanted + ": no free host has it (there are: " + list + ")", hint);
+    return Error(Code::failed_precondition, doing + property.wanted + ": no free host has it (there are: " + list + ")",
+                 hint);
   }
-  std::string why = "only " + std::to_string(fitting) + " of the " + std::to_string(spare.size()) +
-                    " free hosts " + (fitting == 1 ? "fits" : "fit");
+  std::string why = "only " + std::to_string(fitting) + " of the " + std::to_string(spare.size()) + " free hosts " +
+                    (fitting == 1 ? "fits" : "fit");
   if (!wanted.empty()) why += " (" + words_of(wanted) + ")";
   return Error(Code::failed_precondition, doing + why, hint);
 }
@@ -91,8 +87,7 @@ class Pool : public Provisioner {
  public:
   bool makes_hosts() const override { return false; }
   std::string make(const Instance& instance, bool, std::stop_token) override {
-    throw Error(Code::failed_precondition,
-                "making a host for " + instance.name + ": provisioner.kind is pool",
+    throw Error(Code::failed_precondition, "making a host for " + instance.name + ": provisioner.kind is pool",
                 "set provisioner.kind back to exec to finish what was begun with it");
   }
   void remove(const Instance&, std::stop_token) override {}
@@ -134,20 +129,14 @@ class Exec : public Provisioner {
   std::string run(std::vector<std::string> argv, const std::string& action, const Instance& instance,
                   std::stop_token stop) {
     JsonWriter out;
-    out.begin_object()
-        .member("id", instance.id)
-        .member("name", instance.name)
-        .member("flavor", instance.host.flavor);
-    out.member("availability_zone", instance.host.availability_zone)
-        .member("volume_size", instance.host.volume_size);
+    out.begin_object().member("id", instance.id).member("name", instance.name).member("flavor", instance.host.flavor);
+    out.member("availability_zone", instance.host.availability_zone).member("volume_size", instance.host.volume_size);
     out.key("nics").raw(instance.host.nics).end_object();
     argv.push_back(action);
     argv.push_back(out.text());
-    return with_context((action == "create" ? "making the host " : "removing the host ") + instance.name,
-                        [&] {
-                          return run_and_read({.argv = std::move(argv), .env = own_environment()},
-                                              settings_.timeout, 1 << 20, stop);
-                        });
+    return with_context((action == "create" ? "making the host " : "removing the host ") + instance.name, [&] {
+      return run_and_read({.argv = std::move(argv), .env = own_environment()}, settings_.timeout, 1 << 20, stop);
+    });
   }
 
   ProvisionerSettings settings_;
@@ -156,8 +145,7 @@ class Exec : public Provisioner {
 
 }  // namespace
 
-std::vector<std::string> pick_hosts(const std::vector<Instance>& spare, const HostTemplate& wanted,
-                                    int count) {
+std::vector<std::string> pick_hosts(const std::vector<Instance>& spare, const HostTemplate& wanted, int count) {
   const std::vector<Property> all = properties(wanted);
   std::vector<const Instance*> fitting;
   for (const Instance& instance : spare) {

@@ -13,8 +13,7 @@ namespace guestagent::controller {
 
 // `count` of the spare hosts that have all that is wanted, those with the least unneeded volume first. Throws
 // failed_precondition that names the property which none has, or how many fit.
-std::vector<std::string> pick_hosts(const std::vector<Instance>& spare, const HostTemplate& wanted,
-                                    int count);
+std::vector<std::string> pick_hosts(const std::vector<Instance>& spare, const HostTemplate& wanted, int count);
 
 // Thread-safe.
 class Provisioner {

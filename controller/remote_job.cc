@@ -57,8 +57,7 @@ Record read_record(const std::string& text) {
     out.end.result = document.HasMember("result") ? to_json(document["result"]) : "{}";
   } else if (out.state != "running") {
     out.end.how = out.state == "cancelled" ? JobEnd::How::cancelled : JobEnd::How::failed;
-    out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL",
-                     "the agent's job ended: " + out.state, ""};
+    out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + out.state, ""};
     if (const auto error = in.opt_object("error")) {
       out.end.error.message = error->opt_string("message").value_or(out.end.error.message);
       if (const auto data = error->opt_object("data")) {
@@ -162,8 +161,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
         asked = false;
       } else if (!asked && !want_stop) {
         return {JobEnd::How::failed, {}, task_error(e)};
-      } else if (e.code() !=
-                 Code::failed_precondition) {  // which is the answer to a cancel that came too late
+      } else if (e.code() != Code::failed_precondition) {  // which is the answer to a cancel that came too late
         note(e.what());
         if (cancelled() && ++unanswered >= kTriesToCancel) return lost_while_cancelled(e);
         if (clock_.steady() - last_answer > settings_.lost_after || hurry()) return lost(e);
@@ -173,8 +171,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
   }
 }
 
-std::optional<JobEnd> JobRunner::find_out(const std::string& address, const std::string& job_id,
-                                          std::stop_token stop) {
+std::optional<JobEnd> JobRunner::find_out(const std::string& address, const std::string& job_id, std::stop_token stop) {
   try {
     const Record record = read_record(agents_.call(address, "get_job", only_id(job_id), stop));
     if (record.state != "running") return record.end;

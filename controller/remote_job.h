@@ -35,11 +35,11 @@ class JobRunner {
 
   // Asks for the job (again: its id makes that harmless) and follows it to its end. `cancelled` is asked all
   // the time, `show` gets what can be seen. Throws cancelled when `stop` is requested: the job goes on and
-  // can be found again. Once cancelled, an agent that does not answer is given up at once: lost, with the error CANCELLED.
-  // `hurry`: the job is not to be stopped, but a silent or busy agent is no longer waited for.
-  JobEnd run(const RemoteJob& job, const std::function<bool()>& cancelled,
-             const std::function<void(JobView)>& show, std::stop_token stop,
-             const std::function<bool()>& hurry = [] { return false; });
+  // can be found again. Once cancelled, an agent that does not answer is given up at once: lost, with the error
+  // CANCELLED. `hurry`: the job is not to be stopped, but a silent or busy agent is no longer waited for.
+  JobEnd run(
+      const RemoteJob& job, const std::function<bool()>& cancelled, const std::function<void(JobView)>& show,
+      std::stop_token stop, const std::function<bool()>& hurry = [] { return false; });
 
   // How a job ended that nobody follows any more; it is told to stop while it runs. nullopt: it is not known
   // yet.

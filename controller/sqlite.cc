@@ -39,8 +39,7 @@ struct Sqlite::Cache {
 std::string SqlRow::text(int column) const {
   const auto* bytes = sqlite3_column_text(statement_, column);
   if (bytes == nullptr) return {};
-  return {reinterpret_cast<const char*>(bytes),
-          static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
+  return {reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
 }
 
 std::int64_t SqlRow::integer(int column) const {
@@ -64,8 +63,7 @@ Sqlite::Sqlite(const fs::path& file) : file_(file), cache_(std::make_unique<Cach
   try {
     sqlite3_extended_result_codes(db_, 1);
     sqlite3_busy_timeout(db_, kBusyMs);
-    script(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;");
+    script("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;");
   } catch (const Error&) {
     sqlite3_close(db_);
     throw;
@@ -111,8 +109,7 @@ sqlite3_stmt* Sqlite::prepared(const char* sql) {
   const auto found = cache_->statements.find(sql);
   if (found != cache_->statements.end()) return found->second;
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v3(db_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK)
-    throw failure(sql);
+  if (sqlite3_prepare_v3(db_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK) throw failure(sql);
   cache_->statements.emplace(sqlite3_sql(statement), statement);
   return statement;
 }
@@ -125,8 +122,8 @@ void Sqlite::bind(sqlite3_stmt* statement, std::initializer_list<SqlValue> value
     if (const auto* number = std::get_if<std::int64_t>(&value.get())) {
       result = sqlite3_bind_int64(statement, index, *number);
     } else if (const auto* text = std::get_if<std::string_view>(&value.get())) {
-      result = sqlite3_bind_text(statement, index, text->empty() ? "" : text->data(),
-                                 static_cast<int>(text->size()), SQLITE_STATIC);
+      result = sqlite3_bind_text(statement, index, text->empty() ? "" : text->data(), static_cast<int>(text->size()),
+                                 SQLITE_STATIC);
     } else {
       result = sqlite3_bind_null(statement, index);
     }

@@ -65,8 +65,7 @@ class Sqlite {
   // Statements without parameters, several at once.
   void script(const char* sql);
   void run(const char* sql, std::initializer_list<SqlValue> values = {});
-  void each(const char* sql, std::initializer_list<SqlValue> values,
-            const std::function<void(const SqlRow&)>& row);
+  void each(const char* sql, std::initializer_list<SqlValue> values, const std::function<void(const SqlRow&)>& row);
   template <typename T>
   std::vector<T> all(const char* sql, std::initializer_list<SqlValue> values, T (*read)(const SqlRow&)) {
     std::vector<T> out;

@@ -63,8 +63,7 @@ PRAGMA user_version = 2;
 FileLock own(const fs::path& file) {
   auto lock = FileLock::try_take(file.string() + ".lock");
   if (!lock) {
-    throw Error(Code::unavailable,
-                "opening the controller's state: " + file.string() + ": another controller uses it",
+    throw Error(Code::unavailable, "opening the controller's state: " + file.string() + ": another controller uses it",
                 "stop the other one, or give this one a controller.state of its own");
   }
   return std::move(*lock);
@@ -72,8 +71,8 @@ FileLock own(const fs::path& file) {
 
 std::string new_uuid() {
   const std::string hex = random_hex(16);
-  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-4" + hex.substr(13, 3) + "-a" + hex.substr(17, 3) +
-         "-" + hex.substr(20);
+  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-4" + hex.substr(13, 3) + "-a" + hex.substr(17, 3) + "-" +
+         hex.substr(20);
 }
 
 }  // namespace
@@ -82,9 +81,8 @@ State::Db::Db(const fs::path& file, Clock& c) : owner(own(file)), sql(file), clo
   const auto version = sql.number("PRAGMA user_version");
   if (version > kSchemaVersion) {
     throw Error(Code::failed_precondition,
-                "opening the controller's state: " + file.string() +
-                    ": a newer guestagent wrote it (schema " + std::to_string(version) + ", this one knows " +
-                    std::to_string(kSchemaVersion) + ")",
+                "opening the controller's state: " + file.string() + ": a newer guestagent wrote it (schema " +
+                    std::to_string(version) + ", this one knows " + std::to_string(kSchemaVersion) + ")",
                 "upgrade guestagent");
   }
   for (const auto& [to, script] : {std::pair(1, kSchema), std::pair(2, kToSchema2)}) {
@@ -134,19 +132,18 @@ Instance State::add_instance(const NewInstance& in, const RequestMark& mark) {
     throw Error(Code::already_exists, "registering a host: an instance has the id " + id + " already");
   }
   change.sql.each("SELECT id FROM instances WHERE address = ?", {in.address}, [&](const SqlRow& row) {
-    throw Error(Code::already_exists, "registering a host: " + in.address + ": instance " + row.text(0) +
-                                          " has this agent already");
+    throw Error(Code::already_exists,
+                "registering a host: " + in.address + ": instance " + row.text(0) + " has this agent already");
   });
   change.sql.each("SELECT id FROM instances WHERE name IN (?1, ?2) OR id = ?1", {name, id}, [&](const SqlRow& row) {
     throw Error(Code::already_exists,
                 "registering a host: " + printable(name) + ": instance " + row.text(0) + " has this name already",
                 "give it a name of its own: \"name\" in the request (guestagent register --name)");
   });
-  change.sql.run(
-      "INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
-      ") VALUES (?,?,?,?,?,?,?,'registered',?,NULL,?,'',?,?)",
-      {id, name, in.address, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
-       in.spare ? "spare" : "active", in.reported_server_id, change.now, in.has_data});
+  change.sql.run("INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
+                 ") VALUES (?,?,?,?,?,?,?,'registered',?,NULL,?,'',?,?)",
+                 {id, name, in.address, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
+                  in.spare ? "spare" : "active", in.reported_server_id, change.now, in.has_data});
   change.touch_instance(id);
   change.touch_topology();
   change.event({.kind = "registered", .instance_id = id, .message = name + " was registered"});
@@ -158,17 +155,15 @@ Instance State::add_instance(const NewInstance& in, const RequestMark& mark) {
 
 std::optional<Instance> State::find_instance(const std::string& id) {
   std::lock_guard lock(db_->mutex);
-  return db_->sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id},
-                      read_instance);
+  return db_->sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
 }
 
 Instance State::instance(const std::string& id) {
   std::lock_guard lock(db_->mutex);
-  auto found =
-      db_->sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
+  auto found = db_->sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
   if (found) return *found;
-  const auto named = db_->sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE name = ?",
-                                  {id}, read_instance);
+  const auto named =
+      db_->sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE name = ?", {id}, read_instance);
   if (named.size() == 1) return named[0];
   const std::string doing = "looking for instance " + printable(id) + ": ";
   if (named.empty()) {
@@ -182,8 +177,7 @@ Instance State::instance(const std::string& id) {
 
 std::vector<Instance> State::instances() {
   std::lock_guard lock(db_->mutex);
-  return db_->sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances ORDER BY rowid", {},
-                      read_instance);
+  return db_->sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances ORDER BY rowid", {}, read_instance);
 }
 
 std::vector<Instance> State::spare_hosts(const std::string& source_id) {
@@ -201,10 +195,9 @@ void State::forget_instance(const std::string& id, bool force, const RequestMark
   if (change.sql.number("SELECT count(*) FROM members WHERE source_id = ?", {id}) != 0) {
     refuse("replicas follow it", "detach or forget them first");
   }
-  if (change.sql.number(
-          "SELECT count(*) FROM tasks t WHERE t.state = 'running' AND (t.source_id = ?1 OR EXISTS "
-          "(SELECT 1 FROM replicas r WHERE r.task_id = t.id AND r.instance_id = ?1))",
-          {id}) != 0) {
+  if (change.sql.number("SELECT count(*) FROM tasks t WHERE t.state = 'running' AND (t.source_id = ?1 OR EXISTS "
+                        "(SELECT 1 FROM replicas r WHERE r.task_id = t.id AND r.instance_id = ?1))",
+                        {id}) != 0) {
     refuse("a running task needs it", "wait for the task, or cancel it");
   }
   if (!force) {
@@ -259,9 +252,8 @@ void State::set_reported_server_id(const std::string& id, std::uint64_t server_i
 
 std::vector<Member> State::members() {
   std::lock_guard lock(db_->mutex);
-  return db_->sql.all(
-      "SELECT instance_id, source_id, read_only, account, joined_at FROM members ORDER BY place", {},
-      read_member);
+  return db_->sql.all("SELECT instance_id, source_id, read_only, account, joined_at FROM members ORDER BY place", {},
+                      read_member);
 }
 
 std::vector<TopologyEntry> State::topology(const std::string& id) {
@@ -312,8 +304,8 @@ std::vector<Event> State::events_after(std::int64_t seq, int limit) {
 std::vector<Event> State::last_events(int limit) {
   std::lock_guard lock(db_->mutex);
   return db_->sql.all(
-      "SELECT seq, at, level, kind, instance_id, task_id, message FROM events ORDER BY seq DESC LIMIT ?",
-      {limit}, read_event);
+      "SELECT seq, at, level, kind, instance_id, task_id, message FROM events ORDER BY seq DESC LIMIT ?", {limit},
+      read_event);
 }
 
 void State::drop_events_before(WallTime time) {

@@ -45,7 +45,7 @@ struct NewReplicate {
   int count = 1;
   HostTemplate host;
   bool read_only = true;
-  bool provision = false;   // make new hosts instead of taking spare ones
+  bool provision = false;  // make new hosts instead of taking spare ones
   bool overwrite = false;  // hosts with data of their own may be among the picked
   std::string name;        // of hosts that are made; empty: from the source's name
   std::string request;     // JSON, for people
@@ -63,8 +63,8 @@ class State {
   // Called after each commit, on the thread that made it, without a lock held. Must not throw.
   using Observer = std::function<void(const std::vector<Change>&)>;
   // Chooses `count` of the spare hosts, best first; throws failed_precondition saying what none has.
-  using Pick = std::function<std::vector<std::string>(const std::vector<Instance>& spare,
-                                                      const HostTemplate& wanted, int count)>;
+  using Pick = std::function<std::vector<std::string>(const std::vector<Instance>& spare, const HostTemplate& wanted,
+                                                      int count)>;
 
   // Opens or creates it. unavailable when another process has it; failed_precondition when a newer version
   // wrote it.
@@ -73,12 +73,14 @@ class State {
   void observe(Observer observer);  // before threads
 
   // --- requests
-  // nullopt: it was not sent before, or has no key. already_exists: the key was used for another request (named by what it came
-  // to). Every change below that takes a mark looks again, in its own transaction, and then answers what the first one came to.
+  // nullopt: it was not sent before, or has no key. already_exists: the key was used for another request (named by what
+  // it came to). Every change below that takes a mark looks again, in its own transaction, and then answers what the
+  // first one came to.
   std::optional<Repeated> repeated(const RequestMark& mark);
 
   // --- hosts
-  // already_exists for an id, a name or an agent address that is known. An id is taken as a name too, and the other way round.
+  // already_exists for an id, a name or an agent address that is known. An id is taken as a name too, and the other way
+  // round.
   Instance add_instance(const NewInstance& in, const RequestMark& mark = {});
   std::optional<Instance> find_instance(const std::string& id);
   // By id, or by a name that only one has. not_found; failed_precondition where several have the name.
@@ -106,9 +108,10 @@ class State {
   Task task(const std::string& id);          // not_found
   std::vector<Task> tasks(int limit);        // newest first
   std::map<std::string, int> task_counts();  // by state
-  std::vector<Task> running_tasks();   // oldest first
+  std::vector<Task> running_tasks();         // oldest first
   std::vector<Replica> replicas(const std::string& task_id);
-  void request_cancel(const std::string& task_id, const RequestMark& mark = {});  // failed_precondition when it has ended
+  void request_cancel(const std::string& task_id,
+                      const RequestMark& mark = {});  // failed_precondition when it has ended
   // Another round for the replicas that did not succeed, on the same hosts but for those in `replace`
   // (numbers) and those that are no longer free. failed_precondition when it still runs or nothing is left to
   // do.
@@ -126,8 +129,7 @@ class State {
   void host_made(const std::string& task_id, int number, const std::string& address);
   void replica_serving(const std::string& task_id, int number);
   enum class HostAfter { put_back, lost, to_remove };
-  void replica_failed(const std::string& task_id, int number, const TaskError& error, HostAfter host,
-                      bool cancelled);
+  void replica_failed(const std::string& task_id, int number, const TaskError& error, HostAfter host, bool cancelled);
   void replicas_ended(const std::string& task_id);
   void detached(const std::string& task_id);
   void detach_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
@@ -136,9 +138,8 @@ class State {
 
   // --- clean-ups
   std::vector<Cleanup> cleanups_of(
-      const std::string& task_id);  // what the task itself removes: snapshot, account, host
-  std::vector<Cleanup>
-  orphan_cleanups();  // what nobody waits for: the rest, and all of tasks that have ended
+      const std::string& task_id);         // what the task itself removes: snapshot, account, host
+  std::vector<Cleanup> orphan_cleanups();  // what nobody waits for: the rest, and all of tasks that have ended
   void cleanup_done(std::int64_t id);
   // `next_try`: the job of this try has ended, the next one needs another id.
   void cleanup_failed(std::int64_t id, const std::string& error, bool next_try);

@@ -20,8 +20,7 @@ constexpr std::uint64_t kLastServerId = 4294967295;
 
 }  // namespace
 
-StateChange::StateChange(State::Db& db)
-    : sql(db.sql), now(format_utc(db.clock.now())), db_(db), lock_(db.mutex) {
+StateChange::StateChange(State::Db& db) : sql(db.sql), now(format_utc(db.clock.now())), db_(db), lock_(db.mutex) {
   sql.run("BEGIN IMMEDIATE");
 }
 
@@ -54,14 +53,15 @@ void StateChange::event(Event event) {
 std::optional<Repeated> StateChange::repeated(const RequestMark& mark) {
   if (mark.key.empty()) return std::nullopt;
   std::optional<Repeated> out;
-  sql.each("SELECT task_id, instance_id, forgot, digest FROM requests WHERE key = ?", {mark.key}, [&](const SqlRow& row) {
-    out = Repeated{row.text(0), row.text(1), row.boolean(2)};
-    if (row.text(3) == mark.digest) return;
-    throw Error(Code::already_exists,
-                "Idempotency-Key " + printable(mark.key) + ": it was used for another request, of " +
-                    (out->task_id.empty() ? "instance " + out->instance_id : "task " + out->task_id),
-                "use a new key for a new request; the same key only for the same method, path and body");
-  });
+  sql.each("SELECT task_id, instance_id, forgot, digest FROM requests WHERE key = ?", {mark.key},
+           [&](const SqlRow& row) {
+             out = Repeated{row.text(0), row.text(1), row.boolean(2)};
+             if (row.text(3) == mark.digest) return;
+             throw Error(Code::already_exists,
+                         "Idempotency-Key " + printable(mark.key) + ": it was used for another request, of " +
+                             (out->task_id.empty() ? "instance " + out->instance_id : "task " + out->task_id),
+                         "use a new key for a new request; the same key only for the same method, path and body");
+           });
   return out;
 }
 
@@ -72,8 +72,7 @@ void StateChange::note(const RequestMark& mark, const Repeated& outcome) {
 }
 
 Instance StateChange::instance(const std::string& id) {
-  auto found =
-      sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
+  auto found = sql.one("SELECT " GUESTAGENT_INSTANCE_COLUMNS " FROM instances WHERE id = ?", {id}, read_instance);
   if (!found) throw Error(Code::not_found, "looking for instance " + printable(id) + ": there is none");
   return std::move(*found);
 }
@@ -93,13 +92,11 @@ Task StateChange::running_task(const std::string& id) {
 Replica StateChange::replica(const std::string& task_id, int number) {
   auto found = sql.one("SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? AND number = ?",
                        {task_id, number}, read_replica);
-  if (!found)
-    throw Error(Code::internal, "task " + task_id + ": it has no replica " + std::to_string(number));
+  if (!found) throw Error(Code::internal, "task " + task_id + ": it has no replica " + std::to_string(number));
   return std::move(*found);
 }
 
-void StateChange::set_instance_state(const std::string& id, const std::string& state,
-                                     const std::string& last_error) {
+void StateChange::set_instance_state(const std::string& id, const std::string& state, const std::string& last_error) {
   sql.run("UPDATE instances SET state = ?2, last_error = ?3 WHERE id = ?1", {id, state, last_error});
   touch_instance(id);
 }
@@ -117,8 +114,7 @@ void StateChange::end_replica(const Replica& replica, const std::string& state, 
   touch_task(replica.task_id);
 }
 
-void StateChange::join_topology(const Task& task, const Instance& replica, int number,
-                                const std::string& account) {
+void StateChange::join_topology(const Task& task, const Instance& replica, int number, const std::string& account) {
   sql.run(
       "INSERT INTO members (instance_id, source_id, read_only, account, joined_at, place) "
       "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ?",
@@ -162,8 +158,7 @@ std::vector<std::string> StateChange::release_accounts(const std::string& for_ta
         unused.push_back({row.text(0), row.text(1), row.text(2), static_cast<int>(row.integer(3))});
       });
   for (const Account& account : unused) {
-    sql.run("UPDATE accounts SET released = 1 WHERE source_id = ? AND name = ?",
-            {account.source_id, account.name});
+    sql.run("UPDATE accounts SET released = 1 WHERE source_id = ? AND name = ?", {account.source_id, account.name});
     sql.run(
         "INSERT INTO cleanups (task_id, round, kind, instance_id, subject, number) VALUES "
         "(?,?,'account',?,?,0)",
@@ -177,11 +172,10 @@ std::vector<std::string> StateChange::release_accounts(const std::string& for_ta
 std::uint64_t StateChange::give_server_id(const Instance& instance) {
   if (instance.server_id != 0) return instance.server_id;
   std::set<std::uint64_t> taken;
-  sql.each("SELECT server_id, reported_server_id FROM instances WHERE id <> ?", {instance.id},
-           [&](const SqlRow& row) {
-             taken.insert(row.uint(0));
-             taken.insert(row.uint(1));
-           });
+  sql.each("SELECT server_id, reported_server_id FROM instances WHERE id <> ?", {instance.id}, [&](const SqlRow& row) {
+    taken.insert(row.uint(0));
+    taken.insert(row.uint(1));
+  });
   std::uint64_t id = kFirstServerId + hash(instance.id) % (kLastServerId - kFirstServerId);
   while (taken.count(id) != 0) id = id == kLastServerId ? kFirstServerId : id + 1;
   sql.run("UPDATE instances SET server_id = ? WHERE id = ?", {id, instance.id});

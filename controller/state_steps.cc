@@ -21,8 +21,8 @@ void record_account(StateChange& change, const Task& task, const std::string& ac
 
 std::string account_of(StateChange& change, const std::string& task_id, int round) {
   std::string name;
-  change.sql.each("SELECT name FROM accounts WHERE task_id = ? AND round = ? AND released = 0",
-                  {task_id, round}, [&](const SqlRow& row) { name = row.text(0); });
+  change.sql.each("SELECT name FROM accounts WHERE task_id = ? AND round = ? AND released = 0", {task_id, round},
+                  [&](const SqlRow& row) { name = row.text(0); });
   return name;
 }
 
@@ -48,15 +48,12 @@ void State::snapshot_taken(const std::string& task_id, const Secret& metadata, c
                            const std::string& account) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
-  change.sql.run("INSERT OR REPLACE INTO snapshots (task_id, metadata) VALUES (?,?)",
-                 {task_id, metadata.reveal()});
+  change.sql.run("INSERT OR REPLACE INTO snapshots (task_id, metadata) VALUES (?,?)", {task_id, metadata.reveal()});
   change.sql.run("UPDATE tasks SET snapshot_href = ?2, account = ?3 WHERE id = ?1", {task_id, href, account});
   record_account(change, task, account);
   change.set_step(task_id, "replicas");
-  change.event({.kind = "task",
-                .instance_id = task.source_id,
-                .task_id = task_id,
-                .message = "the snapshot is complete"});
+  change.event(
+      {.kind = "task", .instance_id = task.source_id, .task_id = task_id, .message = "the snapshot is complete"});
   change.commit("snapshot_taken");
 }
 
@@ -137,8 +134,8 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
       break;
     case HostAfter::lost:
       change.set_instance_state(replica.instance_id, "lost", why);
-      change.add_cleanup(task, "attach_job", replica.instance_id,
-                         task.job_id("attach-" + std::to_string(number)), number);
+      change.add_cleanup(task, "attach_job", replica.instance_id, task.job_id("attach-" + std::to_string(number)),
+                         number);
       break;
     case HostAfter::to_remove:
       change.set_instance_state(replica.instance_id, "failed", why);
@@ -147,12 +144,11 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
       break;
   }
   change.touch_topology();
-  change.event(
-      {.level = cancelled ? "info" : "error",
-       .kind = "replica",
-       .instance_id = replica.instance_id,
-       .task_id = task_id,
-       .message = replica.instance_name + (cancelled ? " was cancelled" : " failed: " + error.message)});
+  change.event({.level = cancelled ? "info" : "error",
+                .kind = "replica",
+                .instance_id = replica.instance_id,
+                .task_id = task_id,
+                .message = replica.instance_name + (cancelled ? " was cancelled" : " failed: " + error.message)});
   change.commit("replica_failed");
 }
 
@@ -214,11 +210,10 @@ void State::cleanup_done(std::int64_t id) {
                    {done->instance_id, done->subject});
   }
   if (!done->error.empty()) {
-    change.event(
-        {.kind = "cleanup",
-         .instance_id = done->instance_id,
-         .task_id = done->task_id,
-         .message = "removed at last: " + done->kind + (done->subject.empty() ? "" : " " + done->subject)});
+    change.event({.kind = "cleanup",
+                  .instance_id = done->instance_id,
+                  .task_id = done->task_id,
+                  .message = "removed at last: " + done->kind + (done->subject.empty() ? "" : " " + done->subject)});
   }
   change.touch_task(done->task_id);
   change.commit("cleanup_done");
@@ -279,8 +274,7 @@ void State::lost_detach_resolved(const Cleanup& cleanup, bool was_detached) {
   change.commit("lost_detach_resolved");
 }
 
-void State::lost_snapshot_resolved(const Cleanup& cleanup, const std::string& href,
-                                   const std::string& account) {
+void State::lost_snapshot_resolved(const Cleanup& cleanup, const std::string& href, const std::string& account) {
   StateChange change(*db_);
   if (!is_open(change, cleanup.id)) return;
   const Task task = change.task(cleanup.task_id);

@@ -113,12 +113,12 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
     const auto named = change.sql.number("SELECT count(*) FROM instances WHERE origin = 'provisioned'");
     for (int n = 1; n <= in.count; ++n) {
       const std::string id = "r" + task.id.substr(1) + "-" + std::to_string(n);
-      const std::string name = in.name.empty() ? free_name(change, source.name + "-slave", named + n)
-                                               : free_name(change, in.name, n);
-      change.sql.run("INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
-                     ") VALUES (?,?,NULL,?,?,?,?,'provisioned','building',NULL,0,'',?,0)",
-                     {id, name, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
-                      change.now});
+      const std::string name =
+          in.name.empty() ? free_name(change, source.name + "-slave", named + n) : free_name(change, in.name, n);
+      change.sql.run(
+          "INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
+          ") VALUES (?,?,NULL,?,?,?,?,'provisioned','building',NULL,0,'',?,0)",
+          {id, name, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics, change.now});
       hosts.push_back(change.instance(id));
     }
   } else {
@@ -134,8 +134,8 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   change.event({.kind = "task",
                 .instance_id = source.id,
                 .task_id = task.id,
-                .message = "making " + std::to_string(in.count) + (in.count == 1 ? " replica" : " replicas") +
-                           " of " + source.name});
+                .message = "making " + std::to_string(in.count) + (in.count == 1 ? " replica" : " replicas") + " of " +
+                           source.name});
   const Task out = change.task(task.id);
   change.commit("start_replicate");
   return out;
@@ -156,8 +156,7 @@ Task State::start_detach(const std::string& instance_id, const std::string& requ
       "'cancelled')",
       {instance_id}, [&](const SqlRow& row) { busy_with = row.text(0); });
   if (!busy_with.empty()) {
-    throw Error(Code::already_exists, doing + "task " + busy_with + " works on it",
-                "wait for that task, or cancel it");
+    throw Error(Code::already_exists, doing + "task " + busy_with + " works on it", "wait for that task, or cancel it");
   }
   if (source_id.empty()) {
     throw Error(Code::invalid_argument, doing + "it is not a replica",
@@ -174,8 +173,7 @@ Task State::start_detach(const std::string& instance_id, const std::string& requ
   insert_task(change, task, mark);
   insert_replica(change, task.id, 1, host, host.server_id);
   change.touch_instance(host.id);
-  change.event(
-      {.kind = "task", .instance_id = host.id, .task_id = task.id, .message = "detaching " + host.name});
+  change.event({.kind = "task", .instance_id = host.id, .task_id = task.id, .message = "detaching " + host.name});
   const Task out = change.task(task.id);
   change.commit("start_detach");
   return out;
@@ -185,15 +183,13 @@ Task State::task(const std::string& id) {
   std::lock_guard lock(db_->mutex);
   auto found = db_->sql.one("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks WHERE id = ?", {id}, read_task);
   if (!found)
-    throw Error(Code::not_found, "looking for task " + printable(id) + ": there is none",
-                "GET /tasks lists them");
+    throw Error(Code::not_found, "looking for task " + printable(id) + ": there is none", "GET /tasks lists them");
   return std::move(*found);
 }
 
 std::vector<Task> State::tasks(int limit) {
   std::lock_guard lock(db_->mutex);
-  return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks ORDER BY rowid DESC LIMIT ?", {limit},
-                      read_task);
+  return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks ORDER BY rowid DESC LIMIT ?", {limit}, read_task);
 }
 
 std::map<std::string, int> State::task_counts() {
@@ -206,8 +202,8 @@ std::map<std::string, int> State::task_counts() {
 
 std::vector<Task> State::running_tasks() {
   std::lock_guard lock(db_->mutex);
-  return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks WHERE state = 'running' ORDER BY rowid",
-                      {}, read_task);
+  return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks WHERE state = 'running' ORDER BY rowid", {},
+                      read_task);
 }
 
 std::vector<Replica> State::replicas(const std::string& task_id) {
@@ -234,27 +230,23 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
   const Task task = change.task(task_id);
   const std::string doing = "retrying task " + task_id + ": ";
   if (!task.ended()) throw Error(Code::failed_precondition, doing + "it still runs");
-  const auto all =
-      change.sql.all("SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number",
-                     {task_id}, read_replica);
+  const auto all = change.sql.all(
+      "SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number", {task_id}, read_replica);
   std::vector<Replica> left;
   for (const Replica& replica : all) {
     if (replica.state != "succeeded") left.push_back(replica);
   }
   if (left.empty()) throw Error(Code::failed_precondition, doing + "nothing of it failed");
-  if (change.sql.number(
-          "SELECT count(*) FROM cleanups WHERE task_id = ? AND kind IN ('detach_job', 'snapshot_job')",
-          {task_id}) != 0) {
+  if (change.sql.number("SELECT count(*) FROM cleanups WHERE task_id = ? AND kind IN ('detach_job', 'snapshot_job')",
+                        {task_id}) != 0) {
     throw Error(Code::failed_precondition,
                 doing + "how its last round ended on an agent that fell silent is not known yet",
                 "bring that agent back; it is asked all the time");
   }
 
   if (task.kind == "detach") {
-    const auto member =
-        change.sql.number("SELECT count(*) FROM members WHERE instance_id = ?", {left[0].instance_id});
-    if (member == 0)
-      throw Error(Code::failed_precondition, doing + left[0].instance_name + " is not a replica");
+    const auto member = change.sql.number("SELECT count(*) FROM members WHERE instance_id = ?", {left[0].instance_id});
+    if (member == 0) throw Error(Code::failed_precondition, doing + left[0].instance_name + " is not a replica");
     change.sql.run(
         "UPDATE replicas SET state = 'pending', error_code = '', error = '', error_hint = '', finished_at = "
         "'' WHERE task_id = ?",
@@ -263,8 +255,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
     check_source(change.instance(task.source_id));
     std::vector<Instance> spare = spare_hosts_for(change.sql, task.source_id);
     const auto take = [&](const std::string& id) {
-      const auto found =
-          std::find_if(spare.begin(), spare.end(), [&](const Instance& i) { return i.id == id; });
+      const auto found = std::find_if(spare.begin(), spare.end(), [&](const Instance& i) { return i.id == id; });
       if (found == spare.end()) return false;
       spare.erase(found);
       return true;
@@ -275,8 +266,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
           change.sql.number(
               "SELECT count(*) FROM instances WHERE id = ? AND origin = 'provisioned' AND state = 'failed'",
               {replica.instance_id}) != 0;
-      if (!made && (replace.count(replica.number) != 0 || !take(replica.instance_id)))
-        homeless.push_back(replica);
+      if (!made && (replace.count(replica.number) != 0 || !take(replica.instance_id))) homeless.push_back(replica);
     }
     if (!homeless.empty()) {
       // The hosts that were not wanted any more are no candidates.
@@ -310,11 +300,11 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
       {task_id, task.kind == "detach" ? "detach" : "snapshot", overwrite});
   change.touch_task(task_id);
   change.touch_topology();
-  change.event({.kind = "task",
-                .instance_id = task.source_id,
-                .task_id = task_id,
-                .message = "trying again what failed: " + std::to_string(left.size()) + " of " +
-                           std::to_string(all.size())});
+  change.event(
+      {.kind = "task",
+       .instance_id = task.source_id,
+       .task_id = task_id,
+       .message = "trying again what failed: " + std::to_string(left.size()) + " of " + std::to_string(all.size())});
   const Task out = change.task(task_id);
   change.commit("retry");
   return out;
@@ -323,9 +313,8 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
 void State::finish(const std::string& task_id, const std::string& warning) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
-  const auto all =
-      change.sql.all("SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number",
-                     {task_id}, read_replica);
+  const auto all = change.sql.all(
+      "SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number", {task_id}, read_replica);
   std::size_t failed = 0, cancelled = 0;
   const Replica* first = nullptr;
   for (const Replica& replica : all) {

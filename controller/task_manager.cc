@@ -45,8 +45,8 @@ struct TaskManager::Shared {
 
   StartThread start_thread;
 
-  Shared(State& state, Agents& agents, Provisioner& provisioner, Live& live,
-         const ControllerSettings& settings, Clock& clock, Look look, StartThread start)
+  Shared(State& state, Agents& agents, Provisioner& provisioner, Live& live, const ControllerSettings& settings,
+         Clock& clock, Look look, StartThread start)
       : tools{state, agents, provisioner, live, settings, clock, limiter, std::move(look)},
         limiter(settings.agents.parallel_attaches),
         quick(impatient(settings.agents)),
@@ -117,8 +117,7 @@ struct TaskManager::Shared {
         if (tools.clock.steady() >= sweep) {
           tools.state.drop_events_before(tools.clock.now() -
                                          std::chrono::hours(24) * tools.settings.monitor.event_days);
-          tools.state.drop_tasks_before(tools.clock.now() -
-                                        std::chrono::hours(24) * tools.settings.monitor.task_days);
+          tools.state.drop_tasks_before(tools.clock.now() - std::chrono::hours(24) * tools.settings.monitor.task_days);
           sweep = tools.clock.steady() + kEventSweep;
         }
       } catch (const std::exception& e) {
@@ -139,16 +138,15 @@ TaskManager::~TaskManager() {
   shut_down();
 }
 
-Task TaskManager::create_replicated_instances(const std::string& master_id, int slave_count,
-                                              const std::string& flavor, const ReplicaTopology& topology,
-                                              std::uint64_t volume_size, const std::string& availability_zone,
-                                              const std::string& nics, const RequestNote& note) {
+Task TaskManager::create_replicated_instances(const std::string& master_id, int slave_count, const std::string& flavor,
+                                              const ReplicaTopology& topology, std::uint64_t volume_size,
+                                              const std::string& availability_zone, const std::string& nics,
+                                              const RequestNote& note) {
   State& state = shared_->tools.state;
   if (!topology.slave_of.empty() && topology.slave_of != master_id) {
-    throw Error(
-        Code::invalid_argument,
-        "replicating " + master_id + ": topology.slave_of names another instance: " + topology.slave_of,
-        "leave it out, or name the instance of the URL");
+    throw Error(Code::invalid_argument,
+                "replicating " + master_id + ": topology.slave_of names another instance: " + topology.slave_of,
+                "leave it out, or name the instance of the URL");
   }
   NewReplicate in;
   in.source_id = master_id;

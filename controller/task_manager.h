@@ -44,16 +44,17 @@ class TaskManager {
   using Look = std::function<void(const std::string& instance_id, std::stop_token)>;
   using StartThread = std::function<std::jthread(std::function<void()>)>;
 
-  // `look`: asks an instance's agent for its status at once, and throws nothing. `start_thread`: may throw std::system_error; the task
-  // then waits until there is a thread for it.
+  // `look`: asks an instance's agent for its status at once, and throws nothing. `start_thread`: may throw
+  // std::system_error; the task then waits until there is a thread for it.
   TaskManager(
-      State& state, Agents& agents, Provisioner& provisioner, Live& live, const ControllerSettings& settings, Clock& clock,
-      Look look = [](const std::string&, std::stop_token) {},
+      State& state, Agents& agents, Provisioner& provisioner, Live& live, const ControllerSettings& settings,
+      Clock& clock, Look look = [](const std::string&, std::stop_token) {},
       StartThread start_thread = [](std::function<void()> work) { return std::jthread(std::move(work)); });
   ~TaskManager();
 
-  // The two calls of the design. They answer when the task is in the state; its thread does the rest. Hosts of the pool are asked
-  // first: one whose agent does not answer, or which has data of its own (unless those may be overwritten), is not taken.
+  // The two calls of the design. They answer when the task is in the state; its thread does the rest. Hosts of the pool
+  // are asked first: one whose agent does not answer, or which has data of its own (unless those may be overwritten),
+  // is not taken.
   Task create_replicated_instances(const std::string& master_id, int slave_count, const std::string& flavor,
                                    const ReplicaTopology& topology, std::uint64_t volume_size,
                                    const std::string& availability_zone, const std::string& nics,

@@ -24,8 +24,9 @@ bool was_cancelled(const JobEnd& end) {
 // The agent's own words, but for a hint that only who calls the agent could follow.
 TaskError told(TaskError error) {
   if (error.hint.find("overwrite") != std::string::npos) {
-    error.hint = "the host has data of its own: retry with \"overwrite\": true (guestagent retry TASK --overwrite) replaces it, "
-                 "\"replace\": true (--replace) takes another host";
+    error.hint =
+        "the host has data of its own: retry with \"overwrite\": true (guestagent retry TASK --overwrite) replaces it, "
+        "\"replace\": true (--replace) takes another host";
   }
   return error;
 }
@@ -55,10 +56,7 @@ void Limiter::give_back() {
 }
 
 TaskRun::TaskRun(TaskTools tools, std::string task_id, bool cancelled)
-    : t_(tools),
-      id_(std::move(task_id)),
-      cancelled_(cancelled),
-      runner_(t_.agents, t_.settings.agents, t_.clock) {}
+    : t_(tools), id_(std::move(task_id)), cancelled_(cancelled), runner_(t_.agents, t_.settings.agents, t_.clock) {}
 
 void TaskRun::run(std::stop_token stop) {
   const LogScope scope({"", ""});
@@ -167,16 +165,15 @@ State::HostAfter TaskRun::host_after(const std::string& instance_id) {
                                                                 : State::HostAfter::put_back;
 }
 
-void TaskRun::make_replica(const Task& task, const Replica& replica, const Secret& metadata,
-                           std::uint64_t dataset_size, std::stop_token stop) {
+void TaskRun::make_replica(const Task& task, const Replica& replica, const Secret& metadata, std::uint64_t dataset_size,
+                           std::stop_token stop) {
   const auto cancelled = [this] { return cancelled_.load(); };
   const auto place = t_.limiter.take(cancelled, stop);
   if (stop.stop_requested()) stopping();
   // One that may already run on its agent has to be stopped there.
   if (!place || (cancelled_ && replica.state != "attaching")) {
     if (replica.state != "attaching") {
-      return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id),
-                                     true);
+      return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id), true);
     }
   }
   if (t_.state.instance(replica.instance_id).address.empty() && !make_host(task, replica, stop)) return;
@@ -204,8 +201,7 @@ bool TaskRun::make_host(const Task& task, const Replica& replica, std::stop_toke
     }
   });
   try {
-    const std::string address =
-        t_.provisioner.make(t_.state.instance(replica.instance_id), again, either.get_token());
+    const std::string address = t_.provisioner.make(t_.state.instance(replica.instance_id), again, either.get_token());
     t_.state.host_made(task.id, replica.number, address);
     return true;
   } catch (const Error& e) {
@@ -224,10 +220,7 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
   job.job_id = task.job_id("attach-" + std::to_string(replica.number));
   JsonWriter params;
   params.begin_object().key("snapshot").raw(metadata.reveal());
-  params.key("slave_config")
-      .begin_object()
-      .member("read_only", task.read_only)
-      .member("server_id", replica.server_id);
+  params.key("slave_config").begin_object().member("read_only", task.read_only).member("server_id", replica.server_id);
   if (task.overwrite) params.member("overwrite", true);
   params.end_object();
   job.params = params.end_object().text();

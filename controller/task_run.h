@@ -59,8 +59,8 @@ class TaskRun {
   void one_step(const Task& task, std::stop_token stop);
   void take_snapshot(const Task& task, std::stop_token stop);
   void make_replicas(const Task& task, std::stop_token stop);
-  void make_replica(const Task& task, const Replica& replica, const Secret& metadata,
-                    std::uint64_t dataset_size, std::stop_token stop);
+  void make_replica(const Task& task, const Replica& replica, const Secret& metadata, std::uint64_t dataset_size,
+                    std::stop_token stop);
   // False when it failed and the state says so.
   bool make_host(const Task& task, const Replica& replica, std::stop_token stop);
   void attach(const Task& task, const Replica& replica, const Secret& metadata, std::stop_token stop);

@@ -62,17 +62,16 @@ int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot) {
   if (task.state == "succeeded") return 100;
   if (task.ended()) {  // what there is of it
-    const auto made = std::count_if(replicas.begin(), replicas.end(), [](const Replica& r) { return r.state == "succeeded"; });
+    const auto made =
+        std::count_if(replicas.begin(), replicas.end(), [](const Replica& r) { return r.state == "succeeded"; });
     return replicas.empty() ? 0 : static_cast<int>(100 * made / static_cast<std::ptrdiff_t>(replicas.size()));
   }
   if (task.step == "clean_up") return 97;
   if (task.step == "snapshot") return static_cast<int>(40 * fraction(snapshot));
   const double first = task.kind == "replicate" ? 40 : 0;
   double done = 0;
-  for (std::size_t n = 0; n < replicas.size(); ++n)
-    done += replicas[n].ended() ? 1 : 0.95 * fraction(jobs[n]);
-  return static_cast<int>(first + (95 - first) *
-                                      (replicas.empty() ? 0 : done / static_cast<double>(replicas.size())));
+  for (std::size_t n = 0; n < replicas.size(); ++n) done += replicas[n].ended() ? 1 : 0.95 * fraction(jobs[n]);
+  return static_cast<int>(first + (95 - first) * (replicas.empty() ? 0 : done / static_cast<double>(replicas.size())));
 }
 
 std::map<std::string, Views::Work> Views::work() const {
@@ -99,8 +98,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
       .member("origin", instance.origin);
   if (!instance.address.empty()) out.member("address", instance.address);
   if (!instance.host.flavor.empty()) out.member("flavorRef", instance.host.flavor);
-  if (!instance.host.availability_zone.empty())
-    out.member("availability_zone", instance.host.availability_zone);
+  if (!instance.host.availability_zone.empty()) out.member("availability_zone", instance.host.availability_zone);
   if (instance.host.volume_size != 0)
     out.key("volume").begin_object().member("size", instance.host.volume_size).end_object();
   if (instance.host.nics != "[]") out.key("nics").raw(instance.host.nics);
@@ -131,7 +129,8 @@ std::optional<Instance> Views::followed_outside(const Instance& instance) const 
   if (source == 0 || (instance.state != "active" && instance.state != "spare")) return out;
   for (Instance& other : state_.instances()) {
     // Hosts that nothing was made of yet often share a server's default number.
-    if (other.id == instance.id || other.state == "spare" || (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
+    if (other.id == instance.id || other.state == "spare" ||
+        (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
       continue;
     if (out) return std::nullopt;  // two of one number: which it is cannot be told
     out = std::move(other);
@@ -160,8 +159,7 @@ std::string Views::instances(bool history) const {
   }
   out.end_array();
   if (history)
-    out.member("lag_interval_s", live_.interval_s())
-        .member("lag_samples", static_cast<std::uint64_t>(live_.samples()));
+    out.member("lag_interval_s", live_.interval_s()).member("lag_samples", static_cast<std::uint64_t>(live_.samples()));
   return out.end_object().text();
 }
 

@@ -47,7 +47,8 @@ class Views {
   const Live& live_;
 };
 
-// How far the whole task is, 0 to 100; goes up only within a step. One that ended short of success: the share that succeeded.
+// How far the whole task is, 0 to 100; goes up only within a step. One that ended short of success: the share that
+// succeeded.
 int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot);
 

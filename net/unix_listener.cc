@@ -34,10 +34,9 @@ Entry look_up(Get get, const std::string& name, const std::string& key) {
   while ((failed = get(name.c_str(), &entry, space.data(), space.size(), &found)) == ERANGE)
     space.resize(space.size() * 2);
   if (!found) {
-    throw Error(
-        Code::invalid_argument,
-        key + ": " + name + ": " + (failed ? std::strerror(failed) : "there is no such name"),
-        "make it, or take it out of the configuration");
+    throw Error(Code::invalid_argument,
+                key + ": " + name + ": " + (failed ? std::strerror(failed) : "there is no such name"),
+                "make it, or take it out of the configuration");
   }
   return entry;
 }
@@ -62,8 +61,7 @@ void make_way(const fs::path& path, const sockaddr_un& address, const std::strin
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) return;
   if (!S_ISSOCK(info.st_mode)) {
-    throw Error(Code::already_exists,
-                "listen at " + path.string() + ": a file that is no socket stands there",
+    throw Error(Code::already_exists, "listen at " + path.string() + ": a file that is no socket stands there",
                 "remove it, or set " + section + ".socket");
   }
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -76,8 +74,7 @@ void make_way(const fs::path& path, const sockaddr_un& address, const std::strin
   ::unlink(path.c_str());
 }
 
-void append(std::string& acl, unsigned tag, unsigned rights,
-            unsigned id = static_cast<unsigned>(ACL_UNDEFINED_ID)) {
+void append(std::string& acl, unsigned tag, unsigned rights, unsigned id = static_cast<unsigned>(ACL_UNDEFINED_ID)) {
   const posix_acl_xattr_entry entry{static_cast<__le16>(tag), static_cast<__le16>(rights), id};
   acl.append(reinterpret_cast<const char*>(&entry), sizeof entry);
 }
@@ -167,9 +164,8 @@ bool UnixListener::allows(int connection) const {
   if (::getsockopt(connection, SOL_SOCKET, SO_PEERGROUPS, of_peer.data(), &size) != 0) size = 0;
   of_peer.resize(size / sizeof(gid_t));
   of_peer.push_back(peer.gid);
-  return std::any_of(of_peer.begin(), of_peer.end(), [&](gid_t gid) {
-    return std::find(groups_.begin(), groups_.end(), gid) != groups_.end();
-  });
+  return std::any_of(of_peer.begin(), of_peer.end(),
+                     [&](gid_t gid) { return std::find(groups_.begin(), groups_.end(), gid) != groups_.end(); });
 }
 
 uid_t peer_user(int connection) {
@@ -187,7 +183,8 @@ uid_t user_id(const std::string& name, const std::string& key) {
 bool UnixListener::is_own(int connection) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == ::geteuid());
+  return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == 0 || peer.uid == ::geteuid());
 }
 
 }  // namespace guestagent

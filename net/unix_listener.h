@@ -43,8 +43,8 @@ class UnixListener {
   std::vector<gid_t> groups_;
 };
 
-// The user of the process at the other end of a connected Unix socket; that of the one that listened, where this end connected.
-// Throws Error.
+// The user of the process at the other end of a connected Unix socket; that of the one that listened, where this end
+// connected. Throws Error.
 uid_t peer_user(int connection);
 // Of a user's name. Throws invalid_argument, saying which `key` of the configuration has it.
 uid_t user_id(const std::string& name, const std::string& key);

@@ -16,14 +16,23 @@ constexpr std::size_t kShownHost = 255;
 constexpr unsigned kLooks = 3;
 constexpr Millis kBetweenLooks{150};
 
-std::string below(std::string_view id, std::string_view leaf) { return std::string(id) + '/' + std::string(leaf); }
-std::string second_name(const std::string& token) { return "claim-" + token; }
-std::string manifest_of(std::string_view id) { return below(id, kManifestName); }
+std::string below(std::string_view id, std::string_view leaf) {
+  return std::string(id) + '/' + std::string(leaf);
+}
+std::string second_name(const std::string& token) {
+  return "claim-" + token;
+}
+std::string manifest_of(std::string_view id) {
+  return below(id, kManifestName);
+}
 
-std::string storing(std::string_view id) { return "storing snapshot " + std::string(id); }
+std::string storing(std::string_view id) {
+  return "storing snapshot " + std::string(id);
+}
 
 std::string delete_call(const ObjectStore& store, std::string_view id) {
-  return "guestagent --oneshot delete_replication_snapshot '{\"snapshot_href\": \"" + store.href(manifest_of(id)) + "\"}'";
+  return "guestagent --oneshot delete_replication_snapshot '{\"snapshot_href\": \"" + store.href(manifest_of(id)) +
+         "\"}'";
 }
 
 Error taken(const ObjectStore& store, std::string_view id, const std::optional<Claim>& by, bool complete) {
@@ -37,10 +46,11 @@ Error taken(const ObjectStore& store, std::string_view id, const std::optional<C
     return Error(Code::already_exists, what + "it is of " + who + ", and " + by->deleting_host + " is deleting it",
                  "choose another snapshot_id, or wait; if that host is gone, finish it: " + delete_call(store, id));
   }
-  return Error(Code::already_exists, what + "it is being made by " + who + ", or its maker has died",
-               "choose another snapshot_id, or wait; an agent removes what its own dead job left when it is started again. If "
-               "that host makes it no more (list_jobs there), this removes the remains, and a maker that still runs fails: " +
-                   delete_call(store, id));
+  return Error(
+      Code::already_exists, what + "it is being made by " + who + ", or its maker has died",
+      "choose another snapshot_id, or wait; an agent removes what its own dead job left when it is started again. If "
+      "that host makes it no more (list_jobs there), this removes the remains, and a maker that still runs fails: " +
+          delete_call(store, id));
 }
 
 // Looks again while nothing is there, as far as that may pass.
@@ -114,7 +124,9 @@ void check_id_is_free(ObjectStore& store, std::string_view id, std::stop_token s
     const bool complete = store.stat(manifest_of(id), stop).has_value();
     if (complete && !claim) claim = read_claim(store, id, stop);  // both may have come between the two looks
     bool any = claim || complete;
-    if (!any) store.list(below(id, ""), [&](const ObjectInfo&) { any = true; }, stop);
+    if (!any)
+      store.list(
+          below(id, ""), [&](const ObjectInfo&) { any = true; }, stop);
     if (any) throw taken(store, id, claim, complete);
   });
 }
@@ -141,7 +153,8 @@ void make_claim(ObjectStore& store, std::string_view id, const Claim& claim, Clo
     }
     const auto there = find_claim(store, id, clock, stop);
     if (!there) {
-      throw Error(Code::unavailable, "its claim was stored, and is not there", "try again; if it stays so, the store loses what it confirms");
+      throw Error(Code::unavailable, "its claim was stored, and is not there",
+                  "try again; if it stays so, the store loses what it confirms");
     }
     if (there->token != claim.token) throw lost(there);
   });
@@ -162,7 +175,8 @@ void drop_second_claim(ObjectStore& store, std::string_view id, const Claim& cla
   }
 }
 
-void check_claim(ObjectStore& store, std::string_view id, const std::string& token, Clock& clock, std::stop_token stop) {
+void check_claim(ObjectStore& store, std::string_view id, const std::string& token, Clock& clock,
+                 std::stop_token stop) {
   const auto there = with_context(storing(id), [&] { return find_claim(store, id, clock, stop); });
   if (there && there->token == token) return;
   std::string why = "it was deleted while it was made";
@@ -175,12 +189,14 @@ unsigned withdraw_claim(ObjectStore& store, std::string_view id, const std::stri
   unsigned removed = store.remove(below(id, second_name(token)), stop) ? 1 : 0;
   const auto there = read_claim(store, id, stop);
   if (there && there->token.empty()) {
-    throw Error(Code::unavailable, below(id, kClaimName) + ": the store has a claim that cannot be read: whose it is cannot be told",
+    throw Error(Code::unavailable,
+                below(id, kClaimName) + ": the store has a claim that cannot be read: whose it is cannot be told",
                 "try again when the store answers well");
   }
   if (there && there->token == token && store.remove(below(id, kClaimName), stop)) ++removed;
   if (there) return removed;
-  store.list(below(id, kClaimName), [&](const ObjectInfo&) { throw hidden_claim(id); }, stop);
+  store.list(
+      below(id, kClaimName), [&](const ObjectInfo&) { throw hidden_claim(id); }, stop);
   return removed;
 }
 

@@ -21,7 +21,8 @@ Key read_key(const fs::path& file) {
   if (!fd) throw system_error(what, errno);
   struct stat info = {};
   if (::fstat(fd.get(), &info) != 0) throw system_error(what, errno);
-  if (!S_ISREG(info.st_mode)) throw Error(Code::invalid_argument, what + ": not a regular file", "name the file with the key");
+  if (!S_ISREG(info.st_mode))
+    throw Error(Code::invalid_argument, what + ": not a regular file", "name the file with the key");
   require_trusted(fd.get(), what, file);
   if ((info.st_mode & 077) != 0) {
     throw Error(Code::permission_denied, what + ": others than its owner can read it", "chmod 600 " + file.string());
@@ -58,9 +59,11 @@ std::optional<SnapshotKeys> keys_to_read(const EncryptionSettings& settings, con
   if (id) return load_keys(settings, *id);
   if (settings.write_key.empty() || settings.allow_plain) return std::nullopt;
   throw Error(Code::failed_precondition,
-              "manifest.encryption: the snapshot is not encrypted, but this host has snapshot.encryption.write_key: somebody may have put it "
+              "manifest.encryption: the snapshot is not encrypted, but this host has snapshot.encryption.write_key: "
+              "somebody may have put it "
               "in an encrypted one's place",
-              "if it is known to be of before the key: set snapshot.encryption.allow_plain: true, or give --allow-plain to cat and restore");
+              "if it is known to be of before the key: set snapshot.encryption.allow_plain: true, or give "
+              "--allow-plain to cat and restore");
 }
 
 }  // namespace guestagent

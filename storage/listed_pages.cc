@@ -2,8 +2,7 @@
 
 namespace guestagent {
 
-ListedPages::ListedPages(std::string below, std::string_view prefix,
-                         const std::function<void(const ObjectInfo&)>& each)
+ListedPages::ListedPages(std::string below, std::string_view prefix, const std::function<void(const ObjectInfo&)>& each)
     : below_(std::move(below)), asked_(below_ + std::string(prefix)), each_(each) {}
 
 void ListedPages::check(const std::vector<ObjectInfo>& page) {

@@ -30,7 +30,9 @@ std::uint64_t worker_bytes(Codec codec, int level) {
   return (kChunks + 1) * kMiB;
 }
 
-std::uint64_t left_of(std::uint64_t limit, std::uint64_t taken) { return limit > taken ? limit - taken : 0; }
+std::uint64_t left_of(std::uint64_t limit, std::uint64_t taken) {
+  return limit > taken ? limit - taken : 0;
+}
 
 unsigned wanted_workers(const SnapshotSettings& settings) {
   return std::max(settings.workers == 0 ? std::thread::hardware_concurrency() : settings.workers, 1U);
@@ -65,7 +67,8 @@ MemoryPlan plan_reading(const SnapshotSettings& settings, Codec codec, std::uint
   plan.workers = wanted_workers(settings);
   plan.segment_bytes = std::max<std::uint64_t>(segment_bytes, 1);
   const std::uint64_t segment = Buffer::footprint(plan.segment_bytes);
-  while (plan.workers > 1 && left_of(settings.memory_limit, kProcess + plan.workers * each) < (plan.workers + 1) * segment) {
+  while (plan.workers > 1 &&
+         left_of(settings.memory_limit, kProcess + plan.workers * each) < (plan.workers + 1) * segment) {
     --plan.workers;
   }
   const std::uint64_t useful = (plan.workers + settings.transfers + 2) * segment;

@@ -14,9 +14,9 @@ struct MemoryPlan {
   std::uint64_t for_segments = 0;   // for the bytes of all segments in flight, in whole chunks
 };
 
-// For writing: settings.memory_limit without what the process and the codec of each worker take. Every worker has a segment and two
-// more are being read and sent; for that, segments are smaller than settings.segment_bytes where need be (down to 8 MiB), and then
-// workers are fewer than asked for. Whatever the limit, three segments of 1 MiB are there.
+// For writing: settings.memory_limit without what the process and the codec of each worker take. Every worker has a
+// segment and two more are being read and sent; for that, segments are smaller than settings.segment_bytes where need
+// be (down to 8 MiB), and then workers are fewer than asked for. Whatever the limit, three segments of 1 MiB are there.
 MemoryPlan plan_writing(const SnapshotSettings& settings, Codec codec);
 
 // For reading segments of about `segment_bytes` raw bytes: there is always memory for one.

@@ -9,8 +9,7 @@ namespace guestagent {
 namespace {
 
 bool allowed(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-         c == '-';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
 }
 
 std::string_view why_not(std::string_view name) {
@@ -48,8 +47,7 @@ Buffer ObjectStore::get_promised(std::string_view name, std::uint64_t max_size,
 void check_object_name(std::string_view name) {
   const auto why = why_not(name);
   if (why.empty()) return;
-  throw StoreError(Code::invalid_argument, "object name \"" + printable(name) + "\": " + std::string(why), {},
-                   false);
+  throw StoreError(Code::invalid_argument, "object name \"" + printable(name) + "\": " + std::string(why), {}, false);
 }
 
 bool valid_object_name(std::string_view name) {

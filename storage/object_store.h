@@ -86,9 +86,10 @@ class ObjectStore {
     return get(name, max_size, std::move(stop));
   }
 
-  // An object that was stored and confirmed once, and is what `right` says: it throws Error(data_loss) for bytes that are not. A store that
-  // tries again asks some times more before it believes that the object is not there, too large or wrong: that may be the answer of a
-  // server that does not see it at this moment, or of one in between. At least one who came wrong is fetched again, by get().
+  // An object that was stored and confirmed once, and is what `right` says: it throws Error(data_loss) for bytes that
+  // are not. A store that tries again asks some times more before it believes that the object is not there, too large
+  // or wrong: that may be the answer of a server that does not see it at this moment, or of one in between. At least
+  // one who came wrong is fetched again, by get().
   virtual Buffer get_promised(std::string_view name, std::uint64_t max_size,
                               const std::function<void(const Buffer&)>& right, std::stop_token stop);
 

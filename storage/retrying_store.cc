@@ -14,7 +14,8 @@ struct CallersException {
   std::exception_ptr what;
 };
 
-// So often in all an object that must be there is asked for, when it is not, or not what it must be. The pauses between make some seconds.
+// So often in all an object that must be there is asked for, when it is not, or not what it must be. The pauses between
+// make some seconds.
 constexpr unsigned kLooks = 4;
 
 std::string brief_of(const StoreError& e) {
@@ -56,8 +57,7 @@ class RetryingStore : public ObjectStore {
       try {
         body = looks == 0 ? inner_->get_unverified(name, max_size, stop) : inner_->get(name, max_size, stop);
       } catch (const StoreError& e) {
-        if (e.code() == Code::not_found || e.is_too_large() || e.code() == Code::data_loss)
-          throw again(e, brief_of(e));
+        if (e.code() == Code::not_found || e.is_too_large() || e.code() == Code::data_loss) throw again(e, brief_of(e));
         throw;
       }
       try {
@@ -115,14 +115,12 @@ class RetryingStore : public ObjectStore {
 
  private:
   template <typename F>
-  std::invoke_result_t<F> run(std::string_view verb, std::string_view name, std::stop_token stop,
-                              F&& once) const {
+  std::invoke_result_t<F> run(std::string_view verb, std::string_view name, std::stop_token stop, F&& once) const {
     const SteadyTime start = clock_.steady();
     const std::string what = std::string(verb) + (name.empty() ? "" : " ") + std::string(name);
     std::vector<std::string> failures;
     while (true) {
-      if (stop.stop_requested())
-        throw StoreError(Code::cancelled, what + ": cancelled on request", {}, false);
+      if (stop.stop_requested()) throw StoreError(Code::cancelled, what + ": cancelled on request", {}, false);
       try {
         return once();
       } catch (const StoreError& e) {
@@ -131,8 +129,7 @@ class RetryingStore : public ObjectStore {
         failures.push_back(brief_of(e));
         if (!e.retryable() || failures.size() >= policy_.tries) throw summary(what, failures, start, e);
         const Millis delay = delay_after(failures.size(), e.retry_after());
-        log_info("will try again",
-                 {{"what", what}, {"why", e.what()}, {"in_ms", std::to_string(delay.count())}});
+        log_info("will try again", {{"what", what}, {"why", e.what()}, {"in_ms", std::to_string(delay.count())}});
         if (!clock_.sleep(delay, stop)) {
           throw StoreError(Code::cancelled, what + ": cancelled on request", {}, false);
         }
@@ -144,8 +141,7 @@ class RetryingStore : public ObjectStore {
                      const StoreError& last) const {
     const auto took = std::chrono::round<Seconds>(clock_.steady() - start);
     std::string text = what + ": " + std::to_string(failures.size()) +
-                       (failures.size() == 1 ? " try in " : " tries in ") + std::to_string(took.count()) +
-                       " s: ";
+                       (failures.size() == 1 ? " try in " : " tries in ") + std::to_string(took.count()) + " s: ";
     for (const auto& failure : failures) text += (&failure == failures.data() ? "" : ", ") + failure;
     // Which server, which step on the way, and what it said.
     std::string_view why = last.what();
@@ -156,11 +152,9 @@ class RetryingStore : public ObjectStore {
 
   Millis delay_after(std::size_t failed, std::optional<Seconds> asked) const {
     Millis cap = std::min(policy_.first_delay, policy_.max_delay);
-    for (std::size_t i = 1; i < failed && cap < policy_.max_delay; ++i)
-      cap = std::min(cap * 2, policy_.max_delay);
+    for (std::size_t i = 1; i < failed && cap < policy_.max_delay; ++i) cap = std::min(cap * 2, policy_.max_delay);
     std::random_device random;
-    const Millis jittered(
-        std::uniform_int_distribution<Millis::rep>(0, std::max<Millis::rep>(cap.count(), 0))(random));
+    const Millis jittered(std::uniform_int_distribution<Millis::rep>(0, std::max<Millis::rep>(cap.count(), 0))(random));
     if (!asked) return jittered;
     // Compared in seconds first: a hostile Retry-After must not overflow in milliseconds.
     const Millis most = policy_.max_delay * 4;

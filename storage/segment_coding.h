@@ -1,4 +1,5 @@
-// One segment between the tool's bytes and the store's: compress -> (encrypt) -> hash, and back with everything verified.
+// One segment between the tool's bytes and the store's: compress -> (encrypt) -> hash, and back with everything
+// verified.
 #pragma once
 
 #include <cstdint>

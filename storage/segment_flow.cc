@@ -5,8 +5,8 @@
 
 namespace guestagent {
 
-SegmentFlow::SegmentFlow(std::uint64_t memory, std::uint64_t segment, const SpillSettings& spill, std::string_view snapshot_id,
-                         JobContext& job)
+SegmentFlow::SegmentFlow(std::uint64_t memory, std::uint64_t segment, const SpillSettings& spill,
+                         std::string_view snapshot_id, JobContext& job)
     : memory_(memory),
       segment_(Buffer::footprint(segment)),
       job_(job),
@@ -61,7 +61,8 @@ void SegmentFlow::spill_one(std::unique_lock<std::mutex>& lock) {
     saved = spill_.save(segment.number, segment.stored, segment.entry.sha256);
   } catch (const Error& error) {
     usable = false;
-    job_.warn(std::string("segments can no longer wait on local disk, so a slow store holds up the source: ") + error.what());
+    job_.warn(std::string("segments can no longer wait on local disk, so a slow store holds up the source: ") +
+              error.what());
   }
   if (saved) segment.stored.clear();
   lock.lock();

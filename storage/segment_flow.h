@@ -1,5 +1,5 @@
-// Where the segments of one snapshot are between the source and the store, and how much memory they take. The threads of a
-// SnapshotWriter meet here and nowhere else.
+// Where the segments of one snapshot are between the source and the store, and how much memory they take. The threads
+// of a SnapshotWriter meet here and nowhere else.
 #pragma once
 
 #include <condition_variable>
@@ -21,14 +21,15 @@ namespace guestagent {
 // Thread-safe. A method that waits throws Stopped as soon as any thread has failed or the job is cancelled.
 class SegmentFlow {
  public:
-  // How long the source waits for the store before segments go to disk. A store that only hesitates costs no disk; a tool that
-  // stands still for half a second at a time keeps up with its redo log.
+  // How long the source waits for the store before segments go to disk. A store that only hesitates costs no disk; a
+  // tool that stands still for half a second at a time keeps up with its redo log.
   static constexpr std::chrono::milliseconds kPatience{500};
 
   struct Stopped {};
 
   // `memory` and `segment` in bytes; REQUIRES: memory >= 3 segments of whole chunks. `job` outlives it.
-  SegmentFlow(std::uint64_t memory, std::uint64_t segment, const SpillSettings& spill, std::string_view snapshot_id, JobContext& job);
+  SegmentFlow(std::uint64_t memory, std::uint64_t segment, const SpillSettings& spill, std::string_view snapshot_id,
+              JobContext& job);
 
   std::stop_token stop_token() const { return stop_.get_token(); }
 
@@ -46,7 +47,8 @@ class SegmentFlow {
   // Throws the first failure, as an Error; cancelled when the job was.
   void throw_if_failed() const;
 
-  // The source's thread: waits for memory for one more segment, and moves finished ones to disk when the store keeps it waiting.
+  // The source's thread: waits for memory for one more segment, and moves finished ones to disk when the store keeps it
+  // waiting.
   void reserve();
   void check() const {
     if (stop_.stop_requested()) throw Stopped{};

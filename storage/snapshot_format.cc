@@ -22,9 +22,8 @@ std::string with_zeros(std::uint64_t number, std::size_t digits) {
 }
 
 bool is_hex(std::string_view text, std::size_t length) {
-  return text.size() == length && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == length &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 // `{…}` and a last member: `{…,"name":"value"}`.
@@ -43,7 +42,8 @@ void check_mac(std::string_view text, const SnapshotKeys& keys, std::string_view
     const std::string_view end = text.substr(text.size() - tail);
     const std::string body = std::string(text.substr(0, text.size() - tail)) + '}';
     if (end.starts_with(kMacStart) && end.ends_with(kMacEnd) &&
-        equal_in_constant_time(end.substr(kMacStart.size(), kSha256Hex), hmac_sha256_hex(keys.document, as_bytes(body)))) {
+        equal_in_constant_time(end.substr(kMacStart.size(), kSha256Hex),
+                               hmac_sha256_hex(keys.document, as_bytes(body)))) {
       return;
     }
   }
@@ -94,7 +94,8 @@ std::optional<std::string> key_id_of(const JsonReader& manifest) {
   const auto encryption = manifest.opt_object("encryption");
   if (!encryption) return std::nullopt;
   if (const std::string algorithm = encryption->string("algorithm"); algorithm != kAlgorithm) {
-    throw Error(Code::failed_precondition, encryption->path() + ".algorithm: \"" + printable(algorithm) + "\" is not known",
+    throw Error(Code::failed_precondition,
+                encryption->path() + ".algorithm: \"" + printable(algorithm) + "\" is not known",
                 "use a newer guestagent");
   }
   return encryption->string("key");
@@ -209,8 +210,12 @@ Manifest read_manifest(const JsonReader& json) {
 
 }  // namespace
 
-std::string segment_name(std::uint64_t number) { return "segment-" + with_zeros(number, 8); }
-std::string index_name(unsigned number) { return "index-" + with_zeros(number, 6) + ".json"; }
+std::string segment_name(std::uint64_t number) {
+  return "segment-" + with_zeros(number, 8);
+}
+std::string index_name(unsigned number) {
+  return "index-" + with_zeros(number, 6) + ".json";
+}
 
 std::string stream_name(std::string_view format, Codec codec) {
   std::string name = "stream." + std::string(format);
@@ -219,12 +224,17 @@ std::string stream_name(std::string_view format, Codec codec) {
 }
 
 SnapshotKeys derive_keys(std::string id, const Key& configured) {
-  return {std::move(id), hkdf_sha256(configured, "guestagent1 segment"), hkdf_sha256(configured, "guestagent1 document")};
+  return {std::move(id), hkdf_sha256(configured, "guestagent1 segment"),
+          hkdf_sha256(configured, "guestagent1 document")};
 }
 
 std::string write_index(const SegmentIndex& index, const SnapshotKeys* keys) {
   JsonWriter json;
-  json.begin_object().member("format_version", kFormatVersion).member("index", index.number).key("segments").begin_array();
+  json.begin_object()
+      .member("format_version", kFormatVersion)
+      .member("index", index.number)
+      .key("segments")
+      .begin_array();
   for (const SegmentEntry& segment : index.segments) {
     json.begin_object()
         .member("name", segment.name)
@@ -251,7 +261,8 @@ SegmentIndex parse_index(std::string_view text, const SnapshotKeys* keys) {
   SegmentIndex index;
   index.number = static_cast<unsigned>(json.uint("index", 1, 999999));
   const JsonValue& segments = array_member(json, "segments");
-  if (segments.Empty() || segments.Size() > kSegmentsPerIndex) throw json.error("segments", "must have 1 to 1000 entries");
+  if (segments.Empty() || segments.Size() > kSegmentsPerIndex)
+    throw json.error("segments", "must have 1 to 1000 entries");
   for (rapidjson::SizeType i = 0; i < segments.Size(); ++i) {
     const JsonReader element(segments[i], element_path(json, "segments", i), Code::data_loss);
     SegmentEntry& segment = index.segments.emplace_back();
@@ -281,7 +292,8 @@ Manifest parse_manifest(std::string_view text, const SnapshotKeys* keys) {
   check_requires(json);
   const std::optional<std::string> key_id = key_id_of(json);
   if (key_id && (keys == nullptr || keys->id != *key_id)) {
-    throw Error(Code::failed_precondition, "manifest.encryption.key: \"" + printable(*key_id) + "\" is not configured here",
+    throw Error(Code::failed_precondition,
+                "manifest.encryption.key: \"" + printable(*key_id) + "\" is not configured here",
                 "add the key with this id to snapshot.encryption.keys");
   }
   if (key_id) check_mac(text, *keys, "manifest");
@@ -293,11 +305,13 @@ Manifest parse_manifest(std::string_view text, const SnapshotKeys* keys) {
 }
 
 void SegmentListDigest::add(const SegmentEntry& segment) {
-  const std::string line = segment.name + ' ' + std::to_string(segment.raw_bytes) + ' ' + std::to_string(segment.stored_bytes) +
-                           ' ' + segment.sha256 + '\n';
+  const std::string line = segment.name + ' ' + std::to_string(segment.raw_bytes) + ' ' +
+                           std::to_string(segment.stored_bytes) + ' ' + segment.sha256 + '\n';
   hasher_.update(as_bytes(line));
 }
 
-std::string SegmentListDigest::finish() { return std::string(kDigestPrefix) + hasher_.hex(); }
+std::string SegmentListDigest::finish() {
+  return std::string(kDigestPrefix) + hasher_.hex();
+}
 
 }  // namespace guestagent

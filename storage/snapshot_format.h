@@ -1,15 +1,16 @@
 // Snapshot format version 1, as objects below `<snapshot id>/` on a store:
 //
-//   segment-00000001 …        up to segment_bytes of the tool's stream each, compressed as a frame of its own, then encrypted
-//   index-000001.json …       up to 1000 segments each, written once, as they fill
-//   manifest.json             written last; lists the indexes with their digests. Without it there is no snapshot.
-//   stream.<format>.<codec>   where the store can join objects: the whole stream as one GET
+//   segment-00000001 …        up to segment_bytes of the tool's stream each, compressed as a frame of its own, then
+//   encrypted index-000001.json …       up to 1000 segments each, written once, as they fill manifest.json written
+//   last; lists the indexes with their digests. Without it there is no snapshot. stream.<format>.<codec>   where the
+//   store can join objects: the whole stream as one GET
 //
-// Readers go by name from the manifest, ignore other objects and unknown keys, and refuse what `requires` lists and they do not
-// know; entries that begin with "dataset." are for the datastore to know, not for this layer.
+// Readers go by name from the manifest, ignore other objects and unknown keys, and refuse what `requires` lists and
+// they do not know; entries that begin with "dataset." are for the datastore to know, not for this layer.
 //
-// What the manifest says is held together by its last member: "hmac" where a key is used, otherwise "checksum", a sha256 over the
-// members of version 1 as write_manifest() puts them (so that a newer agent may add members and an altered one is noticed).
+// What the manifest says is held together by its last member: "hmac" where a key is used, otherwise "checksum", a
+// sha256 over the members of version 1 as write_manifest() puts them (so that a newer agent may add members and an
+// altered one is noticed).
 #pragma once
 
 #include <cstdint>
@@ -82,13 +83,15 @@ struct SnapshotKeys {
 };
 SnapshotKeys derive_keys(std::string id, const Key& configured);
 
-// Text of the documents. With keys, they are readable but authenticated: the last member is "hmac", over the text without it.
+// Text of the documents. With keys, they are readable but authenticated: the last member is "hmac", over the text
+// without it.
 std::string write_index(const SegmentIndex& index, const SnapshotKeys* keys);
 // Throws invalid_argument when dataset_json is no JSON object.
 std::string write_manifest(const Manifest& manifest, const SnapshotKeys* keys);
 
-// The reverse; hostile input. data_loss for what is malformed, inconsistent in itself or fails its hmac; failed_precondition for a
-// newer format_version, an unknown `requires` or a key that is not configured (the hint says which).
+// The reverse; hostile input. data_loss for what is malformed, inconsistent in itself or fails its hmac;
+// failed_precondition for a newer format_version, an unknown `requires` or a key that is not configured (the hint says
+// which).
 SegmentIndex parse_index(std::string_view text, const SnapshotKeys* keys);
 // The id of the key that a manifest needs, before it can be checked: nullopt for none.
 std::optional<std::string> manifest_key_id(std::string_view text);

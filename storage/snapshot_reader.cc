@@ -29,19 +29,20 @@ Buffer promised(const std::string& object, std::uint64_t size, F&& get) {
                   "the snapshot is incomplete: take a new one");
     }
     if (error.is_too_large()) {
-      throw Error(Code::data_loss,
-                  object + ": it is larger on the store than the " + std::to_string(size) + " bytes that it can have: " +
-                      error.what());
+      throw Error(Code::data_loss, object + ": it is larger on the store than the " + std::to_string(size) +
+                                       " bytes that it can have: " + error.what());
     }
     throw;
   }
 }
 
-// A segment whose stored bytes are right. The index's digest says so, so that the store's own, which costs more, is only asked where
-// something came that is not right: it tells what the way spoiled, which another try mends, from what the store lost.
+// A segment whose stored bytes are right. The index's digest says so, so that the store's own, which costs more, is
+// only asked where something came that is not right: it tells what the way spoiled, which another try mends, from what
+// the store lost.
 Buffer get_segment(ObjectStore& store, const std::string& object, const SegmentEntry& entry, std::stop_token stop) {
   const auto right = [&](const Buffer& stored) { with_context(object, [&] { check_stored(entry, stored); }); };
-  return promised(object, entry.stored_bytes, [&] { return store.get_promised(object, entry.stored_bytes, right, stop); });
+  return promised(object, entry.stored_bytes,
+                  [&] { return store.get_promised(object, entry.stored_bytes, right, stop); });
 }
 
 std::uint64_t footprint(const SegmentEntry& entry) {
@@ -129,9 +130,10 @@ void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
     store.get_promised(object(kManifestName), kMaxManifestBytes, take, stop.get_token());
   } catch (const StoreError& error) {
     if (error.code() == Code::not_found) {
-      throw Error(Code::not_found,
-                  std::string("there is no manifest: the snapshot does not exist or was never completed: ") + error.what(),
-                  "list_replication_snapshots shows what is there");
+      throw Error(
+          Code::not_found,
+          std::string("there is no manifest: the snapshot does not exist or was never completed: ") + error.what(),
+          "list_replication_snapshots shows what is there");
     }
     if (error.is_too_large()) throw Error(Code::data_loss, std::string("manifest: ") + error.what());
     throw;
@@ -150,8 +152,9 @@ void SnapshotReader::State::load_index(const IndexEntry& expected, unsigned numb
       throw Error(Code::data_loss, name + ": its bytes are not those that the manifest promises (sha256)");
     }
   };
-  const std::string text =
-      promised(name, kMaxIndexBytes, [&] { return store.get_promised(name, kMaxIndexBytes, right, stop.get_token()); }).text();
+  const std::string text = promised(name, kMaxIndexBytes, [&] {
+                             return store.get_promised(name, kMaxIndexBytes, right, stop.get_token());
+                           }).text();
   with_context(name, [&] {
     index = parse_index(text, coding.keys_or_null());
     std::uint64_t raw_bytes = 0;
@@ -192,7 +195,8 @@ std::future<SnapshotReader::State::Opened> SnapshotReader::State::fetch(std::uin
       Buffer stored = get_segment(store, object(entry.name), entry, stop.get_token());
       workers->run([this, promise, settle, number, entry, stored = std::move(stored)]() mutable {
         settle([&] {
-          Buffer raw = with_context(object(entry.name), [&] { return open_stored(coding, number, entry, std::move(stored)); });
+          Buffer raw =
+              with_context(object(entry.name), [&] { return open_stored(coding, number, entry, std::move(stored)); });
           promise->set_value({std::move(raw), std::nullopt});
         });
       });
@@ -231,7 +235,8 @@ std::size_t SnapshotReader::State::deliver(std::span<std::byte> into) {
   }
   current.pop_front();
   delivered_of_chunk = 0;
-  const std::uint64_t freed = current.empty() ? current_reserved : std::min<std::uint64_t>(kChunkBytes, current_reserved);
+  const std::uint64_t freed =
+      current.empty() ? current_reserved : std::min<std::uint64_t>(kChunkBytes, current_reserved);
   current_reserved -= freed;
   reserved -= freed;
   return done;
@@ -263,13 +268,15 @@ std::size_t SnapshotReader::State::read(std::span<std::byte> into) {
   return n;
 }
 
-SnapshotReader::SnapshotReader(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,
-                               JobContext& job)
+SnapshotReader::SnapshotReader(ObjectStore& store, std::string_view href, const SnapshotSettings& settings,
+                               Throttle& throttle, JobContext& job)
     : state_(std::make_unique<State>(store, href, settings, throttle, job)) {}
 
 SnapshotReader::~SnapshotReader() = default;
 
-const Manifest& SnapshotReader::manifest() const { return state_->manifest; }
+const Manifest& SnapshotReader::manifest() const {
+  return state_->manifest;
+}
 
 std::size_t SnapshotReader::read(std::span<std::byte> into) {
   State& s = *state_;

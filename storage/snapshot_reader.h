@@ -12,13 +12,13 @@
 
 namespace guestagent {
 
-// A snapshot as a stream that is verified before it is seen: a byte reaches read()'s caller only after its segment's stored and
-// raw digests were right, and the end (0) only after the totals and the digest over all were. Everything else is an Error:
-// data_loss names the object and what is wrong with it.
+// A snapshot as a stream that is verified before it is seen: a byte reaches read()'s caller only after its segment's
+// stored and raw digests were right, and the end (0) only after the totals and the digest over all were. Everything
+// else is an Error: data_loss names the object and what is wrong with it.
 class SnapshotReader : public ByteSource {
  public:
-  // Reads and checks the manifest. not_found when there is none at `href`, permission_denied when `href` is not under `store` (no
-  // request is made, no credential sent). `store`, `job` and `throttle` outlive the reader.
+  // Reads and checks the manifest. not_found when there is none at `href`, permission_denied when `href` is not under
+  // `store` (no request is made, no credential sent). `store`, `job` and `throttle` outlive the reader.
   SnapshotReader(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,
                  JobContext& job);
   ~SnapshotReader() override;

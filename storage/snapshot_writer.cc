@@ -22,8 +22,8 @@
 namespace guestagent {
 namespace {
 
-// Not where the error says something of the segments themselves (one is not there, or is another), nor where everything else would be
-// refused as well.
+// Not where the error says something of the segments themselves (one is not there, or is another), nor where everything
+// else would be refused as well.
 bool is_only_the_joined_stream(const StoreError& e) {
   const bool parts_missing = e.code() == Code::unavailable && e.brief() == "404";
   const bool not_let_in = e.code() == Code::permission_denied && e.brief().find("403") == std::string::npos;
@@ -37,7 +37,8 @@ struct ReleaseChunksAtEnd {
 }  // namespace
 
 struct SnapshotWriter::State {
-  State(ObjectStore& to, std::string id, const SnapshotSettings& with, Throttle& limits, JobContext& of, std::string host)
+  State(ObjectStore& to, std::string id, const SnapshotSettings& with, Throttle& limits, JobContext& of,
+        std::string host)
       : store(to), settings(with), throttle(limits), job(of), claim(new_claim(std::move(host))) {
     coding.snapshot_id = std::move(id);
     coding.codec = codec_from(settings.compression);
@@ -178,15 +179,18 @@ void SnapshotWriter::State::give_up_joining(const StoreError& why, std::stop_tok
   std::string left;
   try {
     std::vector<std::string> begun;
-    store.list(object("stream."), [&](const ObjectInfo& info) { begun.push_back(info.name); }, stop);
+    store.list(
+        object("stream."), [&](const ObjectInfo& info) { begun.push_back(info.name); }, stop);
     for (const std::string& name : begun) store.remove(name, stop);
   } catch (const StoreError& e) {
     if (e.code() == Code::cancelled) throw;
     left = std::string("; what was begun of it stays until the snapshot is deleted: ") + e.what();
   }
-  job.warn("the store does not make one large object of the segments, which the snapshot does not need (storage.swift.large_object: false "
-           "spares the try): " +
-           std::string(why.what()) + left);
+  job.warn(
+      "the store does not make one large object of the segments, which the snapshot does not need "
+      "(storage.swift.large_object: false "
+      "spares the try): " +
+      std::string(why.what()) + left);
 }
 
 void SnapshotWriter::State::join_part(unsigned number, std::vector<ObjectInfo> segments, std::stop_token stop) {
@@ -223,7 +227,9 @@ SnapshotWriter::SnapshotWriter(ObjectStore& store, std::string id, const Snapsho
 
 SnapshotWriter::~SnapshotWriter() = default;
 
-void SnapshotWriter::claim() { state_->make_ours(); }
+void SnapshotWriter::claim() {
+  state_->make_ours();
+}
 
 void SnapshotWriter::write(ByteSource& stream, std::optional<std::uint64_t> expected_bytes) {
   State& s = *state_;
@@ -261,7 +267,8 @@ SnapshotSummary SnapshotWriter::finish(const StreamFacts& facts) {
   const std::stop_token stop = s.job.stop_token();
   if (auto last = s.list.close_last(s.coding.keys_or_null())) s.put_index(std::move(*last), stop);
   if (s.list.indexes() == 0) {
-    throw Error(Code::data_loss, s.doing() + ": the stream was empty", "no tool writes an empty copy: see what it said");
+    throw Error(Code::data_loss, s.doing() + ": the stream was empty",
+                "no tool writes an empty copy: see what it said");
   }
   s.join_stream(stream_name(facts.format, s.coding.codec), stop);
   SnapshotSummary summary;
@@ -280,7 +287,8 @@ SnapshotSummary SnapshotWriter::finish(const StreamFacts& facts) {
   drop_second_claim(s.store, s.coding.snapshot_id, s.claim, stop);
   const std::string text = write_manifest(manifest, s.coding.keys_or_null());
   s.record_in_journal(true, text);
-  // Before, so that nobody's deletion is overlooked; after, since it may have begun in between and found no manifest yet.
+  // Before, so that nobody's deletion is overlooked; after, since it may have begun in between and found no manifest
+  // yet.
   s.check_ours();
   s.put(kManifestName, Buffer::from(text), stop);
   s.check_ours();

@@ -16,7 +16,8 @@ namespace {
 
 constexpr unsigned kDeleteRequests = 8;
 constexpr std::size_t kNamesInError = 5;
-// A listing may lag behind the writes of a job that has just died: so many segments past the last listed one are asked for by name.
+// A listing may lag behind the writes of a job that has just died: so many segments past the last listed one are asked
+// for by name.
 constexpr std::uint64_t kUnlistedSegments = 16;
 constexpr unsigned kDeleteRounds = 3;
 constexpr std::string_view kSegmentPrefix = "segment-";
@@ -94,7 +95,8 @@ struct Removal {
   void throw_if_failed(std::string_view id) const {
     if (failed.empty()) return;
     throw Error(first_failure->code,
-                "deleting snapshot " + std::string(id) + ": " + shown(failed) + " could not be removed: " + first_failure->message,
+                "deleting snapshot " + std::string(id) + ": " + shown(failed) +
+                    " could not be removed: " + first_failure->message,
                 "delete it again when the store answers");
   }
 };
@@ -102,10 +104,11 @@ struct Removal {
 }  // namespace
 
 bool valid_id(std::string_view id) {
-  const auto alphanumeric = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); };
-  return !id.empty() && id.size() <= 64 && alphanumeric(id.front()) && std::all_of(id.begin(), id.end(), [&](char c) {
-    return alphanumeric(c) || c == '.' || c == '_' || c == '-';
-  });
+  const auto alphanumeric = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+  };
+  return !id.empty() && id.size() <= 64 && alphanumeric(id.front()) &&
+         std::all_of(id.begin(), id.end(), [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 std::string new_snapshot_id(Clock& clock) {
@@ -151,13 +154,16 @@ std::vector<SnapshotListing> list_snapshots(ObjectStore& store, std::stop_token 
         if (!leaf.starts_with(kStreamPrefix)) snapshot.stored_bytes += object.size;
       },
       stop);
-  for (SnapshotListing& snapshot : snapshots) snapshot.href = store.href(snapshot.id + '/' + std::string(kManifestName));
+  for (SnapshotListing& snapshot : snapshots)
+    snapshot.href = store.href(snapshot.id + '/' + std::string(kManifestName));
   return snapshots;
 }
 
 namespace {
 
-std::string in_snapshot(std::string_view id, std::string_view leaf) { return std::string(id) + '/' + std::string(leaf); }
+std::string in_snapshot(std::string_view id, std::string_view leaf) {
+  return std::string(id) + '/' + std::string(leaf);
+}
 
 bool has_manifest(ObjectStore& store, std::string_view id, const std::stop_token& stop) {
   return store.stat(in_snapshot(id, kManifestName), stop).has_value();
@@ -171,8 +177,10 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   Removal removal;
   const auto list = [&] {
     std::set<std::string> names;
-    with_context("deleting snapshot " + std::string(id),
-                 [&] { store.list(root, [&](const ObjectInfo& object) { names.insert(object.name); }, stop); });
+    with_context("deleting snapshot " + std::string(id), [&] {
+      store.list(
+          root, [&](const ObjectInfo& object) { names.insert(object.name); }, stop);
+    });
     return names;
   };
   std::set<std::string> listed = list();
@@ -181,8 +189,8 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
-  // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what was not found may
-  // still be there on another of the store's servers.
+  // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what
+  // was not found may still be there on another of the store's servers.
   for (unsigned round = 1;; ++round) {
     if (round > 1) listed = list();
     told.insert(listed.begin(), listed.end());
@@ -193,9 +201,10 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
     if (round > 1 && found.empty()) break;
     if (round > kDeleteRounds) {
       throw Error(Code::unavailable,
-                  "deleting snapshot " + std::string(id) + ": the store says each time that it has removed them, and still has " +
-                      Removal::shown(found),
-                  "see whether something else writes there, or the store keeps objects (a lock, a retention time); then delete it again");
+                  "deleting snapshot " + std::string(id) +
+                      ": the store says each time that it has removed them, and still has " + Removal::shown(found),
+                  "see whether something else writes there, or the store keeps objects (a lock, a retention time); "
+                  "then delete it again");
     }
   }
   removal.run(store, {claim}, stop);
@@ -204,8 +213,8 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   return told.size();
 }
 
-// Makes the snapshot the deletion's own, as far as the store lets it: one that is full takes no new claim, but gives the old one up.
-// True when there is a claim now that was not there before.
+// Makes the snapshot the deletion's own, as far as the store lets it: one that is full takes no new claim, but gives
+// the old one up. True when there is a claim now that was not there before.
 bool take_over(ObjectStore& store, const Deletion& deletion, const std::stop_token& stop) {
   Claim claim = deletion.found && !deletion.found->token.empty() ? *deletion.found : new_claim(deletion.host);
   claim.token = deletion.token.empty() ? new_claim({}).token : deletion.token;
@@ -227,7 +236,8 @@ bool take_over(ObjectStore& store, const Deletion& deletion, const std::stop_tok
 }  // namespace
 
 Deletion plan_deletion(ObjectStore& store, std::string_view id, std::string host, std::stop_token stop) {
-  if (!valid_id(id)) throw Error(Code::invalid_argument, "deleting snapshot " + printable(id) + ": it is no snapshot's id");
+  if (!valid_id(id))
+    throw Error(Code::invalid_argument, "deleting snapshot " + printable(id) + ": it is no snapshot's id");
   return with_context("deleting snapshot " + std::string(id), [&]() -> Deletion {
     return {std::string(id), new_claim({}).token, host, read_claim(store, id, stop)};
   });
@@ -238,7 +248,9 @@ std::uint64_t delete_snapshot(ObjectStore& store, const Deletion& deletion, std:
   bool added = false;
   with_context("deleting snapshot " + deletion.id, [&] {
     any = any || has_manifest(store, deletion.id, stop);
-    if (!any) store.list(in_snapshot(deletion.id, ""), [&](const ObjectInfo&) { any = true; }, stop);
+    if (!any)
+      store.list(
+          in_snapshot(deletion.id, ""), [&](const ObjectInfo&) { any = true; }, stop);
     if (any) added = take_over(store, deletion, stop);
   });
   const std::uint64_t objects = remove_all(store, deletion.id, stop);
@@ -261,15 +273,16 @@ Undone finish_deletion(ObjectStore& store, const Deletion& deletion, std::stop_t
 
 Undone undo_snapshot(ObjectStore& store, const ObjectsStep& step, std::stop_token stop) {
   const std::string& id = step.snapshot_id;
-  if (!valid_id(id)) throw Error(Code::invalid_argument, "undoing snapshot " + printable(id) + ": it is no snapshot's id");
+  if (!valid_id(id))
+    throw Error(Code::invalid_argument, "undoing snapshot " + printable(id) + ": it is no snapshot's id");
   const auto claim = read_claim(store, id, stop);
   if (!step.token.empty() && !step.claimed) return {withdraw_claim(store, id, step.token, stop), std::nullopt};
   if (claim) {
     if (step.token.empty() || claim->token != step.token) return {0, claim};
     return {remove_all(store, id, stop), std::nullopt};
   }
-  // Somebody has deleted it, or it is of before claims; what was under way then may have arrived since. With a claim again it is removed
-  // while nobody else begins.
+  // Somebody has deleted it, or it is of before claims; what was under way then may have arrived since. With a claim
+  // again it is removed while nobody else begins.
   if (has_manifest(store, id, stop)) {
     const Buffer manifest = store.get(in_snapshot(id, kManifestName), kMaxManifestBytes, stop);
     if (step.manifest_sha256 != sha256_hex(manifest)) return {0, Claim{}};
@@ -285,8 +298,8 @@ Undone undo_snapshot(ObjectStore& store, const ObjectsStep& step, std::stop_toke
   return {objects > 0 ? objects - 1 : 0, std::nullopt};
 }
 
-VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const SnapshotSettings& settings, Throttle& throttle,
-                             JobContext& job) {
+VerifyResult verify_snapshot(ObjectStore& store, std::string_view href, const SnapshotSettings& settings,
+                             Throttle& throttle, JobContext& job) {
   SnapshotReader reader(store, href, settings, throttle, job);
   std::vector<std::byte> discarded(kChunkBytes);
   while (reader.read(discarded) > 0) {

@@ -25,7 +25,9 @@ void write_all(int fd, Bytes data, const fs::path& file) {
 
 }  // namespace
 
-fs::path spill_path(const SpillSettings& settings, std::string_view snapshot_id) { return settings.dir / snapshot_id; }
+fs::path spill_path(const SpillSettings& settings, std::string_view snapshot_id) {
+  return settings.dir / snapshot_id;
+}
 
 Spill::Spill(const SpillSettings& settings, std::string_view snapshot_id)
     : settings_(settings), dir_(spill_path(settings, snapshot_id)) {}
@@ -39,7 +41,9 @@ Spill::~Spill() {
   }
 }
 
-fs::path Spill::file_of(std::uint64_t number) const { return dir_ / std::to_string(number); }
+fs::path Spill::file_of(std::uint64_t number) const {
+  return dir_ / std::to_string(number);
+}
 
 bool Spill::save(std::uint64_t number, const Buffer& data, std::string_view sha256) {
   const std::uint64_t size = data.size();

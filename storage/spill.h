@@ -12,12 +12,12 @@
 
 namespace guestagent {
 
-// Where the segments of that snapshot spill to: known from the settings and the id alone, so that whoever recovers a dead job can
-// remove it with remove_tree().
+// Where the segments of that snapshot spill to: known from the settings and the id alone, so that whoever recovers a
+// dead job can remove it with remove_tree().
 fs::path spill_path(const SpillSettings& settings, std::string_view snapshot_id);
 
-// A directory (mode 0700) of files, one a segment; made by the first save(), removed with all it has when the object dies.
-// Thread-safe.
+// A directory (mode 0700) of files, one a segment; made by the first save(), removed with all it has when the object
+// dies. Thread-safe.
 class Spill {
  public:
   Spill(const SpillSettings& settings, std::string_view snapshot_id);
@@ -25,12 +25,13 @@ class Spill {
   Spill(const Spill&) = delete;
   Spill& operator=(const Spill&) = delete;
 
-  // False, and nothing written, when there is no room: max_bytes would be passed, or less than keep_free_bytes left on the file
-  // system. Throws Error when the disk refuses; what was written of this segment is gone then.
-  // REQUIRES: one call at a time, a number only once.
+  // False, and nothing written, when there is no room: max_bytes would be passed, or less than keep_free_bytes left on
+  // the file system. Throws Error when the disk refuses; what was written of this segment is gone then. REQUIRES: one
+  // call at a time, a number only once.
   bool save(std::uint64_t number, const Buffer& data, std::string_view sha256);
 
-  // What save() was given, and its file is removed. Throws data_loss when the disk gives back something else. Once per number.
+  // What save() was given, and its file is removed. Throws data_loss when the disk gives back something else. Once per
+  // number.
   Buffer load(std::uint64_t number);
 
  private:

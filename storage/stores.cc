@@ -9,8 +9,7 @@ namespace guestagent {
 namespace {
 
 std::unique_ptr<ObjectStore> make_plain(const StorageSettings& settings, Clock& clock) {
-  if (settings.store == "local")
-    return make_local_store(settings.local.path, settings.container, settings.prefix);
+  if (settings.store == "local") return make_local_store(settings.local.path, settings.container, settings.prefix);
   if (settings.store == "swift") {
     return make_swift_store(settings.swift, settings.timeouts, settings.container, settings.prefix, clock);
   }

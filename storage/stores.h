@@ -9,8 +9,8 @@
 
 namespace guestagent {
 
-// The configured store, with retries around it. Opens nothing: the first request does. Throws Error(invalid_argument) for a store
-// nobody knows, and what reading its secret files throws.
+// The configured store, with retries around it. Opens nothing: the first request does. Throws Error(invalid_argument)
+// for a store nobody knows, and what reading its secret files throws.
 std::unique_ptr<ObjectStore> make_store(const StorageSettings& settings, Clock& clock);
 
 }  // namespace guestagent

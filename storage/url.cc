@@ -29,9 +29,9 @@ std::string lower(std::string_view text) {
 bool valid_host(std::string_view host) {
   if (host.empty() || host.size() > 255) return false;
   if (host.front() == '[') {
-    return host.size() > 2 && host.back() == ']' &&
-           std::ranges::all_of(host.substr(1, host.size() - 2),
-                               [](char c) { return hex_value(c) >= 0 || c == ':' || c == '.'; });
+    return host.size() > 2 && host.back() == ']' && std::ranges::all_of(host.substr(1, host.size() - 2), [](char c) {
+             return hex_value(c) >= 0 || c == ':' || c == '.';
+           });
   }
   return std::ranges::all_of(host, [](char c) { return unreserved(c) && c != '~'; });
 }
@@ -120,11 +120,9 @@ std::optional<Url> parse_url(std::string_view text) {
 
 std::optional<std::vector<std::string>> path_below(const Url& root, const Url& url) {
   if (url.scheme != root.scheme || url.host != root.host || url.port != root.port) return std::nullopt;
-  if (url.path.size() <= root.path.size() ||
-      !std::equal(root.path.begin(), root.path.end(), url.path.begin()))
+  if (url.path.size() <= root.path.size() || !std::equal(root.path.begin(), root.path.end(), url.path.begin()))
     return std::nullopt;
-  return std::vector<std::string>(url.path.begin() + static_cast<std::ptrdiff_t>(root.path.size()),
-                                  url.path.end());
+  return std::vector<std::string>(url.path.begin() + static_cast<std::ptrdiff_t>(root.path.size()), url.path.end());
 }
 
 std::vector<std::string> split_path(std::string_view path) {

@@ -1,8 +1,8 @@
-// The contract of every kind of datastore. The agent drives it, one changing call at a time; the calls that only look (describe,
-// status, checksum_tables) may come from other threads meanwhile.
+// The contract of every kind of datastore. The agent drives it, one changing call at a time; the calls that only look
+// (describe, status, checksum_tables) may come from other threads meanwhile.
 //
-// A datastore records what it must be able to undo in the job's journal *before* it does it. Steps are its own; after a crash the
-// agent hands the journal back to recover(). Everything throws Error; cancelled when the job is.
+// A datastore records what it must be able to undo in the job's journal *before* it does it. Steps are its own; after a
+// crash the agent hands the journal back to recover(). Everything throws Error; cancelled when the job is.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,8 @@ struct Check {
 struct Plan {
   std::vector<Check> checks;
   std::vector<std::string> steps;  // what would be done, in order, in plain words
-  // plan_attach: the server has the snapshot's data and can follow its source from where it is: receive and install are left out.
+  // plan_attach: the server has the snapshot's data and can follow its source from where it is: receive and install are
+  // left out.
   bool data_is_here = false;
 };
 // Throws the first failed check's Error; the others' messages follow in its hint. Warnings go to `job`.
@@ -63,11 +64,12 @@ struct SourceFacts {
   bool require_tls = false;
   std::string tool, format;  // "mariadb-backup 10.11.19", "xbstream"
   std::vector<std::string> requires_list;
-  std::string server_json;  // what attach must know of the source's server (page size, plugins, …): a JSON object, kept in the manifest
+  std::string server_json;  // what attach must know of the source's server (page size, plugins, …): a JSON object, kept
+                            // in the manifest
 };
 
-// A copy being taken. Dropping it before facts() kills the tool, waits for it and undoes what was made for it (the account, the
-// lease). read() answers 0 only after the tool ended with status 0 and said that it completed.
+// A copy being taken. Dropping it before facts() kills the tool, waits for it and undoes what was made for it (the
+// account, the lease). read() answers 0 only after the tool ended with status 0 and said that it completed.
 class SnapshotStream : public ByteSource {
  public:
   virtual std::uint64_t expected_bytes() const = 0;  // an estimate, for progress
@@ -82,15 +84,17 @@ struct SnapshotRequest {
 struct AttachRequest {
   SnapshotMetadata snapshot;
   bool read_only = true;
-  std::optional<std::uint32_t> server_id;  // else kept from an earlier attach, else derived from the host's machine id and data directory
+  std::optional<std::uint32_t>
+      server_id;  // else kept from an earlier attach, else derived from the host's machine id and data directory
   bool overwrite = false;
-  std::optional<bool> keep_previous_data;   // else the setting
-  std::optional<Millis> catch_up_timeout;   // else the setting
-  bool data_is_here = false;  // for start_replicating, as the Plan said: go on from where the server is
-  std::string server_json;    // for install: SourceFacts::server_json from the manifest; empty: not known
+  std::optional<bool> keep_previous_data;  // else the setting
+  std::optional<Millis> catch_up_timeout;  // else the setting
+  bool data_is_here = false;               // for start_replicating, as the Plan said: go on from where the server is
+  std::string server_json;                 // for install: SourceFacts::server_json from the manifest; empty: not known
 };
 
-// New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it undoes.
+// New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it
+// undoes.
 class Installation {
  public:
   virtual ~Installation() = default;
@@ -113,7 +117,8 @@ struct DetachRequest {
 
 struct DetachOutcome {
   Position last_applied;
-  std::vector<std::string> dropped_accounts = {};  // those that its source's agent had made, and that came with the data
+  std::vector<std::string> dropped_accounts =
+      {};  // those that its source's agent had made, and that came with the data
 };
 
 struct TableChecksum {
@@ -133,22 +138,25 @@ class Datastore {
   virtual Plan plan_snapshot(const SnapshotRequest& request) = 0;
   virtual std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest& request, JobContext& job) = 0;
 
-  // Target: every check that can be made before the first byte is fetched. `server_json` is SourceFacts::server_json from the manifest.
+  // Target: every check that can be made before the first byte is fetched. `server_json` is SourceFacts::server_json
+  // from the manifest.
   virtual Plan plan_attach(const AttachRequest& request, const std::string& server_json) = 0;
 
-  // Extracts `stream` (of `format`) into the empty directory `dir` and prepares it there: complete, verified, fsynced, owned by the
-  // server's user. The running server and its data are not touched. Also what `guestagent restore` does.
+  // Extracts `stream` (of `format`) into the empty directory `dir` and prepares it there: complete, verified, fsynced,
+  // owned by the server's user. The running server and its data are not touched. Also what `guestagent restore` does.
   virtual void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) = 0;
 
-  // Switches the server to the data in `dir` (made by receive): stop, exchange, private first start (inherited replication cleared,
-  // the agent's own account made again, event scheduler off), normal start. On any Error the old data is back and served.
+  // Switches the server to the data in `dir` (made by receive): stop, exchange, private first start (inherited
+  // replication cleared, the agent's own account made again, event scheduler off), normal start. On any Error the old
+  // data is back and served.
   virtual std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) = 0;
 
-  // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed). With
-  // data_is_here an Error, or a crash, leaves it to recover() to let the server follow as before.
+  // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed).
+  // With data_is_here an Error, or a crash, leaves it to recover() to let the server follow as before.
   virtual AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) = 0;
 
-  // Drains and ends replication (DESIGN invariant: no received transaction is lost); on Error the replica goes on following.
+  // Drains and ends replication (DESIGN invariant: no received transaction is lost); on Error the replica goes on
+  // following.
   virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
 };
 
@@ -156,8 +164,9 @@ class Datastore {
 // {"last_applied": position}, for cleanup_replication_source: {"replication_user": name}.
 inline constexpr std::string_view kFinishedStep = "finished";
 
-// Thrown by recover() when all is right again that others depend on (the server's data, its role, its options) and something is left
-// that bars nobody: an account, a directory, a setting. The message names it; it is tried again later.
+// Thrown by recover() when all is right again that others depend on (the server's data, its role, its options) and
+// something is left that bars nobody: an account, a directory, a setting. The message names it; it is tried again
+// later.
 class LeftBehind : public Error {
  public:
   // `done` in words, as recover() answers them.
@@ -168,36 +177,41 @@ class LeftBehind : public Error {
   std::string done_;
 };
 
-// What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither grows.
+// What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither
+// grows.
 class DatastoreUpkeep {
  public:
   virtual ~DatastoreUpkeep() = default;
 
-  // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer is a status.
-  // Only looks: nothing is changed by it, neither on the server nor in the agent's files.
+  // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer
+  // is a status. Only looks: nothing is changed by it, neither on the server nor in the agent's files.
   virtual std::string status() = 0;
 
-  // Called from time to time by a daemon, and before a job that changes something: what must be looked after while nobody asks, as leases that have run out. Does nothing, and
-  // connects to nothing, where there is nothing of that kind.
+  // Called from time to time by a daemon, and before a job that changes something: what must be looked after while
+  // nobody asks, as leases that have run out. Does nothing, and connects to nothing, where there is nothing of that
+  // kind.
   virtual void tend() {}
 
   // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
   virtual fs::path make_staging(JobContext& job) = 0;
 
-  // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new data whole
-  // and no child, directory or account is left. Answers which in words ("put the old data back"), "" for nothing. Idempotent. A
-  // journal with the step "result" (the agent's, recorded before Installation::accept) is of a job that has succeeded: what is left
-  // of it is finished, nothing is undone. A job that was past its point of no return is finished too, and has kFinishedStep in its
-  // journal then. Also called for a job that failed in this process, after its objects have gone. Throws LeftBehind as told there; any
-  // other Error means that nothing else may be changed before it is mended.
+  // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new
+  // data whole and no child, directory or account is left. Answers which in words ("put the old data back"), "" for
+  // nothing. Idempotent. A journal with the step "result" (the agent's, recorded before Installation::accept) is of a
+  // job that has succeeded: what is left of it is finished, nothing is undone. A job that was past its point of no
+  // return is finished too, and has kFinishedStep in its journal then. Also called for a job that failed in this
+  // process, after its objects have gone. Throws LeftBehind as told there; any other Error means that nothing else may
+  // be changed before it is mended.
   virtual std::string recover(std::string_view method, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
   virtual void release_source(const std::string& replication_user, JobContext& job) = 0;
 
   // Digests of tables at a position (waited for), without blocking writers. Empty `tables`: all user tables.
-  virtual std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
-                                                     const std::optional<Position>& at, Position& read_at, JobContext& job) = 0;
+  virtual std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
+                                                     std::optional<std::uint64_t> sample,
+                                                     const std::optional<Position>& at, Position& read_at,
+                                                     JobContext& job) = 0;
 };
 
 }  // namespace guestagent

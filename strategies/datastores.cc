@@ -3,8 +3,8 @@
 #include <array>
 
 #include "base/error.h"
-#include "strategies/mysql/source/host_checks.h"
 #include "strategies/mysql/mysql_datastore.h"
+#include "strategies/mysql/source/host_checks.h"
 
 namespace guestagent {
 namespace {
@@ -36,8 +36,12 @@ const Row& row_of(const Settings& settings) {
 
 }  // namespace
 
-DatastoreParts make_datastore(const Settings& settings, Clock& clock) { return row_of(settings).make(settings, clock); }
+DatastoreParts make_datastore(const Settings& settings, Clock& clock) {
+  return row_of(settings).make(settings, clock);
+}
 
-std::vector<Check> check_host(const Settings& settings) { return row_of(settings).check(settings); }
+std::vector<Check> check_host(const Settings& settings) {
+  return row_of(settings).check(settings);
+}
 
 }  // namespace guestagent

@@ -16,10 +16,12 @@ bool is_control(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
 }
 
-// Such texts travel on, into statements, command lines, option files and logs: none needs more than one line without control characters.
+// Such texts travel on, into statements, command lines, option files and logs: none needs more than one line without
+// control characters.
 void check_line(const JsonReader& in, std::string_view key, std::string_view text, std::size_t max = kMaxText) {
   if (text.size() > max) throw in.error(key, "must not be longer than " + std::to_string(max) + " bytes");
-  if (std::any_of(text.begin(), text.end(), is_control)) throw in.error(key, "must be one line without control characters");
+  if (std::any_of(text.begin(), text.end(), is_control))
+    throw in.error(key, "must be one line without control characters");
 }
 
 std::string read_line(const JsonReader& in, std::string_view key) {
@@ -34,12 +36,14 @@ void check_gtid(const JsonReader& in, std::string_view gtid) {
     return !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
              std::string_view(":,-_ \t\r\n").find(c) != std::string_view::npos);
   };
-  if (gtid.size() > kMaxGtid || std::any_of(gtid.begin(), gtid.end(), foreign)) throw in.error("gtid", "is no set of GTIDs");
+  if (gtid.size() > kMaxGtid || std::any_of(gtid.begin(), gtid.end(), foreign))
+    throw in.error("gtid", "is no set of GTIDs");
 }
 
 void check_file(const JsonReader& in, std::string_view file) {
   check_line(in, "file", file, 255);
-  if (file.empty() || file.find('/') != std::string_view::npos) throw in.error("file", "must be the name of a binary log");
+  if (file.empty() || file.find('/') != std::string_view::npos)
+    throw in.error("file", "must be the name of a binary log");
 }
 
 std::uint16_t read_port(const JsonReader& in, std::string_view key) {
@@ -133,15 +137,15 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   if (out.format_version > kFormatVersion) {
     throw Error(Code::failed_precondition,
                 "reading the snapshot's metadata: " + snapshot.path() +
-                    ".format_version: " + std::to_string(out.format_version) +
-                    " is newer than this agent's " + std::to_string(kFormatVersion),
+                    ".format_version: " + std::to_string(out.format_version) + " is newer than this agent's " +
+                    std::to_string(kFormatVersion),
                 "upgrade the agent on this host");
   }
   out.requires_list = snapshot.strings("requires");
   if (!out.requires_list.empty()) {
     throw Error(Code::failed_precondition,
-                "reading the snapshot's metadata: " + snapshot.path() +
-                    ".requires: this agent does not know \"" + out.requires_list.front().substr(0, 80) + "\"",
+                "reading the snapshot's metadata: " + snapshot.path() + ".requires: this agent does not know \"" +
+                    out.requires_list.front().substr(0, 80) + "\"",
                 "upgrade the agent on this host");
   }
   out.id = read_line(snapshot, "id");

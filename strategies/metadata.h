@@ -1,5 +1,5 @@
-// The snapshot metadata of the RPC contract (ARCHITECTURE.md, "Metadata"): what a controller carries, unread, from the source's
-// get_replication_snapshot to each replica's attach_replication_slave.
+// The snapshot metadata of the RPC contract (ARCHITECTURE.md, "Metadata"): what a controller carries, unread, from the
+// source's get_replication_snapshot to each replica's attach_replication_slave.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct SnapshotMetadata {
   std::string master_host;
   std::uint16_t master_port = 3306;
 
-  std::string datastore;          // "mysql", the name in the table of datastores
-  std::string datastore_version;  // "mariadb-10.11.19"
+  std::string datastore;            // "mysql", the name in the table of datastores
+  std::string datastore_version;    // "mariadb-10.11.19"
   std::uint64_t dataset_size = 0;   // GiB, rounded up
   std::uint64_t dataset_bytes = 0;  // bytes of data on the source when the copy began
   std::string snapshot_href;
@@ -50,10 +50,10 @@ struct SnapshotMetadata {
 
 // As JSON text; holds the password (contract).
 std::string write_metadata(const SnapshotMetadata& metadata);
-// Lenient: unknown keys are ignored; missing or mistyped ones are invalid_argument naming the path below `path`; an unknown entry in
-// snapshot.requires or a newer format_version is failed_precondition. What is read is safe to pass on: the host is a HostName, every
-// other text one line without control characters and of bounded length (a GTID set may have line breaks, and only what such sets are
-// made of), a position's file has no slash.
+// Lenient: unknown keys are ignored; missing or mistyped ones are invalid_argument naming the path below `path`; an
+// unknown entry in snapshot.requires or a newer format_version is failed_precondition. What is read is safe to pass on:
+// the host is a HostName, every other text one line without control characters and of bounded length (a GTID set may
+// have line breaks, and only what such sets are made of), a position's file has no slash.
 SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path);
 
 void write_position(JsonWriter& out, const Position& position);

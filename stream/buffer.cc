@@ -69,14 +69,19 @@ FreeChunks& free_chunks() {
 
 }  // namespace
 
-void release_free_chunks() { free_chunks().release(); }
+void release_free_chunks() {
+  free_chunks().release();
+}
 
-void Buffer::GiveBack::operator()(std::byte* memory) const noexcept { free_chunks().give(memory); }
+void Buffer::GiveBack::operator()(std::byte* memory) const noexcept {
+  free_chunks().give(memory);
+}
 
-Buffer::Chunk Buffer::new_chunk() { return Chunk(free_chunks().take()); }
+Buffer::Chunk Buffer::new_chunk() {
+  return Chunk(free_chunks().take());
+}
 
-Buffer::Buffer(Buffer&& other) noexcept
-    : chunks_(std::move(other.chunks_)), size_(std::exchange(other.size_, 0)) {
+Buffer::Buffer(Buffer&& other) noexcept : chunks_(std::move(other.chunks_)), size_(std::exchange(other.size_, 0)) {
   other.chunks_.clear();
 }
 
@@ -117,7 +122,9 @@ std::span<std::byte> Buffer::room() {
   return {chunks_.back().get() + used, kChunkBytes - used};
 }
 
-void Buffer::commit(std::size_t n) { size_ += n; }
+void Buffer::commit(std::size_t n) {
+  size_ += n;
+}
 
 std::vector<Bytes> Buffer::chunks() const {
   std::vector<Bytes> spans;

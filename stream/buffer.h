@@ -1,5 +1,5 @@
-// Bytes in memory in chunks of one size, so that a segment can be freed while it is compressed and grow while it is received:
-// what is in flight is what is counted, and the heap does not fragment.
+// Bytes in memory in chunks of one size, so that a segment can be freed while it is compressed and grow while it is
+// received: what is in flight is what is counted, and the heap does not fragment.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,9 @@
 
 namespace guestagent {
 
-// Measured: page faults on fresh memory cost as much as MD5; chunks are used again instead of being given back. The process keeps
-// at most kFreeChunks unused ones; release_free_chunks() gives those to the system when a transfer is over. Thread-safe.
+// Measured: page faults on fresh memory cost as much as MD5; chunks are used again instead of being given back. The
+// process keeps at most kFreeChunks unused ones; release_free_chunks() gives those to the system when a transfer is
+// over. Thread-safe.
 inline constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 inline constexpr std::size_t kFreeChunks = 64;
 void release_free_chunks();
@@ -39,7 +40,8 @@ class Buffer {
 
   // The chunks in order; each but the last is kChunkBytes long.
   std::vector<Bytes> chunks() const;
-  // Takes the first chunk out of the buffer, as a buffer of its own; empty when there is none. For consumers that free as they go.
+  // Takes the first chunk out of the buffer, as a buffer of its own; empty when there is none. For consumers that free
+  // as they go.
   Buffer pop_front();
 
   // All of it as one string: for small objects (manifests, indexes).

@@ -14,8 +14,8 @@ using Bytes = std::span<const std::byte>;
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Fills up to `into.size()` bytes and answers how many; 0 is the end, and only a *good* end: a source that was cut short, whose
-  // process failed or whose digest is wrong throws Error instead.
+  // Fills up to `into.size()` bytes and answers how many; 0 is the end, and only a *good* end: a source that was cut
+  // short, whose process failed or whose digest is wrong throws Error instead.
   virtual std::size_t read(std::span<std::byte> into) = 0;
 };
 
@@ -29,6 +29,8 @@ class ByteSink {
   virtual void finish() = 0;
 };
 
-inline Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline Bytes as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 }  // namespace guestagent

@@ -22,7 +22,9 @@ using Context = std::unique_ptr<EVP_CIPHER_CTX, void (*)(EVP_CIPHER_CTX*)>;
 using Nonce = std::array<unsigned char, kNonceBytes>;
 using Tag = std::array<unsigned char, kTagBytes>;
 
-[[noreturn]] void failed(const char* what) { throw Error(Code::internal, std::string("AES-256-GCM: OpenSSL: ") + what); }
+[[noreturn]] void failed(const char* what) {
+  throw Error(Code::internal, std::string("AES-256-GCM: OpenSSL: ") + what);
+}
 
 Context new_context() {
   Context context(EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_free);
@@ -30,8 +32,12 @@ Context new_context() {
   return context;
 }
 
-const unsigned char* octets(Bytes data) { return reinterpret_cast<const unsigned char*>(data.data()); }
-unsigned char* octets(std::span<std::byte> data) { return reinterpret_cast<unsigned char*>(data.data()); }
+const unsigned char* octets(Bytes data) {
+  return reinterpret_cast<const unsigned char*>(data.data());
+}
+unsigned char* octets(std::span<std::byte> data) {
+  return reinterpret_cast<unsigned char*>(data.data());
+}
 
 // GCM is a stream: n bytes in are n bytes out.
 template <typename Update>
@@ -56,7 +62,8 @@ Buffer encrypt(const Key& key, std::string_view context, Buffer plain) {
   const Context gcm = new_context();
   int ignored = 0;
   if (EVP_EncryptInit_ex(gcm.get(), EVP_aes_256_gcm(), nullptr, octets(Bytes(key)), nonce.data()) != 1 ||
-      EVP_EncryptUpdate(gcm.get(), nullptr, &ignored, octets(as_bytes(context)), static_cast<int>(context.size())) != 1) {
+      EVP_EncryptUpdate(gcm.get(), nullptr, &ignored, octets(as_bytes(context)), static_cast<int>(context.size())) !=
+          1) {
     failed("init");
   }
   Buffer stored;
@@ -113,9 +120,11 @@ Buffer decrypt(const Key& key, std::string_view context, Buffer stored) {
   }
   unsigned char nothing[kTagBytes];
   int ignored = 0;
-  if (EVP_CIPHER_CTX_ctrl(gcm.get(), EVP_CTRL_GCM_SET_TAG, static_cast<int>(tag.size()), tag.data()) != 1) failed("tag");
+  if (EVP_CIPHER_CTX_ctrl(gcm.get(), EVP_CTRL_GCM_SET_TAG, static_cast<int>(tag.size()), tag.data()) != 1)
+    failed("tag");
   if (EVP_DecryptFinal_ex(gcm.get(), nothing, &ignored) != 1) {
-    throw Error(Code::data_loss, "decrypting: its authentication tag is wrong: altered, of another snapshot or place, or another key");
+    throw Error(Code::data_loss,
+                "decrypting: its authentication tag is wrong: altered, of another snapshot or place, or another key");
   }
   return plain;
 }

@@ -9,7 +9,8 @@ namespace guestagent {
 
 inline constexpr std::size_t kCipherOverhead = 12 + 16;
 
-// Encrypts `plain` (freed chunk by chunk) under a fresh random nonce; `context` is authenticated, not stored. Thread-safe.
+// Encrypts `plain` (freed chunk by chunk) under a fresh random nonce; `context` is authenticated, not stored.
+// Thread-safe.
 Buffer encrypt(const Key& key, std::string_view context, Buffer plain);
 
 // The reverse. Throws Error(data_loss) unless every byte, the tag and `context` are those of encrypt(). Thread-safe.

@@ -28,7 +28,8 @@ struct CodecRow {
 // "!timestamp": the same bytes in give the same bytes out.
 constexpr std::array<CodecRow, 4> kCodecs = {{
     {Codec::none, "none", "", "", ARCHIVE_FILTER_NONE, nullptr, nullptr},
-    {Codec::zstd, "zstd", "zst", "", ARCHIVE_FILTER_ZSTD, archive_write_add_filter_zstd, archive_read_support_filter_zstd},
+    {Codec::zstd, "zstd", "zst", "", ARCHIVE_FILTER_ZSTD, archive_write_add_filter_zstd,
+     archive_read_support_filter_zstd},
     {Codec::lz4, "lz4", "lz4", "", ARCHIVE_FILTER_LZ4, archive_write_add_filter_lz4, archive_read_support_filter_lz4},
     {Codec::gzip, "gzip", "gz", ",!timestamp", ARCHIVE_FILTER_GZIP, archive_write_add_filter_gzip,
      archive_read_support_filter_gzip},
@@ -37,7 +38,9 @@ constexpr std::array<CodecRow, 4> kCodecs = {{
 // What `lz4` itself writes for nothing; libarchive's writer dereferences a null pointer there.
 constexpr std::string_view kEmptyLz4Frame("\x04\x22\x4d\x18\x64\x40\xa7\x00\x00\x00\x00\x05\x5d\xcc\x02", 15);
 
-const CodecRow& row(Codec codec) { return kCodecs[static_cast<std::size_t>(codec)]; }
+const CodecRow& row(Codec codec) {
+  return kCodecs[static_cast<std::size_t>(codec)];
+}
 
 std::string reason(archive* a) {
   const char* text = archive_error_string(a);
@@ -87,8 +90,12 @@ Error damaged(Codec codec, const std::string& why) {
 
 }  // namespace
 
-std::string_view codec_name(Codec codec) { return row(codec).name; }
-std::string_view codec_suffix(Codec codec) { return row(codec).suffix; }
+std::string_view codec_name(Codec codec) {
+  return row(codec).name;
+}
+std::string_view codec_suffix(Codec codec) {
+  return row(codec).suffix;
+}
 
 Codec codec_from(std::string_view name) {
   for (const CodecRow& r : kCodecs) {
@@ -150,7 +157,8 @@ Buffer decompress(Codec codec, Buffer stored, std::uint64_t raw_size) {
   check(archive_read_support_format_raw(a.get()));
   check(archive_read_support_format_empty(a.get()));
   // A warning here would mean that libarchive runs the stock tool as a child instead.
-  if (r.add_reader(a.get()) != ARCHIVE_OK) throw Error(Code::internal, "libarchive was built without " + std::string(r.name));
+  if (r.add_reader(a.get()) != ARCHIVE_OK)
+    throw Error(Code::internal, "libarchive was built without " + std::string(r.name));
   check(archive_read_open(a.get(), &input, nullptr, StoredInput::read, nullptr));
   archive_entry* entry = nullptr;
   const bool has_data = check(archive_read_next_header(a.get(), &entry)) == ARCHIVE_OK;
@@ -163,7 +171,8 @@ Buffer decompress(Codec codec, Buffer stored, std::uint64_t raw_size) {
     std::size_t size = 0;
     la_int64_t offset = 0;
     if (check(archive_read_data_block(a.get(), &data, &size, &offset)) == ARCHIVE_EOF) break;
-    if (size > raw_size - raw.size()) throw damaged(codec, "more than the " + std::to_string(raw_size) + " bytes that it should be");
+    if (size > raw_size - raw.size())
+      throw damaged(codec, "more than the " + std::to_string(raw_size) + " bytes that it should be");
     raw.append(Bytes(static_cast<const std::byte*>(data), size));
   }
   if (raw.size() != raw_size) {

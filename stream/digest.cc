@@ -15,9 +15,13 @@
 namespace guestagent {
 namespace {
 
-[[noreturn]] void digest_failed(const char* what) { throw Error(Code::internal, std::string("computing a digest: OpenSSL: ") + what); }
+[[noreturn]] void digest_failed(const char* what) {
+  throw Error(Code::internal, std::string("computing a digest: OpenSSL: ") + what);
+}
 
-const unsigned char* octets_of(Bytes data) { return reinterpret_cast<const unsigned char*>(data.data()); }
+const unsigned char* octets_of(Bytes data) {
+  return reinterpret_cast<const unsigned char*>(data.data());
+}
 
 std::string hash_all(Hash kind, const Buffer& data) {
   Hasher hasher(kind);
@@ -45,7 +49,8 @@ struct Hasher::State {
 
 Hasher::Hasher(Hash kind) : state_(std::make_unique<State>()) {
   const EVP_MD* const algorithm = kind == Hash::sha256 ? EVP_sha256() : EVP_md5();
-  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, algorithm, nullptr) != 1) digest_failed("digest init");
+  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, algorithm, nullptr) != 1)
+    digest_failed("digest init");
 }
 
 Hasher::Hasher(Hasher&&) noexcept = default;
@@ -70,8 +75,12 @@ std::string sha256_hex(Bytes data) {
   return hasher.hex();
 }
 
-std::string sha256_hex(const Buffer& data) { return hash_all(Hash::sha256, data); }
-std::string md5_hex(const Buffer& data) { return hash_all(Hash::md5, data); }
+std::string sha256_hex(const Buffer& data) {
+  return hash_all(Hash::sha256, data);
+}
+std::string md5_hex(const Buffer& data) {
+  return hash_all(Hash::md5, data);
+}
 
 std::string xxh3_hex(const Buffer& data) {
   const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);

@@ -24,7 +24,9 @@ WorkerPool::WorkerPool(unsigned threads) {
   }
 }
 
-WorkerPool::~WorkerPool() { end(); }
+WorkerPool::~WorkerPool() {
+  end();
+}
 
 void WorkerPool::end() {
   std::deque<std::function<void()>> dropped;

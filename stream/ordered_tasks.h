@@ -15,8 +15,8 @@
 
 namespace guestagent {
 
-// An Error on its way from one thread to another, with nothing shared between them: copies of an exception share their text, counted
-// inside the standard library where ThreadSanitizer cannot see that it is safe.
+// An Error on its way from one thread to another, with nothing shared between them: copies of an exception share their
+// text, counted inside the standard library where ThreadSanitizer cannot see that it is safe.
 struct Failure {
   explicit Failure(const std::exception& e) : Failure(to_error(e)) {}
   [[noreturn]] void raise() const { throw Error(code, message, hint); }
@@ -28,8 +28,8 @@ struct Failure {
   explicit Failure(const Error& error) : code(error.code()), message(error.what()), hint(error.hint()) {}
 };
 
-// A fixed set of worker threads. Tasks start in the order in which they were given; log lines of theirs carry the tags of the
-// thread that made the pool. Thread-safe.
+// A fixed set of worker threads. Tasks start in the order in which they were given; log lines of theirs carry the tags
+// of the thread that made the pool. Thread-safe.
 class WorkerPool {
  public:
   explicit WorkerPool(unsigned threads);
@@ -54,8 +54,8 @@ class WorkerPool {
   std::vector<std::thread> threads_;
 };
 
-// Results of tasks in the order in which they were added, at most `window` under way: the whole bound on a pipeline's memory.
-// Not thread-safe (one owner).
+// Results of tasks in the order in which they were added, at most `window` under way: the whole bound on a pipeline's
+// memory. Not thread-safe (one owner).
 template <typename T>
 class InOrder {
  public:

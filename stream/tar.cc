@@ -75,7 +75,8 @@ class TarSource : public ByteSource {
 
   void check(int result) const {
     if (error_) std::rethrow_exception(error_);
-    if (result < ARCHIVE_OK) throw Error(Code::internal, "archiving " + dir_.string() + ": " + archive_reason(archive_.get()));
+    if (result < ARCHIVE_OK)
+      throw Error(Code::internal, "archiving " + dir_.string() + ": " + archive_reason(archive_.get()));
   }
 
   void step() {
@@ -95,7 +96,8 @@ class TarSource : public ByteSource {
     struct stat info {};
     // Not blocking: a named pipe that nobody writes must not hang the agent.
     file_ = open_below(root_.fd(), below, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (!file_ && errno == ELOOP) throw Error(Code::failed_precondition, "archiving " + path_.string() + ": neither a file nor a directory");
+    if (!file_ && errno == ELOOP)
+      throw Error(Code::failed_precondition, "archiving " + path_.string() + ": neither a file nor a directory");
     if (!file_ || ::fstat(file_.get(), &info) != 0) throw system_error("archiving " + path_.string(), errno);
     const bool regular = S_ISREG(info.st_mode);
     if (!regular && !S_ISDIR(info.st_mode)) {
@@ -148,12 +150,15 @@ Error damaged(const std::string& why) {
 }
 
 // What a message may show of a name that came from outside.
-std::string shown(std::string_view name) { return '"' + printable(name, 120) + '"'; }
+std::string shown(std::string_view name) {
+  return '"' + printable(name, 120) + '"';
+}
 
 // Feeds libarchive, and sees what it does not tell: that the archive's end mark was there and that nothing follows it.
 class Input {
  public:
-  Input(ByteSource& stream, const std::function<void()>& between) : stream_(stream), between_(between), block_(kBlock) {}
+  Input(ByteSource& stream, const std::function<void()>& between)
+      : stream_(stream), between_(between), block_(kBlock) {}
 
   static la_ssize_t read(archive*, void* self, const void** data) {
     auto* const input = static_cast<Input*>(self);
@@ -174,7 +179,8 @@ class Input {
   void drain(std::uint64_t archive_end) {
     while (fill() != 0) {
     }
-    if (size_ % kRecord != 0 || size_ < kEndMark || zeros_ < kEndMark) throw damaged("it is cut: its end mark is missing");
+    if (size_ % kRecord != 0 || size_ < kEndMark || zeros_ < kEndMark)
+      throw damaged("it is cut: its end mark is missing");
     if (size_ - zeros_ > archive_end) throw damaged("something follows its end");
   }
 
@@ -200,7 +206,8 @@ class Input {
 // The path below the directory, as given in the archive; "" for the directory itself.
 fs::path safe_path(const char* name) {
   if (name == nullptr || *name == '\0') throw damaged("an entry has no name");
-  if (std::strlen(name) > kMaxPath) throw damaged(shown(name) + ": a path of more than " + std::to_string(kMaxPath) + " bytes");
+  if (std::strlen(name) > kMaxPath)
+    throw damaged(shown(name) + ": a path of more than " + std::to_string(kMaxPath) + " bytes");
   const fs::path path = name;
   if (path.is_absolute()) throw damaged(shown(name) + ": a path that is not relative");
   fs::path out;
@@ -270,7 +277,8 @@ class Unpacker {
     UniqueFd at;
     for (const fs::path& part : below) {
       const int parent = at ? at.get() : dir_.fd();
-      if (::mkdirat(parent, part.c_str(), 0700) != 0 && errno != EEXIST) throw system_error("making the directory " + shown(below.string()), errno);
+      if (::mkdirat(parent, part.c_str(), 0700) != 0 && errno != EEXIST)
+        throw system_error("making the directory " + shown(below.string()), errno);
       UniqueFd next(::openat(parent, part.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (!next) throw damaged(shown(below.string()) + ": both a file and a directory");
       at = std::move(next);
@@ -307,10 +315,13 @@ class Unpacker {
 
 }  // namespace
 
-std::unique_ptr<ByteSource> tar_directory(const fs::path& dir) { return std::make_unique<TarSource>(dir); }
+std::unique_ptr<ByteSource> tar_directory(const fs::path& dir) {
+  return std::make_unique<TarSource>(dir);
+}
 
 void untar(ByteSource& stream, const fs::path& dir, const std::function<bool(std::string_view path)>& wanted,
-           const std::function<void()>& between, const std::function<void(std::string_view path, unsigned mode)>& look) {
+           const std::function<void()>& between,
+           const std::function<void(std::string_view path, unsigned mode)>& look) {
   Unpacker(stream, dir, wanted, between, look).run();
 }
 

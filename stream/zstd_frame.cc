@@ -12,7 +12,9 @@ namespace {
 constexpr std::uint64_t kMagic = 0xFD2FB528;
 constexpr std::uint64_t kAlwaysAllowedWindow = std::uint64_t{8} << 20;
 
-Error malformed(const char* why) { return Error(Code::data_loss, std::string("decompressing zstd: ") + why); }
+Error malformed(const char* why) {
+  return Error(Code::data_loss, std::string("decompressing zstd: ") + why);
+}
 
 class Cursor {
  public:
@@ -23,7 +25,8 @@ class Cursor {
     need(bytes);
     std::uint64_t value = 0;
     for (unsigned i = 0; i < bytes; ++i, ++at_) {
-      const std::byte b = chunks_[static_cast<std::size_t>(at_ / kChunkBytes)][static_cast<std::size_t>(at_ % kChunkBytes)];
+      const std::byte b =
+          chunks_[static_cast<std::size_t>(at_ / kChunkBytes)][static_cast<std::size_t>(at_ % kChunkBytes)];
       value |= std::to_integer<std::uint64_t>(b) << (8 * i);
     }
     return value;

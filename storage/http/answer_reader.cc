@@ -21,8 +21,7 @@ std::string lower_name(std::string_view text) {
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() &&
-         (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '\n'))
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '\n'))
     text.remove_suffix(1);
   return text;
 }
@@ -107,15 +106,13 @@ std::optional<WallTime> parse_http_date(std::string_view text) {
   if (text.empty() || text.size() > 64) return std::nullopt;
   const std::string copy(text);
   // RFC 7231: the usual form, that of RFC 850, that of asctime.
-  for (const char* form :
-       {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"}) {
+  for (const char* form : {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"}) {
     std::tm parts{};
     const char* end = ::strptime(copy.c_str(), form, &parts);
     if (end == nullptr || *end != '\0') continue;
     const std::time_t time = ::timegm(&parts);
     // A WallTime counts nanoseconds and ends in 2262.
-    if (time >= 0 &&
-        time <= std::chrono::floor<std::chrono::seconds>(WallTime::max()).time_since_epoch().count())
+    if (time >= 0 && time <= std::chrono::floor<std::chrono::seconds>(WallTime::max()).time_since_epoch().count())
       return std::chrono::system_clock::from_time_t(time);
   }
   return std::nullopt;

@@ -28,8 +28,8 @@ struct HttpResponse {
   std::optional<std::uint64_t> length() const;
 };
 
-// Takes the lines and bytes of one answer (and of the 1xx, or the 417, before it). Where a call answers false no more is
-// wanted.
+// Takes the lines and bytes of one answer (and of the 1xx, or the 417, before it). Where a call answers false no more
+// is wanted.
 class AnswerReader {
  public:
   explicit AnswerReader(std::uint64_t max_body) : max_body_(max_body) {}

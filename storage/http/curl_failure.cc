@@ -40,8 +40,7 @@ CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::
       return {.why = "no such host: " + detail, .brief = "no such host"};
     case CURLE_COULDNT_CONNECT:
       if (err == 0 || err == ECONNREFUSED) return {.why = "connection refused", .brief = "refused"};
-      return {.why = detail,
-              .brief = err == EHOSTUNREACH || err == ENETUNREACH ? "unreachable" : "no connection"};
+      return {.why = detail, .brief = err == EHOSTUNREACH || err == ENETUNREACH ? "unreachable" : "no connection"};
     case CURLE_OPERATION_TIMEDOUT:
       if (connected) return {.why = detail, .brief = "timeout"};
       return {.why = "no connection within " + millis_text(connect_timeout), .brief = "connect timeout"};
@@ -69,11 +68,14 @@ CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::
       if (says(detail, {"certificate required", "bad certificate"}))
         return {Code::permission_denied, "it wants a certificate of ours: " + detail, "TLS", false,
                 "certificates of clients are not supported for stores: use an address that wants none"};
-      return {.why = "TLS failed: " + detail, .brief = "TLS", .hint = "check that the address and its port speak TLS 1.2 or later"};
+      return {.why = "TLS failed: " + detail,
+              .brief = "TLS",
+              .hint = "check that the address and its port speak TLS 1.2 or later"};
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:
-      return {.why = "this is no HTTP: " + detail, .brief = "garbage",
+      return {.why = "this is no HTTP: " + detail,
+              .brief = "garbage",
               .hint = "check the configured address and its port: a port for TLS wants https://"};
     case CURLE_OUT_OF_MEMORY:
       return {Code::resource_exhausted, "out of memory", "out of memory", false, {}};

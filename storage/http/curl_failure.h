@@ -20,8 +20,7 @@ struct CurlFailure {
 
 // `err` is the socket's errno where curl has one, `connected` whether it came that far, `detail` curl's own
 // words.
-CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::string& detail,
-                             Millis connect_timeout);
+CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::string& detail, Millis connect_timeout);
 
 // "30 s", "400 ms"
 std::string millis_text(Millis time);

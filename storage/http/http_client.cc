@@ -27,8 +27,7 @@ constexpr std::uint64_t kLeastProgress = 1024;
 
 void start_curl() {
   static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
-  if (once != CURLE_OK)
-    throw Error(Code::internal, "starting libcurl: " + std::string(curl_easy_strerror(once)));
+  if (once != CURLE_OK) throw Error(Code::internal, "starting libcurl: " + std::string(curl_easy_strerror(once)));
 }
 
 struct HeaderList {
@@ -117,8 +116,8 @@ struct HttpClient::Transfer {
                    std::string hint = {}) const {
     if (hint.empty() && code == Code::unavailable)
       hint = "check that " + peer() + " is up and can be reached from this host";
-    return StoreError(code, request.what + ": " + peer() + ": " + why, std::move(hint), retryable,
-                      std::nullopt, std::move(brief));
+    return StoreError(code, request.what + ": " + peer() + ": " + why, std::move(hint), retryable, std::nullopt,
+                      std::move(brief));
   }
 };
 
@@ -146,14 +145,12 @@ template <typename T>
 void set(CURL* easy, CURLoption option, T value) {
   const CURLcode result = curl_easy_setopt(easy, option, value);
   if (result != CURLE_OK)
-    throw Error(Code::internal,
-                "libcurl option " + std::to_string(option) + ": " + curl_easy_strerror(result));
+    throw Error(Code::internal, "libcurl option " + std::to_string(option) + ": " + curl_easy_strerror(result));
 }
 
 }  // namespace
 
-HttpClient::HttpClient(const HttpTimeouts& timeouts, const TlsClientSettings& tls)
-    : timeouts_(timeouts), tls_(tls) {
+HttpClient::HttpClient(const HttpTimeouts& timeouts, const TlsClientSettings& tls) : timeouts_(timeouts), tls_(tls) {
   start_curl();
   if (tls_.insecure)
     log_warning(
@@ -188,8 +185,7 @@ void HttpClient::set_options(Transfer& transfer) const {
   set(easy, CURLOPT_PROXY, "");
   set(easy, CURLOPT_NETRC, long{CURL_NETRC_IGNORED});
   set(easy, CURLOPT_HTTP_VERSION, long{CURL_HTTP_VERSION_1_1});
-  set(easy, CURLOPT_CONNECTTIMEOUT_MS,
-      static_cast<long>(std::max<Millis::rep>(timeouts_.connect.count(), 1)));
+  set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::max<Millis::rep>(timeouts_.connect.count(), 1)));
   set(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set(easy, CURLOPT_BUFFERSIZE, kTransferBuffer);
   set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kTransferBuffer);
@@ -210,9 +206,7 @@ void HttpClient::set_options(Transfer& transfer) const {
     return guarded(take_line, false) ? size * n : 0;
   };
   const Read write = [](char* from, std::size_t size, std::size_t n, void* t) {
-    const auto take_bytes = [&] {
-      return static_cast<Transfer*>(t)->answer.body_bytes(as_bytes({from, size * n}));
-    };
+    const auto take_bytes = [&] { return static_cast<Transfer*>(t)->answer.body_bytes(as_bytes({from, size * n})); };
     return guarded(take_bytes, false) ? size * n : 0;
   };
   using Prepare = int (*)(void*, char*, char*, int, int);
@@ -226,8 +220,7 @@ void HttpClient::set_options(Transfer& transfer) const {
   set(easy, CURLOPT_PREREQDATA, &transfer);
   using Seek = int (*)(void*, curl_off_t, int);
   const Seek seek = [](void* t, curl_off_t to, int origin) {
-    const bool done =
-        origin == SEEK_SET && to >= 0 && static_cast<Transfer*>(t)->seek(static_cast<std::uint64_t>(to));
+    const bool done = origin == SEEK_SET && to >= 0 && static_cast<Transfer*>(t)->seek(static_cast<std::uint64_t>(to));
     return done ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
   };
   set(easy, CURLOPT_READFUNCTION, read);
@@ -307,8 +300,7 @@ namespace {
 class Attached {
  public:
   Attached(CURLM* multi, CURL* easy) : multi_(multi), easy_(easy) {
-    if (curl_multi_add_handle(multi_, easy_) != CURLM_OK)
-      throw Error(Code::internal, "libcurl: cannot add a request");
+    if (curl_multi_add_handle(multi_, easy_) != CURLM_OK) throw Error(Code::internal, "libcurl: cannot add a request");
   }
   Attached(const Attached&) = delete;
   Attached& operator=(const Attached&) = delete;
@@ -332,9 +324,7 @@ std::optional<CURLcode> result_of(CURLM* multi) {
 void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
   CURL* easy = transfer.handle.easy;
   CURLM* multi = transfer.handle.multi;
-  const auto cancelled = [&] {
-    return transfer.error(Code::cancelled, "cancelled on request", "cancelled", false);
-  };
+  const auto cancelled = [&] { return transfer.error(Code::cancelled, "cancelled on request", "cancelled", false); };
   if (stop.stop_requested()) throw cancelled();
   const Attached attached(multi, easy);
   const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
@@ -382,8 +372,7 @@ void HttpClient::run(Transfer& transfer, const std::stop_token& stop) const {
   curl_off_t connected = 0;
   curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &err);
   curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
-  const std::string detail =
-      printable(transfer.detail[0] != 0 ? transfer.detail : curl_easy_strerror(*result), 200);
+  const std::string detail = printable(transfer.detail[0] != 0 ? transfer.detail : curl_easy_strerror(*result), 200);
   const CurlFailure failure =
       describe_failure(*result, static_cast<int>(err), connected > 0, detail, timeouts_.connect);
   throw transfer.error(failure.code, failure.why, failure.brief, failure.retryable, failure.hint);

@@ -32,8 +32,8 @@ struct HttpRequest {
 };
 
 // Thread-safe; each request uses a connection of its own from a pool of kept ones. Certificates are verified
-// unless told not to. What is stored is asked for as it is, without a content coding. Redirects are not followed, no proxy of the environment is used, nothing but http and
-// https is spoken.
+// unless told not to. What is stored is asked for as it is, without a content coding. Redirects are not followed, no
+// proxy of the environment is used, nothing but http and https is spoken.
 class HttpClient {
  public:
   // Connects to nothing.
@@ -41,9 +41,10 @@ class HttpClient {
   ~HttpClient();
 
   // The server's answer, whatever its status. Throws StoreError, all retryable unavailable but these:
-  // failed_precondition for an answer that was compressed on the way, and for a server that speaks no TLS; cancelled when `stop` is requested; resource_exhausted for a success larger than `max_answer`;
-  // permission_denied when the certificate is not to be trusted. Time: connecting and the silence of a
-  // connection have limits, a transfer that moves has none.
+  // failed_precondition for an answer that was compressed on the way, and for a server that speaks no TLS; cancelled
+  // when `stop` is requested; resource_exhausted for a success larger than `max_answer`; permission_denied when the
+  // certificate is not to be trusted. Time: connecting and the silence of a connection have limits, a transfer that
+  // moves has none.
   HttpResponse send(const HttpRequest& request, std::stop_token stop);
 
  private:
@@ -59,8 +60,8 @@ class HttpClient {
   const TlsClientSettings tls_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Handle>> idle_;
-  // Cleared by the first large body that was taken without a "100 Continue", since waiting for one would cost time on each, and by the
-  // first answer 417.
+  // Cleared by the first large body that was taken without a "100 Continue", since waiting for one would cost time on
+  // each, and by the first answer 417.
   std::atomic<bool> expect_continue_{true};
 };
 

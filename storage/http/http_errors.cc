@@ -21,20 +21,17 @@ constexpr const char* kLater = "the store is overloaded or in trouble; try again
 constexpr StatusRow kRows[] = {
     {301, "Moved Permanently", Code::failed_precondition, false,
      "redirects are not followed: configure the address it moved to"},
-    {302, "Found", Code::failed_precondition, false,
-     "redirects are not followed: configure the address it moved to"},
+    {302, "Found", Code::failed_precondition, false, "redirects are not followed: configure the address it moved to"},
     {307, "Temporary Redirect", Code::failed_precondition, false,
      "redirects are not followed: configure the address it moved to"},
     {308, "Permanent Redirect", Code::failed_precondition, false,
      "redirects are not followed: configure the address it moved to"},
     {400, "Bad Request", Code::failed_precondition, false, ""},
-    {401, "Unauthorized", Code::permission_denied, false,
-     "check the user, the key and the project of the store"},
+    {401, "Unauthorized", Code::permission_denied, false, "check the user, the key and the project of the store"},
     {403, "Forbidden", Code::permission_denied, false,
      "the user of the store may not do this: check its role and the container's access rules"},
     {404, "Not Found", Code::not_found, false, ""},
-    {405, "Method Not Allowed", Code::failed_precondition, false,
-     "check that the configured address is a store's"},
+    {405, "Method Not Allowed", Code::failed_precondition, false, "check that the configured address is a store's"},
     {408, "Request Timeout", Code::unavailable, true, kLater},
     {409, "Conflict", Code::failed_precondition, true, ""},
     {411, "Length Required", Code::failed_precondition, false, ""},
@@ -45,8 +42,7 @@ constexpr StatusRow kRows[] = {
      "what arrived is not what was sent: suspect the network or the store's memory"},
     {429, "Too Many Requests", Code::unavailable, true,
      "the store limits the rate of requests: lower snapshot.transfers"},
-    {498, "Rate Limited", Code::unavailable, true,
-     "the store limits the rate of requests: lower snapshot.transfers"},
+    {498, "Rate Limited", Code::unavailable, true, "the store limits the rate of requests: lower snapshot.transfers"},
     {499, "Client Disconnect", Code::unavailable, true, ""},
     {500, "Internal Server Error", Code::unavailable, true, kLater},
     {501, "Not Implemented", Code::unavailable, true, "check that the configured address is a store's"},
@@ -110,15 +106,14 @@ StoreError status_error(const HttpRequest& request, const HttpResponse& response
   why += status_text(response.status) + (quote ? first_words(response) : "");
   if (const auto location = response.header("location"); location && response.status >= 300 && response.status < 400)
     why += " to " + printable(location->substr(0, location->find_first_of("?#")), 200);
-  return StoreError(row.code, request.what + ": " + server_of(request.url) + ": " + why, hint,
-                    row.retryable, row.retryable ? retry_after(response, clock) : std::nullopt,
-                    std::to_string(response.status));
+  return StoreError(row.code, request.what + ": " + server_of(request.url) + ": " + why, hint, row.retryable,
+                    row.retryable ? retry_after(response, clock) : std::nullopt, std::to_string(response.status));
 }
 
 StoreError answer_error(const HttpRequest& request, Code code, const std::string& why, std::string brief,
                         bool retryable) {
-  return StoreError(code, request.what + ": " + server_of(request.url) + ": " + why, {}, retryable,
-                    std::nullopt, std::move(brief));
+  return StoreError(code, request.what + ": " + server_of(request.url) + ": " + why, {}, retryable, std::nullopt,
+                    std::move(brief));
 }
 
 }  // namespace guestagent

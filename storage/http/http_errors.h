@@ -16,8 +16,7 @@ std::string status_text(int status);
 // 401 and 403 are permission_denied, 404 not_found, 413 and 507 resource_exhausted (507 is retried), the rest
 // is not retried. `quote`: may the answer's first words be in the message? Not where they may repeat a
 // credential.
-StoreError status_error(const HttpRequest& request, const HttpResponse& response, Clock& clock,
-                        bool quote = true);
+StoreError status_error(const HttpRequest& request, const HttpResponse& response, Clock& clock, bool quote = true);
 
 // Like that, but for an answer whose content is wrong.
 StoreError answer_error(const HttpRequest& request, Code code, const std::string& why, std::string brief,

@@ -90,8 +90,7 @@ bool clear_leftovers(int fd) {
   if (!dir) return false;
   while (const dirent* entry = ::readdir(dir.get())) {
     if (is_dots(entry->d_name)) continue;
-    if (std::string_view(entry->d_name).find(kTempMark) == std::string_view::npos ||
-        !remove_stale(fd, entry->d_name))
+    if (std::string_view(entry->d_name).find(kTempMark) == std::string_view::npos || !remove_stale(fd, entry->d_name))
       return false;
   }
   return true;
@@ -164,10 +163,10 @@ class LocalStore : public ObjectStore {
     if (::fstat(file.get(), &st) != 0) fail(what, errno);
     const auto size = static_cast<std::uint64_t>(st.st_size);
     if (size > max_size) {
-      throw StoreError(Code::resource_exhausted,
-                       what + ": has " + std::to_string(size) + " bytes, more than the " +
-                           std::to_string(max_size) + " expected",
-                       {}, false, std::nullopt, StoreError::kTooLarge);
+      throw StoreError(
+          Code::resource_exhausted,
+          what + ": has " + std::to_string(size) + " bytes, more than the " + std::to_string(max_size) + " expected",
+          {}, false, std::nullopt, StoreError::kTooLarge);
     }
     Buffer body;
     while (body.size() < size) {
@@ -178,8 +177,7 @@ class LocalStore : public ObjectStore {
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) fail(what, errno);
       if (n == 0)
-        throw StoreError(Code::data_loss, what + ": was cut while it was read", {}, false, std::nullopt,
-                         "short body");
+        throw StoreError(Code::data_loss, what + ": was cut while it was read", {}, false, std::nullopt, "short body");
       body.commit(static_cast<std::size_t>(n));
     }
     return body;
@@ -259,15 +257,16 @@ class LocalStore : public ObjectStore {
   std::string shown(std::string_view name) const { return (root_ / name).string(); }
 
   static ObjectInfo info(std::string name, const struct stat& st) {
-    const auto since = Seconds(st.st_mtim.tv_sec) + std::chrono::duration_cast<WallTime::duration>(
-                                                        std::chrono::nanoseconds(st.st_mtim.tv_nsec));
+    const auto since = Seconds(st.st_mtim.tv_sec) +
+                       std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(st.st_mtim.tv_nsec));
     return {std::move(name), static_cast<std::uint64_t>(st.st_size), WallTime(since)};
   }
 
   // Throws where the root is missing, or no directory, for another reason than that nothing was put yet.
   void check_root_place(const std::string& what) const {
     const auto refuse = [&](const fs::path& at, const std::string& why, const std::string& hint) {
-      throw StoreError(Code::failed_precondition, what + ": " + at.string() + " " + why, hint, false, std::nullopt, "no place");
+      throw StoreError(Code::failed_precondition, what + ": " + at.string() + " " + why, hint, false, std::nullopt,
+                       "no place");
     };
     fs::path at;
     for (const fs::path& part : root_) {
@@ -281,12 +280,14 @@ class LocalStore : public ObjectStore {
       if (link && ::stat(at.c_str(), &st) != 0) {
         if (errno == ELOOP) refuse(at, "is a loop of links", "make it a directory");
         if (errno != ENOENT) fail(what + ": " + at.string(), errno);
-        refuse(at, "is a link to a place that is not there: is it mounted?", "mount it, or set storage.local.path to a directory");
+        refuse(at, "is a link to a place that is not there: is it mounted?",
+               "mount it, or set storage.local.path to a directory");
       }
       if (!S_ISDIR(st.st_mode)) refuse(at, "is not a directory", "set storage.local.path to a directory");
     }
     if (const auto missing = unmounted_above(); !missing.empty())
-      refuse(missing, "is not mounted, but " + fstab_.string() + " has it", "mount it: what is stored now would be hidden then");
+      refuse(missing, "is not mounted, but " + fstab_.string() + " has it",
+             "mount it: what is stored now would be hidden then");
   }
 
   // The place of a file system that should be mounted at the root or above it, and is not.
@@ -298,7 +299,8 @@ class LocalStore : public ObjectStore {
       if (FILE* file = ::setmntent(table.c_str(), "re")) {
         mntent entry{};
         std::array<char, 8192> space{};
-        while (::getmntent_r(file, &entry, space.data(), static_cast<int>(space.size())) != nullptr) out.emplace_back(entry.mnt_dir);
+        while (::getmntent_r(file, &entry, space.data(), static_cast<int>(space.size())) != nullptr)
+          out.emplace_back(entry.mnt_dir);
         ::endmntent(file);
       }
       return out;
@@ -308,7 +310,8 @@ class LocalStore : public ObjectStore {
     for (const fs::path& place : places(fstab_)) {
       if (!place.is_absolute() || place == "/" || std::ranges::find(mounted, place) != mounted.end()) continue;
       const fs::path plain = fs::weakly_canonical(place, unknown);
-      if (!unknown && std::mismatch(plain.begin(), plain.end(), real.begin(), real.end()).first == plain.end()) return place;
+      if (!unknown && std::mismatch(plain.begin(), plain.end(), real.begin(), real.end()).first == plain.end())
+        return place;
     }
     return {};
   }
@@ -391,8 +394,8 @@ class LocalStore : public ObjectStore {
   UniqueFd open_object(std::string_view name, const std::string& what) const {
     const Dirs dirs = open_dirs(name, false, what);
     if (!dirs.complete) return {};
-    UniqueFd file(::openat(dirs.fds.back().get(), dirs.names.back().c_str(),
-                           O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    UniqueFd file(
+        ::openat(dirs.fds.back().get(), dirs.names.back().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file) {
       if (errno == ENOENT || errno == ELOOP) return {};
       fail(what, errno);
@@ -488,8 +491,7 @@ class LocalStore : public ObjectStore {
         continue;
       }
       struct stat st {};
-      if (::fstatat(dir_fd, leaf.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
-        each(info(name, st));
+      if (::fstatat(dir_fd, leaf.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) each(info(name, st));
     }
   }
 
@@ -501,8 +503,8 @@ class LocalStore : public ObjectStore {
 
 }  // namespace
 
-std::unique_ptr<ObjectStore> make_local_store(const fs::path& path, std::string_view container,
-                                              std::string_view prefix, const fs::path& fstab) {
+std::unique_ptr<ObjectStore> make_local_store(const fs::path& path, std::string_view container, std::string_view prefix,
+                                              const fs::path& fstab) {
   std::string root = fs::absolute(path).string();
   root += "/" + std::string(container) + "/" + std::string(prefix);
   root = fs::path(root).lexically_normal();

@@ -6,8 +6,8 @@
 // there (a live one is locked and stays). Symbolic links below the root are never followed; the root's own
 // path may have some. Where that path leads nowhere (a link to what is not there, a loop of links, a file in a
 // directory's place, a file system of /etc/fstab that is not mounted), every call is failed_precondition, also the
-// reading ones: such a store is not an empty one. Beside the contract: an object cannot have the name of a "directory" of other objects
-// (failed_precondition).
+// reading ones: such a store is not an empty one. Beside the contract: an object cannot have the name of a "directory"
+// of other objects (failed_precondition).
 #pragma once
 
 #include <filesystem>

@@ -21,8 +21,7 @@ constexpr const char* kQuota = "the store's limit of sizes or quota is reached";
 constexpr const char* kToken =
     "keys with a session token are good for a while: whoever writes storage.s3.session_token_file (and the "
     "files of the keys) must write new ones in time";
-constexpr const char* kBucketName =
-    "choose another storage.container: S3 takes 3 to 63 of a-z, 0-9, \"-\" and \".\"";
+constexpr const char* kBucketName = "choose another storage.container: S3 takes 3 to 63 of a-z, 0-9, \"-\" and \".\"";
 constexpr S3CodeRow kS3Rows[] = {
     {"BadDigest", Code::data_loss, true, kSpoiled},
     {"XAmzContentSHA256Mismatch", Code::data_loss, true, kSpoiled},
@@ -45,7 +44,8 @@ constexpr S3CodeRow kS3Rows[] = {
     {"BucketAlreadyExists", Code::failed_precondition, false,
      "that bucket belongs to somebody else: choose another storage.container"},
     {"InvalidBucketName", Code::failed_precondition, false, kBucketName},
-    {"TooManyBuckets", Code::resource_exhausted, false, "remove a bucket, or name one that exists in storage.container"},
+    {"TooManyBuckets", Code::resource_exhausted, false,
+     "remove a bucket, or name one that exists in storage.container"},
     {"QuotaExceeded", Code::resource_exhausted, false, kQuota},
     {"XMinioAdminBucketQuotaExceeded", Code::resource_exhausted, false, kQuota},
     {"XMinioStorageFull", Code::resource_exhausted, true, "free space on the store"},

@@ -16,8 +16,8 @@ struct S3Refusal {
 };
 S3Refusal read_s3_refusal(const HttpResponse& response);
 
-// The error for an answer that is no success, as status_error() but by S3's own code where there is one. `bucket` and `region` are the
-// configured ones.
+// The error for an answer that is no success, as status_error() but by S3's own code where there is one. `bucket` and
+// `region` are the configured ones.
 StoreError s3_error(const HttpRequest& request, const HttpResponse& response, const std::string& bucket,
                     const std::string& region, Clock& clock);
 

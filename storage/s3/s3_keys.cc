@@ -8,8 +8,8 @@ S3Keys::S3Keys(const S3Settings& settings) : settings_(settings), current_(read(
 
 std::shared_ptr<const S3Credentials> S3Keys::read() const {
   auto keys = std::make_shared<S3Credentials>();
-  keys->access_key = settings_.access_key_file.empty() ? settings_.access_key
-                                                       : secret_from_file(settings_.access_key_file).reveal();
+  keys->access_key =
+      settings_.access_key_file.empty() ? settings_.access_key : secret_from_file(settings_.access_key_file).reveal();
   keys->secret_key = secret_from_file(settings_.secret_key_file);
   keys->region = settings_.region;
   if (!settings_.session_token_file.empty()) keys->session_token = secret_from_file(settings_.session_token_file);

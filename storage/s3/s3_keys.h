@@ -16,8 +16,8 @@ class S3Keys {
   explicit S3Keys(const S3Settings& settings);
 
   std::shared_ptr<const S3Credentials> current();
-  // When `refused` was refused: the keys there are now, from files that are read again. `refused` itself where nothing is new, or the files
-  // cannot be read (that is logged).
+  // When `refused` was refused: the keys there are now, from files that are read again. `refused` itself where nothing
+  // is new, or the files cannot be read (that is logged).
   std::shared_ptr<const S3Credentials> renewed(const std::shared_ptr<const S3Credentials>& refused);
 
  private:

@@ -35,8 +35,8 @@ std::string base64_of_hex(std::string_view hex) {
   for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
     bytes.push_back(static_cast<unsigned char>(hex_digit(hex[i]) * 16 + hex_digit(hex[i + 1])));
   std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  out.resize(static_cast<std::size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                                      bytes.data(), static_cast<int>(bytes.size()))));
+  out.resize(static_cast<std::size_t>(
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), bytes.data(), static_cast<int>(bytes.size()))));
   return out;
 }
 
@@ -54,8 +54,8 @@ std::string error_code(const HttpResponse& response) {
 
 class S3Store : public ObjectStore {
  public:
-  S3Store(const S3Settings& settings, const HttpTimeouts& timeouts, const Url& endpoint,
-          std::string_view bucket, std::string_view prefix, Clock& clock)
+  S3Store(const S3Settings& settings, const HttpTimeouts& timeouts, const Url& endpoint, std::string_view bucket,
+          std::string_view prefix, Clock& clock)
       : keys_(settings),
         root_(endpoint),
         bucket_(bucket),
@@ -94,14 +94,12 @@ class S3Store : public ObjectStore {
     check_object_name(name);
     HttpHeaders headers = {{"Content-MD5", base64_of_hex(md5)}, {"Content-Type", "application/octet-stream"}};
     if (only_new) headers.emplace_back("If-None-Match", "*");
-    Exchange exchange =
-        send("put " + std::string(name), "PUT", path_of(name), {}, stop, 1 << 20, headers, &body);
+    Exchange exchange = send("put " + std::string(name), "PUT", path_of(name), {}, stop, 1 << 20, headers, &body);
     if (exchange.response.status == 404 && error_code(exchange.response) == "NoSuchBucket") {
       make_bucket(stop);
       exchange = send("put " + std::string(name), "PUT", path_of(name), {}, stop, 1 << 20, headers, &body);
       if (exchange.response.status == 404)
-        throw answer_error(exchange.request, Code::unavailable, "answered 404 although the bucket exists",
-                           "404");
+        throw answer_error(exchange.request, Code::unavailable, "answered 404 although the bucket exists", "404");
     }
     if (only_new && exchange.response.status == 412) return false;
     if (only_new && exchange.response.status == 501) {
@@ -113,8 +111,7 @@ class S3Store : public ObjectStore {
       throw answer_error(exchange.request, Code::data_loss, "stored it without saying its ETag", "no ETag");
     const std::string told = md5_of(exchange.response);
     if (!told.empty() && told != md5)
-      throw answer_error(exchange.request, Code::data_loss, "stored something else: its ETag differs",
-                         "wrong ETag");
+      throw answer_error(exchange.request, Code::data_loss, "stored something else: its ETag differs", "wrong ETag");
     return true;
   }
 
@@ -122,7 +119,8 @@ class S3Store : public ObjectStore {
   bool holds(std::string_view name, const Buffer& body, const std::string& md5, const std::stop_token& stop) {
     const Exchange head = send("put " + std::string(name), "HEAD", path_of(name), {}, stop);
     if (head.response.status == 404)
-      throw answer_error(head.request, Code::unavailable, "answered that it is there, and then that it is not", "412, 404");
+      throw answer_error(head.request, Code::unavailable, "answered that it is there, and then that it is not",
+                         "412, 404");
     if (head.response.status != 200) throw error(head);
     if (head.response.length() != std::optional<std::uint64_t>(body.size())) return false;
     const std::string told = md5_of(head.response);
@@ -182,8 +180,8 @@ class S3Store : public ObjectStore {
         query.emplace_back("continuation-token", token);
       else if (!pages.last().empty())
         query.emplace_back("start-after", pages.last());
-      const Exchange exchange = send(prefix.empty() ? "list" : "list " + std::string(prefix), "GET", bucket_path_,
-                                     query, stop, kMaxListing);
+      const Exchange exchange =
+          send(prefix.empty() ? "list" : "list " + std::string(prefix), "GET", bucket_path_, query, stop, kMaxListing);
       // No bucket, no objects; another 404 is of somebody who does not know.
       if (exchange.response.status == 404 && pages.last().empty() && error_code(exchange.response) == "NoSuchBucket")
         return;
@@ -252,8 +250,7 @@ class S3Store : public ObjectStore {
 
   Exchange send(const std::string& what, const std::string& method, const std::string& path,
                 const std::vector<std::pair<std::string, std::string>>& query, const std::stop_token& stop,
-                std::uint64_t max_answer = 1 << 20, const HttpHeaders& headers = {},
-                const Buffer* body = nullptr) {
+                std::uint64_t max_answer = 1 << 20, const HttpHeaders& headers = {}, const Buffer* body = nullptr) {
     const auto used = keys_.current();
     Exchange exchange = send_with(*used, what, method, path, query, stop, max_answer, headers, body);
     // What a key that is not the right one any more is answered with; a HEAD does not say more than the status.
@@ -279,9 +276,8 @@ class S3Store : public ObjectStore {
       plain.payload_sha256 = encrypted_ ? "UNSIGNED-PAYLOAD" : sha256_hex(*body);
     const std::string query_text = canonical_query(plain);
     Exchange out;
-    out.request = {.what = what,
-                   .method = method,
-                   .url = origin_ + path + (query_text.empty() ? "" : "?" + query_text)};
+    out.request = {
+        .what = what, .method = method, .url = origin_ + path + (query_text.empty() ? "" : "?" + query_text)};
     out.request.headers = sign_s3(plain, credentials, clock_.now());
     out.request.headers.insert(out.request.headers.end(), headers.begin(), headers.end());
     out.request.body = body;
@@ -294,7 +290,8 @@ class S3Store : public ObjectStore {
     return s3_error(exchange.request, exchange.response, bucket_, region_, clock_);
   }
 
-  // The answer to a HEAD has no body, so that it does not say why it is a refusal: the same is asked in a way that is answered with one.
+  // The answer to a HEAD has no body, so that it does not say why it is a refusal: the same is asked in a way that is
+  // answered with one.
   StoreError refused_head(const Exchange& exchange, const std::stop_token& stop) {
     const StoreError plain = error(exchange);
     const int status = exchange.response.status;
@@ -306,12 +303,10 @@ class S3Store : public ObjectStore {
 
   void make_bucket(std::stop_token stop) {
     const bool usual = region_ == "us-east-1" || region_.empty();
-    const Buffer body =
-        Buffer::from(usual ? ""
-                           : "<CreateBucketConfiguration><LocationConstraint>" + region_ +
-                                 "</LocationConstraint></CreateBucketConfiguration>");
-    const Exchange exchange =
-        send("make the bucket " + bucket_, "PUT", bucket_path_, {}, stop, 1 << 20, {}, &body);
+    const Buffer body = Buffer::from(usual ? ""
+                                           : "<CreateBucketConfiguration><LocationConstraint>" + region_ +
+                                                 "</LocationConstraint></CreateBucketConfiguration>");
+    const Exchange exchange = send("make the bucket " + bucket_, "PUT", bucket_path_, {}, stop, 1 << 20, {}, &body);
     if (exchange.response.status == 200) return;
     const std::string code = error_code(exchange.response);
     if (code != "BucketAlreadyOwnedByYou") throw error(exchange);
@@ -347,8 +342,8 @@ class S3Store : public ObjectStore {
   HttpClient http_;
   Clock& clock_;
   std::atomic<bool> knows_condition_{true};  // until it answers 501 to one
-  std::string origin_, bucket_path_;  // "/bucket", encoded; "/" where the bucket is in the host's name
-  std::string below_;                 // "prefix/", or nothing
+  std::string origin_, bucket_path_;         // "/bucket", encoded; "/" where the bucket is in the host's name
+  std::string below_;                        // "prefix/", or nothing
 };
 
 }  // namespace

@@ -32,7 +32,8 @@ struct S3Request {
 // The query as it goes into the address: sorted and encoded, "" for none.
 std::string canonical_query(const S3Request& request);
 
-// The headers that sign it: x-amz-date, x-amz-content-sha256, Authorization and, with a session token, x-amz-security-token.
+// The headers that sign it: x-amz-date, x-amz-content-sha256, Authorization and, with a session token,
+// x-amz-security-token.
 HttpHeaders sign_s3(const S3Request& request, const S3Credentials& credentials, WallTime now);
 
 }  // namespace guestagent

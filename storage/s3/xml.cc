@@ -146,8 +146,7 @@ class Parser {
       if (amp == std::string_view::npos) break;
       piece.remove_prefix(amp + 1);
       const auto semicolon = piece.find(';');
-      if (semicolon == std::string_view::npos || !append_entity(out, piece.substr(0, semicolon)))
-        return false;
+      if (semicolon == std::string_view::npos || !append_entity(out, piece.substr(0, semicolon))) return false;
       piece.remove_prefix(semicolon + 1);
     }
     return true;

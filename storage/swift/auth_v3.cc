@@ -24,8 +24,7 @@ class AuthV3 : public SwiftAuth {
 
   SwiftLogin login(HttpClient& http, std::stop_token stop) override {
     const Buffer body = Buffer::from(question(secret_.fresh()));
-    HttpRequest request{
-        .what = "log in to Keystone", .method = "POST", .url = tokens_url(settings_.auth_url)};
+    HttpRequest request{.what = "log in to Keystone", .method = "POST", .url = tokens_url(settings_.auth_url)};
     request.headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}};
     request.body = &body;
     request.max_answer = kMaxCatalog;
@@ -41,10 +40,7 @@ class AuthV3 : public SwiftAuth {
   std::string question(const Secret& secret) const {
     JsonWriter json;
     json.begin_object().key("auth").begin_object().key("identity").begin_object();
-    json.key("methods")
-        .begin_array()
-        .value(by_application_ ? "application_credential" : "password")
-        .end_array();
+    json.key("methods").begin_array().value(by_application_ ? "application_credential" : "password").end_array();
     if (by_application_) {
       json.key("application_credential").begin_object().member("id", settings_.application_credential_id);
       json.member("secret", secret.reveal()).end_object().end_object();
@@ -53,12 +49,7 @@ class AuthV3 : public SwiftAuth {
       json.key("domain").begin_object().member("name", settings_.user_domain).end_object();
       json.member("password", secret.reveal()).end_object().end_object().end_object();
       json.key("scope").begin_object().key("project").begin_object().member("name", settings_.project);
-      json.key("domain")
-          .begin_object()
-          .member("name", settings_.project_domain)
-          .end_object()
-          .end_object()
-          .end_object();
+      json.key("domain").begin_object().member("name", settings_.project_domain).end_object().end_object().end_object();
     }
     return json.end_object().end_object().text();
   }
@@ -71,8 +62,7 @@ class AuthV3 : public SwiftAuth {
       const auto expires = answer.opt_string("expires_at");
       const auto issued = answer.opt_string("issued_at");
       if (expires && issued) {
-        login.life =
-            std::max(std::chrono::floor<Seconds>(parse_time(*expires) - parse_time(*issued)), Seconds(1));
+        login.life = std::max(std::chrono::floor<Seconds>(parse_time(*expires) - parse_time(*issued)), Seconds(1));
       }
       login.storage_url = chosen_storage_url(settings_.storage_url, request,
                                              settings_.storage_url.empty() ? endpoint(request, answer) : "");
@@ -106,10 +96,10 @@ class AuthV3 : public SwiftAuth {
     }
     const std::string where = settings_.region.empty() ? "" : " in region \"" + settings_.region + "\"";
     throw StoreError(Code::failed_precondition,
-                     request.what + ": the catalog has no object-store endpoint of interface \"" +
-                         settings_.interface + "\"" + where,
-                     "check storage.swift.region and interface, or set storage.swift.storage_url", false,
-                     std::nullopt, "no endpoint");
+                     request.what + ": the catalog has no object-store endpoint of interface \"" + settings_.interface +
+                         "\"" + where,
+                     "check storage.swift.region and interface, or set storage.swift.storage_url", false, std::nullopt,
+                     "no endpoint");
   }
 
   const SwiftSettings settings_;

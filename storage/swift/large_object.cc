@@ -33,38 +33,30 @@ StoreError refusal(const HttpRequest& request, const JsonReader& answer, const s
   if (count == 0) return answer_error(request, Code::unavailable, "answered " + printable(status), code);
   const std::string more = count > 1 ? " and " + std::to_string(count - 1) + " more" : "";
   // What was put a moment ago may not be seen everywhere yet.
-  if (all_missing)
-    return answer_error(request, Code::unavailable, "does not see a part: " + first + more, "404");
+  if (all_missing) return answer_error(request, Code::unavailable, "does not see a part: " + first + more, "404");
   return answer_error(request, Code::data_loss, "refuses a part: " + first + more, code, false);
 }
 
 }  // namespace
 
-LargeObjects::LargeObjects(SwiftSession& session, std::string root, std::string plain_root,
-                           HttpHeaders headers)
-    : session_(session),
-      root_(std::move(root)),
-      plain_root_(std::move(plain_root)),
-      headers_(std::move(headers)) {}
+LargeObjects::LargeObjects(SwiftSession& session, std::string root, std::string plain_root, HttpHeaders headers)
+    : session_(session), root_(std::move(root)), plain_root_(std::move(plain_root)), headers_(std::move(headers)) {}
 
 std::size_t LargeObjects::most_segments(std::stop_token stop) {
   const std::lock_guard lock(mutex_);
   if (most_segments_) return *most_segments_;
   const std::string storage = session_.storage_url(stop);
   const auto version = storage.rfind("/v1");
-  HttpRequest request{
-      .what = "ask Swift for its limits", .method = "GET", .url = storage.substr(0, version) + "/info"};
+  HttpRequest request{.what = "ask Swift for its limits", .method = "GET", .url = storage.substr(0, version) + "/info"};
   const HttpResponse response = session_.send_plain(request, stop);
-  if (response.status >= 500 || response.status == 429)
-    throw status_error(request, response, session_.clock());
+  if (response.status >= 500 || response.status == 429) throw status_error(request, response, session_.clock());
   most_segments_ = kUsualSegments;  // a cluster may keep its limits to itself
   if (!response.ok()) return *most_segments_;
   try {
     const JsonDocument document = parse_json(response.body.text(), "the limits");
     const auto slo = JsonReader(document, "info").opt_object("slo");
     most_segments_ =
-        slo ? std::min<std::uint64_t>(slo->opt_uint("max_manifest_segments").value_or(kUsualSegments),
-                                      kUsualSegments)
+        slo ? std::min<std::uint64_t>(slo->opt_uint("max_manifest_segments").value_or(kUsualSegments), kUsualSegments)
             : 0;
   } catch (const Error& e) {
     most_segments_.reset();
@@ -76,8 +68,7 @@ std::size_t LargeObjects::most_segments(std::stop_token stop) {
 bool LargeObjects::join(std::string_view name, const std::vector<ObjectInfo>& parts, std::stop_token stop) {
   std::vector<ObjectInfo> level;
   // A static large object has no empty segments.
-  std::ranges::copy_if(parts, std::back_inserter(level),
-                       [](const ObjectInfo& part) { return part.size > 0; });
+  std::ranges::copy_if(parts, std::back_inserter(level), [](const ObjectInfo& part) { return part.size > 0; });
   if (level.empty()) return false;
   const std::size_t most = most_segments(stop);
   if (most == 0 || (most == 1 && level.size() > 1)) return false;
@@ -102,9 +93,7 @@ bool LargeObjects::put_manifest(const std::string& name, const ObjectInfo* parts
   JsonWriter json;
   json.begin_array();
   for (const ObjectInfo* part = parts; part != parts + count; ++part) {
-    json.begin_object()
-        .member("path", plain_root_ + part->name)
-        .member("size_bytes", part->size);
+    json.begin_object().member("path", plain_root_ + part->name).member("size_bytes", part->size);
     // So that the store holds it against what it has; and old Ceph gateways can serve only what has one.
     if (!part->etag.empty()) json.member("etag", part->etag);
     json.end_object();

@@ -22,8 +22,7 @@ class LargeObjects {
 
  private:
   std::size_t most_segments(std::stop_token stop);
-  bool put_manifest(const std::string& name, const ObjectInfo* parts, std::size_t count,
-                    std::stop_token stop);
+  bool put_manifest(const std::string& name, const ObjectInfo* parts, std::size_t count, std::stop_token stop);
 
   SwiftSession& session_;
   const std::string root_, plain_root_;

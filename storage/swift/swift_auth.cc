@@ -36,21 +36,20 @@ StoreError login_error(const HttpRequest& request, const HttpResponse& response,
   return StoreError(plain.code(), plain.what(), hint, plain.retryable(), plain.retry_after(), plain.brief());
 }
 
-std::string chosen_storage_url(const std::string& configured, const HttpRequest& request,
-                               std::string_view told) {
+std::string chosen_storage_url(const std::string& configured, const HttpRequest& request, std::string_view told) {
   std::string url(configured.empty() ? told : configured);
   while (url.ends_with('/')) url.pop_back();
   const auto parsed = parse_url(url);
   if (!parsed) {
-    throw answer_error(request, Code::failed_precondition,
-                       "\"" + printable(url, 200) + "\" is no storage URL", "garbage", configured.empty());
+    throw answer_error(request, Code::failed_precondition, "\"" + printable(url, 200) + "\" is no storage URL",
+                       "garbage", configured.empty());
   }
   const auto auth = parse_url(request.url);
   if (configured.empty() && auth && auth->scheme == "https" && parsed->scheme == "http") {
-    throw StoreError(Code::permission_denied,
-                     request.what + ": a login by https leads to " + parsed->origin() +
-                         ", where the token would go in the clear",
-                     "set storage.swift.storage_url", false, std::nullopt, "TLS");
+    throw StoreError(
+        Code::permission_denied,
+        request.what + ": a login by https leads to " + parsed->origin() + ", where the token would go in the clear",
+        "set storage.swift.storage_url", false, std::nullopt, "TLS");
   }
   return url;
 }

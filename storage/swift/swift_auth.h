@@ -33,8 +33,9 @@ struct SwiftLogin {
 class SwiftAuth {
  public:
   virtual ~SwiftAuth() = default;
-  // Gets a token, with the secret that its file has now. Throws StoreError: permission_denied when the login is refused,
-  // failed_precondition when its answer does not fit the settings, else as HttpClient and http_errors.h. Not thread-safe.
+  // Gets a token, with the secret that its file has now. Throws StoreError: permission_denied when the login is
+  // refused, failed_precondition when its answer does not fit the settings, else as HttpClient and http_errors.h. Not
+  // thread-safe.
   virtual SwiftLogin login(HttpClient& http, std::stop_token stop) = 0;
 };
 
@@ -48,12 +49,12 @@ std::unique_ptr<SwiftAuth> make_swift_auth_v1(const SwiftSettings& settings, Clo
 std::unique_ptr<SwiftAuth> make_swift_auth_v3(const SwiftSettings& settings, Clock& clock);
 std::unique_ptr<SwiftAuth> make_swift_auth_token(const SwiftSettings& settings);
 
-// The error for a login's answer that is no success: as status_error(), but it says nothing of objects, and quotes nothing.
+// The error for a login's answer that is no success: as status_error(), but it says nothing of objects, and quotes
+// nothing.
 StoreError login_error(const HttpRequest& request, const HttpResponse& response, Clock& clock);
 
 // Where the objects are: `configured` (storage.swift.storage_url) unless it is empty, else `told`. Throws
 // StoreError unless it is an http or https address; a login by https never leads to http.
-std::string chosen_storage_url(const std::string& configured, const HttpRequest& request,
-                               std::string_view told);
+std::string chosen_storage_url(const std::string& configured, const HttpRequest& request, std::string_view told);
 
 }  // namespace guestagent

@@ -27,17 +27,17 @@ std::shared_ptr<const SwiftSession::Current> SwiftSession::current(std::stop_tok
   } catch (const StoreError& e) {
     if (e.code() == Code::cancelled) throw;
     if (current_ && current_->expires_at && now < *current_->expires_at) {
-      log_warning("the store's token could not be renewed yet; the old one is still good",
-                  {{"why", e.what()}});
+      log_warning("the store's token could not be renewed yet; the old one is still good", {{"why", e.what()}});
       auto patient = std::make_shared<Current>(*current_);
       patient->renew_at = now + (*current_->expires_at - now) / 4;
       return current_ = patient;
     }
-    // The same login was good before: that it is refused now is the identity service's trouble, or the key was replaced and its file
-    // comes later, rather than a wrong key or address.
+    // The same login was good before: that it is refused now is the identity service's trouble, or the key was replaced
+    // and its file comes later, rather than a wrong key or address.
     const bool retryable = e.retryable() || !known_url_.empty();
     // Whoever asked for an object must not take a login's trouble for that of the object.
-    const bool of_objects = e.code() == Code::not_found || e.code() == Code::resource_exhausted || e.code() == Code::data_loss;
+    const bool of_objects =
+        e.code() == Code::not_found || e.code() == Code::resource_exhausted || e.code() == Code::data_loss;
     const Code code = !of_objects ? e.code() : e.retryable() ? Code::unavailable : Code::failed_precondition;
     const std::string hint = e.hint().empty() ? "is storage.swift.auth_url the address of a login?" : e.hint();
     throw StoreError(code, e.what(), hint, retryable, e.retry_after(), "login " + e.brief());

@@ -25,9 +25,7 @@ class SwiftSession {
   HttpResponse send(HttpRequest& request, std::string_view path, std::stop_token stop);
 
   // Without credentials, to any address.
-  HttpResponse send_plain(const HttpRequest& request, std::stop_token stop) {
-    return http_.send(request, stop);
-  }
+  HttpResponse send_plain(const HttpRequest& request, std::stop_token stop) { return http_.send(request, stop); }
 
   // Logs in if that was never done and the address is not configured.
   std::string storage_url(std::stop_token stop);

@@ -73,10 +73,9 @@ class SwiftStore : public ObjectStore {
     if (response.status != 201) throw status_error(request, response, session_.clock());
     if (etag_md5(response) != md5) {
       const bool told = response.header("etag").has_value();
-      throw answer_error(
-          request, Code::data_loss,
-          told ? "stored something else: its ETag differs" : "stored it without saying its ETag",
-          told ? "wrong ETag" : "no ETag");
+      throw answer_error(request, Code::data_loss,
+                         told ? "stored something else: its ETag differs" : "stored it without saying its ETag",
+                         told ? "wrong ETag" : "no ETag");
     }
     return true;
   }
@@ -106,8 +105,7 @@ class SwiftStore : public ObjectStore {
     HttpRequest request = about("stat", "HEAD", name);
     const HttpResponse response = session_.send(request, path_of(name), stop);
     if (response.status == 404) return std::nullopt;
-    if (response.status != 200 && response.status != 204)
-      throw status_error(request, response, session_.clock());
+    if (response.status != 200 && response.status != 204) throw status_error(request, response, session_.clock());
     std::optional<std::uint64_t> length = response.length();
     if (!length) {
       HttpRequest by_range = size_request(request);
@@ -131,15 +129,14 @@ class SwiftStore : public ObjectStore {
       request.headers = {{"Accept", "application/json"}};
       request.max_answer = kMaxPage;
       const HttpResponse response = session_.send(
-          request, base + limit + (pages.last().empty() ? "" : "&marker=" + percent_encode(pages.last(), false)),
-          stop);
+          request, base + limit + (pages.last().empty() ? "" : "&marker=" + percent_encode(pages.last(), false)), stop);
       if (response.status == 412 && !limit.empty()) {  // a cluster that allows fewer at once: then its own number
         limit.clear();
         continue;
       }
       if (response.status == 404) {
-        // No container, no objects. But Swift says so, too, while the servers that have it do not answer: an empty listing would pass for
-        // a snapshot that is gone.
+        // No container, no objects. But Swift says so, too, while the servers that have it do not answer: an empty
+        // listing would pass for a snapshot that is gone.
         if (!pages.last().empty())
           throw answer_error(request, Code::unavailable, "answered 404 in the middle of its listing", "404");
         if (std::exchange(missing, true)) return;
@@ -165,8 +162,7 @@ class SwiftStore : public ObjectStore {
     request.once = true;  // else the second would find nothing, and say so
     const HttpResponse response = session_.send(request, path_of(name), stop);
     if (response.status == 404) return false;
-    if (response.status != 204 && response.status != 200)
-      throw status_error(request, response, session_.clock());
+    if (response.status != 204 && response.status != 200) throw status_error(request, response, session_.clock());
     return true;
   }
 
@@ -226,8 +222,7 @@ class SwiftStore : public ObjectStore {
 
   void make_container(std::stop_token stop) {
     HttpRequest request{.what = "make the container" + container_path_, .method = "PUT"};
-    if (!settings_.storage_policy.empty())
-      request.headers.emplace_back("X-Storage-Policy", settings_.storage_policy);
+    if (!settings_.storage_policy.empty()) request.headers.emplace_back("X-Storage-Policy", settings_.storage_policy);
     const HttpResponse response = session_.send(request, container_path_, stop);
     if (!response.ok()) throw status_error(request, response, session_.clock());
   }
@@ -257,8 +252,7 @@ class SwiftStore : public ObjectStore {
 }  // namespace
 
 std::unique_ptr<ObjectStore> make_swift_store(const SwiftSettings& settings, const HttpTimeouts& timeouts,
-                                              std::string_view container, std::string_view prefix,
-                                              Clock& clock) {
+                                              std::string_view container, std::string_view prefix, Clock& clock) {
   return std::make_unique<SwiftStore>(settings, timeouts, container, prefix, clock);
 }
 

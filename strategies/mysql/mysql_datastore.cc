@@ -6,20 +6,20 @@
 #include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/copy/backup_tools.h"
-#include "strategies/mysql/follow/checksum.h"
 #include "strategies/mysql/copy/clone_copy.h"
-#include "strategies/mysql/host/work_places.h"
-#include "strategies/mysql/install/install.h"
-#include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/install/preflight.h"
-#include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/follow/checksum.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/replica_stop.h"
 #include "strategies/mysql/follow/repoint.h"
 #include "strategies/mysql/follow/role_change.h"
-#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/follow/status.h"
+#include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/install/install.h"
+#include "strategies/mysql/install/preflight.h"
+#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/install/switch_data.h"
 
 namespace guestagent::mysql {
@@ -65,7 +65,9 @@ MysqlDatastore::MysqlDatastore(const Settings& settings, Clock& clock)
       clock_(clock),
       control_(make_server_control(settings_, state_dir_, clock)),
       accounts_(settings_, state_dir_, clock),
-      source_(settings_, state_dir_, accounts_, [this](JobContext& job) { turn_on_binlog(settings_, *control_, job); }, clock) {}
+      source_(
+          settings_, state_dir_, accounts_, [this](JobContext& job) { turn_on_binlog(settings_, *control_, job); },
+          clock) {}
 
 ServerDescription MysqlDatastore::describe() {
   ServerDescription out;
@@ -103,7 +105,9 @@ std::uint32_t MysqlDatastore::source_server_id(const SnapshotMetadata& snapshot)
   }
 }
 
-Plan MysqlDatastore::plan_snapshot(const SnapshotRequest& request) { return source_.plan(request); }
+Plan MysqlDatastore::plan_snapshot(const SnapshotRequest& request) {
+  return source_.plan(request);
+}
 
 std::unique_ptr<SnapshotStream> MysqlDatastore::open_snapshot(const SnapshotRequest& request, JobContext& job) {
   return source_.open(request, job);
@@ -117,8 +121,10 @@ void MysqlDatastore::receive(ByteSource& stream, const std::string& format, cons
   receive_copy(stream, format, dir, settings_, job);
 }
 
-std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& request, const fs::path& dir, JobContext& job) {
-  const std::uint32_t id = choose_server_id(request.server_id, source_server_id(request.snapshot), settings_.data_dir, state_dir_);
+std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& request, const fs::path& dir,
+                                                      JobContext& job) {
+  const std::uint32_t id =
+      choose_server_id(request.server_id, source_server_id(request.snapshot), settings_.data_dir, state_dir_);
   return install_data({settings_, state_dir_, *control_, clock_}, request, id, dir, job);
 }
 
@@ -223,8 +229,10 @@ void MysqlDatastore::release_source(const std::string& replication_user, JobCont
   accounts_.release(client, replication_user, job);
 }
 
-std::vector<TableChecksum> MysqlDatastore::checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
-                                                           const std::optional<Position>& at, Position& read_at, JobContext& job) {
+std::vector<TableChecksum> MysqlDatastore::checksum_tables(const std::vector<std::string>& tables,
+                                                           std::optional<std::uint64_t> sample,
+                                                           const std::optional<Position>& at, Position& read_at,
+                                                           JobContext& job) {
   return mysql::checksum_tables(settings_, tables, sample, at, read_at, job, clock_);
 }
 

@@ -30,8 +30,9 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   fs::path make_staging(JobContext& job) override;
   std::string recover(std::string_view method, JobContext& job) override;
   void release_source(const std::string& replication_user, JobContext& job) override;
-  std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables, std::optional<std::uint64_t> sample,
-                                             const std::optional<Position>& at, Position& read_at, JobContext& job) override;
+  std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
+                                             std::optional<std::uint64_t> sample, const std::optional<Position>& at,
+                                             Position& read_at, JobContext& job) override;
 
  private:
   std::uint32_t source_server_id(const SnapshotMetadata& snapshot);

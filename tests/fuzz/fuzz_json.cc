@@ -50,7 +50,8 @@ void read_everything(const JsonValue& value, const std::string& path) {
 bool has_fraction(const JsonValue& value) {
   if (value.IsArray()) return std::any_of(value.Begin(), value.End(), has_fraction);
   if (value.IsObject())
-    return std::any_of(value.MemberBegin(), value.MemberEnd(), [](const auto& member) { return has_fraction(member.value); });
+    return std::any_of(value.MemberBegin(), value.MemberEnd(),
+                       [](const auto& member) { return has_fraction(member.value); });
   return value.IsDouble();
 }
 

@@ -13,7 +13,8 @@ namespace {
 using namespace guestagent;
 
 void must_be_a_line(std::string_view text) {
-  if (text.size() > 4096 || std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
+  if (text.size() > 4096 ||
+      std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; })) {
     std::abort();
   }
 }
@@ -29,12 +30,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const SnapshotMetadata read = read_text({reinterpret_cast<const char*>(data), size});
     if (!HostName::parse(read.master_host)) std::abort();
-    for (const std::string* text : {&read.datastore, &read.datastore_version, &read.snapshot_href, &read.replication_user, &read.id,
-                                    &read.created_at, &read.tool, &read.format, &read.compression, &read.digest}) {
+    for (const std::string* text :
+         {&read.datastore, &read.datastore_version, &read.snapshot_href, &read.replication_user, &read.id,
+          &read.created_at, &read.tool, &read.format, &read.compression, &read.digest}) {
       must_be_a_line(*text);
     }
     must_be_a_line(read.replication_password.reveal());
-    for (const Position* position : {&read.binlog_position, &read.lease_position}) must_be_a_line(position->file.value_or(""));
+    for (const Position* position : {&read.binlog_position, &read.lease_position})
+      must_be_a_line(position->file.value_or(""));
     const std::string written = write_metadata(read);
     if (write_metadata(read_text(written)) != written) std::abort();
   } catch (const Error& error) {

@@ -1,5 +1,5 @@
-// A request of any bytes gets an answer of JSON-RPC or none, and never an exception; nothing is stored and nothing changed by what
-// was refused.
+// A request of any bytes gets an answer of JSON-RPC or none, and never an exception; nothing is stored and nothing
+// changed by what was refused.
 #include <cstdint>
 #include <cstdlib>
 #include <optional>

@@ -15,8 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const guestagent::Settings settings = guestagent::parse_settings(text, "f.yaml");
     // What was accepted is within the limits that the layers above rely on.
     if (settings.mysql.advertised_address.empty()) std::abort();
-    if (settings.snapshot.segment_bytes < (1u << 20) || settings.snapshot.segment_bytes > (64u << 20))
-      std::abort();
+    if (settings.snapshot.segment_bytes < (1u << 20) || settings.snapshot.segment_bytes > (64u << 20)) std::abort();
     if (settings.snapshot.memory_limit < 4 * settings.snapshot.segment_bytes) std::abort();
     if (!settings.mysql.data_dir.is_absolute() || !settings.agent.socket.is_absolute()) std::abort();
   } catch (const Error& e) {

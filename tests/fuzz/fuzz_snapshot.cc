@@ -1,5 +1,5 @@
-// Any bytes are a manifest or an index that survives a round trip, or an Error that says what is wrong with them. The first byte
-// says which, and whether with a key: m M i I.
+// Any bytes are a manifest or an index that survives a round trip, or an Error that says what is wrong with them. The
+// first byte says which, and whether with a key: m M i I.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

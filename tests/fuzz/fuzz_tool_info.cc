@@ -1,12 +1,12 @@
-// What a backup tool left beside the data, and the GTID sets in it: any bytes are read, or refused by the Error that says which
-// file is not right. The first byte says which reader.
+// What a backup tool left beside the data, and the GTID sets in it: any bytes are read, or refused by the Error that
+// says which file is not right. The first byte says which reader.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
 #include "base/error.h"
-#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/copy/tool_info.h"
+#include "strategies/mysql/server/gtid.h"
 
 namespace {
 

@@ -38,8 +38,7 @@ std::string current;
 // Keeps what crashed, to be run again alone.
 void keep_input(int) {
   const int fd = ::open("crash-input", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  const bool kept =
-      fd >= 0 && ::write(fd, current.data(), current.size()) == static_cast<ssize_t>(current.size());
+  const bool kept = fd >= 0 && ::write(fd, current.data(), current.size()) == static_cast<ssize_t>(current.size());
   const char* const text = kept ? "crashed; the input is in ./crash-input\n" : "crashed\n";
   [[maybe_unused]] const ssize_t n = ::write(2, text, std::strlen(text));
   ::_exit(1);
@@ -55,8 +54,7 @@ void run(const std::string& input) {
 std::string mutated(std::string text, const std::vector<std::string>& seeds, std::mt19937_64& random) {
   const auto below = [&](std::size_t limit) { return limit == 0 ? 0 : random() % limit; };
   for (std::size_t steps = 1 + below(4); steps > 0; --steps) {
-    const std::size_t at = below(text.size() + 1),
-                      length = below(std::min<std::size_t>(text.size() - at, 64) + 1);
+    const std::size_t at = below(text.size() + 1), length = below(std::min<std::size_t>(text.size() - at, 64) + 1);
     switch (below(7)) {
       case 0:
         if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << below(8)));
@@ -72,8 +70,7 @@ std::string mutated(std::string text, const std::vector<std::string>& seeds, std
         break;
       case 4: {
         const std::string piece = text.substr(at, length);
-        for (std::size_t times = 1 + below(below(8) == 0 ? 2000 : 3); times > 0 && text.size() < kMaxInput;
-             --times)
+        for (std::size_t times = 1 + below(below(8) == 0 ? 2000 : 3); times > 0 && text.size() < kMaxInput; --times)
           text.insert(at, piece);
         break;
       }

@@ -36,7 +36,9 @@ inline std::string page_bytes(std::size_t size, std::uint64_t seed) {
   return bytes;
 }
 
-inline std::string text_of(const Buffer& buffer) { return buffer.text(); }
+inline std::string text_of(const Buffer& buffer) {
+  return buffer.text();
+}
 
 // A stream over a string, in pieces of at most `piece` bytes.
 class StringSource : public ByteSource {

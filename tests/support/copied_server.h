@@ -100,8 +100,7 @@ inline void make_table(const MariadbServer& server, unsigned rows) {
 
 // A source and a copy of it that runs, not yet following.
 struct SourceAndCopy {
-  explicit SourceAndCopy(unsigned rows = 1000, MariadbOptions source_options = {},
-                         MariadbOptions copy_options = {}) {
+  explicit SourceAndCopy(unsigned rows = 1000, MariadbOptions source_options = {}, MariadbOptions copy_options = {}) {
     source = std::make_unique<MariadbServer>(std::move(source_options));
     copy_options.server_id = 2;
     copy_options.start = false;

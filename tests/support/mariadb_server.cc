@@ -16,8 +16,7 @@ namespace guestagent::test {
 namespace {
 
 fs::path temp_root() {
-  const char* dir =
-      ::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): tests read it before they start threads
+  const char* dir = ::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): tests read it before they start threads
   return dir != nullptr && *dir != '\0' ? dir : "/tmp";
 }
 
@@ -52,8 +51,7 @@ MariadbServer::MariadbServer(MariadbOptions options)
   make_dir(dir() / "tmp", 0700);
   make_dir(dir() / "conf.d");
   std::string text = "[mysqld]\nuser=root\ndatadir=" + data_dir().string() + "\nsocket=" + socket().string() +
-                     "\npid_file=" + (dir() / "pid").string() +
-                     "\nlog_error=" + (dir() / "error.log").string() +
+                     "\npid_file=" + (dir() / "pid").string() + "\nlog_error=" + (dir() / "error.log").string() +
                      "\ntmpdir=" + (dir() / "tmp").string() + "\nport=" + std::to_string(port_) +
                      "\nbind_address=127.0.0.1\nserver_id=" + std::to_string(options_.server_id) +
                      "\nrelay_log=relay\ninnodb_buffer_pool_size=64M\ninnodb_log_file_size=32M\n"

@@ -17,8 +17,8 @@ namespace guestagent::test {
 // Hooks are set before threads use the store; they run on the calling thread without any lock.
 class MemoryStore : public ObjectStore {
  public:
-  // Called before each request with its verb ("put", "get", "stat", "list", "remove", "join") and name; may throw what the store is to
-  // answer.
+  // Called before each request with its verb ("put", "get", "stat", "list", "remove", "join") and name; may throw what
+  // the store is to answer.
   std::function<void(const std::string& verb, const std::string& name)> before;
   // The same, after `before`, for hooks that wait and must end when the caller gives up.
   std::function<void(const std::string& verb, const std::string& name, std::stop_token stop)> wait;
@@ -30,8 +30,9 @@ class MemoryStore : public ObjectStore {
   std::string root = "memory://";  // what addresses begin with
   // False: large bodies are counted and dropped, for streams larger than memory.
   bool keeps_bodies = true;
-  // How sure put_new() is. sure: as a local store. racy: as Swift, which looks first and stores then (a hook in `between` sees the
-  // two apart), and says so. ignored: as an old Ceph, which does not know the condition and replaces.
+  // How sure put_new() is. sure: as a local store. racy: as Swift, which looks first and stores then (a hook in
+  // `between` sees the two apart), and says so. ignored: as an old Ceph, which does not know the condition and
+  // replaces.
   enum class Condition { sure, racy, ignored };
   Condition condition = Condition::sure;
   std::function<void(const std::string& name)> between;
@@ -77,11 +78,14 @@ class MemoryStore : public ObjectStore {
     {
       const std::lock_guard lock(mutex_);
       const auto found = objects_.find(std::string(name));
-      if (found == objects_.end()) throw StoreError(Code::not_found, "get " + std::string(name) + ": not found", "", false);
+      if (found == objects_.end())
+        throw StoreError(Code::not_found, "get " + std::string(name) + ": not found", "", false);
       body = found->second.body;
     }
     if (on_get) on_get(std::string(name), body);
-    if (body.size() > max_size) throw StoreError(Code::resource_exhausted, "get " + std::string(name) + ": too large", "", false, std::nullopt, StoreError::kTooLarge);
+    if (body.size() > max_size)
+      throw StoreError(Code::resource_exhausted, "get " + std::string(name) + ": too large", "", false, std::nullopt,
+                       StoreError::kTooLarge);
     leave("get", name);
     return Buffer::from(body);
   }
@@ -98,12 +102,14 @@ class MemoryStore : public ObjectStore {
     return info;
   }
 
-  void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each, std::stop_token stop) override {
+  void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each,
+            std::stop_token stop) override {
     enter("list", prefix, stop);
     std::vector<ObjectInfo> found;
     {
       const std::lock_guard lock(mutex_);
-      for (auto at = objects_.lower_bound(std::string(prefix)); at != objects_.end() && at->first.starts_with(prefix); ++at) {
+      for (auto at = objects_.lower_bound(std::string(prefix)); at != objects_.end() && at->first.starts_with(prefix);
+           ++at) {
         if (!unlisted_.contains(at->first)) found.push_back({at->first, at->second.size, at->second.modified});
       }
     }
@@ -131,7 +137,8 @@ class MemoryStore : public ObjectStore {
       for (const ObjectInfo& part : parts) {
         const auto found = objects_.find(part.name);
         if (found == objects_.end() || found->second.size != part.size) {
-          throw StoreError(Code::data_loss, "join " + std::string(name) + ": " + part.name + ": missing or of another size", "", false);
+          throw StoreError(Code::data_loss,
+                           "join " + std::string(name) + ": " + part.name + ": missing or of another size", "", false);
         }
         joined.body += found->second.body;
         joined.size += part.size;
@@ -215,7 +222,9 @@ class MemoryStore : public ObjectStore {
     WallTime modified;
   };
 
-  std::string kept(const Buffer& body) const { return keeps_bodies || body.size() <= 4096 ? body.text() : std::string(); }
+  std::string kept(const Buffer& body) const {
+    return keeps_bodies || body.size() <= 4096 ? body.text() : std::string();
+  }
 
   void enter(const char* verb, std::string_view name, std::stop_token stop) {
     if (verb != std::string_view("list")) check_object_name(name);

@@ -17,8 +17,7 @@ namespace guestagent {
 namespace {
 
 std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -58,8 +57,7 @@ class Line {
       const std::string header = head.substr(at, stop - at);
       const auto colon = header.find(':');
       const auto value = header.find_first_not_of(' ', colon + 1);
-      request.headers[lower(header.substr(0, colon))] =
-          value == std::string::npos ? "" : header.substr(value);
+      request.headers[lower(header.substr(0, colon))] = value == std::string::npos ? "" : header.substr(value);
       at = stop + 2;
     }
     return true;
@@ -110,8 +108,7 @@ std::string head_of(const PeerAnswer& answer) {
     has_length = has_length || lower(name) == "content-length" || lower(name) == "transfer-encoding";
   }
   if (answer.no_length) return text + "Connection: close\r\n\r\n";
-  if (!has_length && answer.status != 204)
-    text += "Content-Length: " + std::to_string(answer.body.size()) + "\r\n";
+  if (!has_length && answer.status != 204) text += "Content-Length: " + std::to_string(answer.body.size()) + "\r\n";
   return text + "\r\n";
 }
 
@@ -144,8 +141,7 @@ struct ScriptedHttp::State {
       throw std::runtime_error("scripted peer: cannot listen on port " + std::to_string(port));
     }
     port = ntohs(address.sin_port);
-    acceptor =
-        std::jthread([this, fd = listener.get()](const std::stop_token& stop) { accept_all(fd, stop); });
+    acceptor = std::jthread([this, fd = listener.get()](const std::stop_token& stop) { accept_all(fd, stop); });
   }
 
   void close() {

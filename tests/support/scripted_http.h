@@ -21,15 +21,12 @@ struct PeerRequest {
   std::string body;                            // empty until it has been read
 
   std::string path() const { return target.substr(0, target.find('?')); }
-  std::string query() const {
-    return target.find('?') == std::string::npos ? "" : target.substr(target.find('?') + 1);
-  }
+  std::string query() const { return target.find('?') == std::string::npos ? "" : target.substr(target.find('?') + 1); }
 };
 
 struct PeerAnswer {
   int status = 200;
-  std::vector<std::pair<std::string, std::string>> headers =
-      {};  // Content-Length is added unless it is among them
+  std::vector<std::pair<std::string, std::string>> headers = {};  // Content-Length is added unless it is among them
   std::string body = {};
   bool no_length = false;  // no Content-Length either: the end of the connection is the end of the body
 };
@@ -46,7 +43,7 @@ enum class PeerFault {
   garbage_headers,  // bytes that are no HTTP
   endless_headers,
   endless_body,  // no length, and it never ends
-  no_expect,       // 417 for a request that asks for leave to send its body, with an end of the connection; none of another
+  no_expect,  // 417 for a request that asks for leave to send its body, with an end of the connection; none of another
   no_expect_late,  // the same, when the body has come
 };
 

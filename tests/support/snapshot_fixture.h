@@ -45,7 +45,8 @@ class SnapshotFixture : public ::testing::Test {
     StringSource source(bytes);
     return write_from(source, id, bytes.size());
   }
-  SnapshotSummary write_from(ByteSource& source, const std::string& id = "snap", std::optional<std::uint64_t> expected = {}) {
+  SnapshotSummary write_from(ByteSource& source, const std::string& id = "snap",
+                             std::optional<std::uint64_t> expected = {}) {
     SnapshotWriter writer(store, id, settings, throttle, job);
     writer.write(source, expected);
     return writer.finish(facts());

@@ -42,7 +42,8 @@ int run_once(const std::string& message, const Zygote::Work& work) {
 
 Zygote::Zygote(Work work) {
   std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) throw system_error("making a socket pair", errno);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    throw system_error("making a socket pair", errno);
   pid_ = ::fork();
   if (pid_ != 0) {
     ::close(ends[1]);

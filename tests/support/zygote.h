@@ -1,5 +1,5 @@
-// Processes for a test to kill. A process that has threads cannot fork one that works, so a small one is forked before any test runs
-// and forks the others.
+// Processes for a test to kill. A process that has threads cannot fork one that works, so a small one is forked before
+// any test runs and forks the others.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,8 @@ class Zygote {
   Zygote(const Zygote&) = delete;
   Zygote& operator=(const Zygote&) = delete;
 
-  // Runs the work in a process of its own, with GUESTAGENT_FAILPOINT set, to its end. The signal that ended it; 0 when none did.
+  // Runs the work in a process of its own, with GUESTAGENT_FAILPOINT set, to its end. The signal that ended it; 0 when
+  // none did.
   int run(const std::string& failpoint, const std::vector<std::string>& words);
 
  private:

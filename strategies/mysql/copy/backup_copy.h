@@ -22,7 +22,7 @@ struct BackupSpec {
   fs::path work_dir;     // empty, mode 0700, removed by the caller when the copy is gone
   std::stop_token stop;
   std::function<void(std::string_view)> warn;  // called on any thread
-  JobContext* job = nullptr;  // outlives the copy; its journal is only for the starting of it
+  JobContext* job = nullptr;                   // outlives the copy; its journal is only for the starting of it
 };
 
 // Dropping it before the end kills the tool, waits for it and ends what it left on the server.
@@ -41,8 +41,7 @@ class BackupCopy : public ByteSource {
 std::unique_ptr<BackupCopy> start_copy(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
 
 // What start_copy chooses from.
-std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec,
-                                                 Clock& clock);
+std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
 std::unique_ptr<BackupCopy> start_xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
 std::unique_ptr<BackupCopy> start_clone(const MysqlSettings& settings, BackupSpec spec, Clock& clock);
 

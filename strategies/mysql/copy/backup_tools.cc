@@ -81,7 +81,8 @@ std::string wanted_series(const CopyFit& row, const ServerVersion& version) {
 
 std::string other_tools(const ServerVersion& version) {
   std::string fit;
-  for (const std::string_view each : dialect_for(version).backup_tools) fit += (fit.empty() ? "" : " or ") + std::string(each);
+  for (const std::string_view each : dialect_for(version).backup_tools)
+    fit += (fit.empty() ? "" : " or ") + std::string(each);
   return fit;
 }
 
@@ -104,8 +105,7 @@ std::optional<BackupTool> find_tool(const MysqlSettings& settings, std::string_v
   const auto path = find_tool_path(settings, name);
   if (!path) return std::nullopt;
   const std::string output = version_words(*path, {"--no-defaults", "--version"});
-  return BackupTool{std::string(name), *path,
-                    with_context(path->string(), [&] { return parse_tool_version(output); })};
+  return BackupTool{std::string(name), *path, with_context(path->string(), [&] { return parse_tool_version(output); })};
 }
 
 std::map<std::string, std::string> tools_found(const MysqlSettings& settings) {
@@ -125,7 +125,8 @@ std::string tool_misfit(const BackupTool& tool, const ServerVersion& version) {
   if (row == nullptr) return tool.name + " does not copy " + version.text() + "; use " + other_tools(version);
   if (row->series.empty()) return {};
   const std::string misfit = tool.name + " " + tool.version + " does not fit " + version.text() + "; install ";
-  if (!of_series(*row, series_of(tool.version), version)) return misfit + "that of series " + wanted_series(*row, version);
+  if (!of_series(*row, series_of(tool.version), version))
+    return misfit + "that of series " + wanted_series(*row, version);
   const unsigned patch = patch_of(tool.version);
   if (patch < row->any_patch_from && patch < version.patch) {
     return misfit + version.series() + "." + std::to_string(std::min(version.patch, row->any_patch_from)) + " or newer";
@@ -138,7 +139,8 @@ std::string prepare_misfit(const BackupTool& tool, const ServerVersion& version)
   const CopyFit* const row = copy_fit(version, tool.name);
   if (misfit.empty() || row == nullptr || !row->newer_prepares) return misfit;
   const ServerVersion its = parse_server_version(tool.version, family_name(version.family));
-  return its.major == version.major ? (its.minor > version.minor ? "" : misfit) : (its.major > version.major ? "" : misfit);
+  return its.major == version.major ? (its.minor > version.minor ? "" : misfit)
+                                    : (its.major > version.major ? "" : misfit);
 }
 
 BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& version) {
@@ -163,14 +165,12 @@ BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& versi
     throw Error(Code::failed_precondition, "choosing the backup tool for " + version.text() + ": " + misfits,
                 "the tool's series must be the server's");
   }
-  throw Error(
-      Code::not_found,
-      "choosing the backup tool for " + version.text() + ": " + missing + " is not " + where(settings),
-      "install it, or say mysql.tools_dir");
+  throw Error(Code::not_found,
+              "choosing the backup tool for " + version.text() + ": " + missing + " is not " + where(settings),
+              "install it, or say mysql.tools_dir");
 }
 
-fs::path find_extractor(const MysqlSettings& settings, std::string_view format,
-                        const ServerVersion& version) {
+fs::path find_extractor(const MysqlSettings& settings, std::string_view format, const ServerVersion& version) {
   if (format != "xbstream") {
     throw Error(Code::invalid_argument,
                 "choosing the program that extracts the copy: format \"" + std::string(format.substr(0, 40)) +
@@ -179,8 +179,7 @@ fs::path find_extractor(const MysqlSettings& settings, std::string_view format,
   }
   const std::string name = version.family == Family::mariadb ? "mbstream" : "xbstream";
   if (const auto path = find_tool_path(settings, name)) return *path;
-  throw Error(Code::not_found,
-              "choosing the program that extracts the copy: " + name + " is not " + where(settings),
+  throw Error(Code::not_found, "choosing the program that extracts the copy: " + name + " is not " + where(settings),
               "it comes with the backup tool; install that, or say mysql.tools_dir");
 }
 
@@ -204,12 +203,13 @@ std::optional<fs::path> find_upgrade_tool(const MysqlSettings& settings, const S
   for (const fs::path& path : places) {
     if (::access(path.c_str(), X_OK) != 0 || !fs::is_regular_file(path)) continue;
     // "mariadb-upgrade from 11.8.6-MariaDB, client 15.2 …", "mysql_upgrade Ver 2.0 Distrib 10.11.6-MariaDB, …"
-    if (version_words(path, {"--no-defaults", "--version"}).find(" " + target.series() + ".") != std::string::npos) return path;
+    if (version_words(path, {"--no-defaults", "--version"}).find(" " + target.series() + ".") != std::string::npos)
+      return path;
     others += (others.empty() ? "; not of that series: " : ", ") + path.string();
   }
   throw Error(Code::failed_precondition,
-              "choosing the program that upgrades the system tables from " + source.text() + " to " + target.text() + ": there is no " +
-                  name + " of series " + target.series() + others,
+              "choosing the program that upgrades the system tables from " + source.text() + " to " + target.text() +
+                  ": there is no " + name + " of series " + target.series() + others,
               "install the server's client programs, or say mysql.tools_dir");
 }
 

@@ -43,8 +43,8 @@ BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& versi
 // invalid_argument).
 fs::path find_extractor(const MysqlSettings& settings, std::string_view format, const ServerVersion& version);
 
-// The program that brings the system tables of a `source` up to a newer `target`; nullopt where none is needed. Looked for in
-// mysql.tools_dir, beside the server's own program, and on PATH; it must be of the target's series. Throws
+// The program that brings the system tables of a `source` up to a newer `target`; nullopt where none is needed. Looked
+// for in mysql.tools_dir, beside the server's own program, and on PATH; it must be of the target's series. Throws
 // Error(failed_precondition) when there is none.
 std::optional<fs::path> find_upgrade_tool(const MysqlSettings& settings, const ServerVersion& source,
                                           const ServerVersion& target);

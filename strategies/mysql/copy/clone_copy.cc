@@ -34,7 +34,8 @@ constexpr int kUnloadTries = 100;
 void require_data(const fs::path& dir) {
   for (const char* name : {"ibdata1", "mysql.ibd"}) {
     if (!fs::exists(dir / name)) {
-      throw Error(Code::data_loss, "checking the clone: " + std::string(name) + " is missing", "take the snapshot again");
+      throw Error(Code::data_loss, "checking the clone: " + std::string(name) + " is missing",
+                  "take the snapshot again");
     }
   }
 }
@@ -128,7 +129,8 @@ class CloneCopy : public BackupCopy {
     const fs::path parent = clone_parent(settings_);
     around_ = new_work_path(parent, kPrefix);
     data_ = around_ / kData;
-    spec_.job->journal().record(kDirStep, JsonWriter().begin_object().member("dir", around_.string()).end_object().text());
+    spec_.job->journal().record(kDirStep,
+                                JsonWriter().begin_object().member("dir", around_.string()).end_object().text());
     // The server's user must be able to pass through to it, and nobody else to look into it.
     if (parent == work_dir(settings_.data_dir)) make_work_dir(parent);
     make_own_dir(around_, 0700);
@@ -172,7 +174,8 @@ class CloneCopy : public BackupCopy {
       throw Error(space ? Code::resource_exhausted : failed_->code(), failed_->what(),
                   space ? "free space there, or set mysql.staging_dir to a larger file system"
                         : "the server must be able to write to " + around_.string() +
-                              " (AppArmor or SELinux may forbid it: mysql.staging_dir names another place), and the agent's account "
+                              " (AppArmor or SELinux may forbid it: mysql.staging_dir names another place), and the "
+                              "agent's account "
                               "needs BACKUP_ADMIN");
     }
   }
@@ -231,8 +234,8 @@ class CloneCopy : public BackupCopy {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool done_ = false;             // guarded by mutex_
-  std::optional<Error> failed_;   // guarded by mutex_
+  bool done_ = false;            // guarded by mutex_
+  std::optional<Error> failed_;  // guarded by mutex_
   std::thread worker_;
 };
 
@@ -277,7 +280,8 @@ void unpack_clone(ByteSource& stream, const fs::path& dir, JobContext& job) {
     check_copy_name(path);
     check_copy_mode(path, mode);
   };
-  untar(stream, dir, wanted, [&] { job.check_cancelled(); }, look);
+  untar(
+      stream, dir, wanted, [&] { job.check_cancelled(); }, look);
   require_data(dir);
 }
 

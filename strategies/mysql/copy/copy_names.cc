@@ -13,20 +13,23 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::size_t kLongestPath = 1024, kLongestPart = 255;
-constexpr std::size_t kDeepest = 4;  // a directory of a database or of logs, and a level to spare for engines of their own kind
+constexpr std::size_t kDeepest =
+    4;  // a directory of a database or of logs, and a level to spare for engines of their own kind
 constexpr unsigned kSpecialBits = 07000, kSetUser = 04000;
 
 // What a server, a tool or a shell would load, run or obey, and no engine makes.
-constexpr std::array<std::string_view, 11> kActive = {"so", "dll", "dylib", "cnf", "ini", "my", "sh", "py", "pl", "service", "exe"};
+constexpr std::array<std::string_view, 11> kActive = {"so", "dll", "dylib", "cnf",     "ini", "my",
+                                                      "sh", "py",  "pl",    "service", "exe"};
 
 std::string small_letters(std::string_view text) {
   std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return out;
 }
 
-// Options that the tools themselves put there, which are read by nobody before the agent has written them anew. Of auto.cnf and
-// mysqld-auto.cnf it is known that they are left out.
+// Options that the tools themselves put there, which are read by nobody before the agent has written them anew. Of
+// auto.cnf and mysqld-auto.cnf it is known that they are left out.
 bool is_tools_own(std::string_view path) {
   return path == "backup-my.cnf" || path == "auto.cnf" || path == "mysqld-auto.cnf" || is_component_options(path);
 }
@@ -62,7 +65,8 @@ std::string part_misfit(std::string_view part) {
 }  // namespace
 
 bool is_component_options(std::string_view path) {
-  return path.starts_with("xtrabackup_component_keyring_") && path.ends_with(".cnf") && path.find('/') == std::string_view::npos;
+  return path.starts_with("xtrabackup_component_keyring_") && path.ends_with(".cnf") &&
+         path.find('/') == std::string_view::npos;
 }
 
 std::string copy_name_misfit(std::string_view path) {
@@ -88,14 +92,17 @@ std::string copy_name_misfit(std::string_view path) {
 void check_copy_name(std::string_view path) {
   const std::string why = copy_name_misfit(path);
   if (why.empty()) return;
-  throw Error(Code::data_loss, "checking the copy's names: \"" + printable(path, 120) + "\": " + why + ": no data directory has such an entry",
-              "do not use this snapshot: see who can write to the store, and take a new one");
+  throw Error(
+      Code::data_loss,
+      "checking the copy's names: \"" + printable(path, 120) + "\": " + why + ": no data directory has such an entry",
+      "do not use this snapshot: see who can write to the store, and take a new one");
 }
 
 void check_copy_mode(std::string_view path, unsigned mode) {
   // A directory may have inherited the group of the one around it.
   if ((mode & (S_ISDIR(mode) ? kSetUser : kSpecialBits)) == 0) return;
-  throw Error(Code::data_loss, "checking the copy's names: \"" + printable(path, 120) + "\": it would run as another user",
+  throw Error(Code::data_loss,
+              "checking the copy's names: \"" + printable(path, 120) + "\": it would run as another user",
               "do not use this snapshot: see who can write to the store, and take a new one");
 }
 

@@ -1,4 +1,5 @@
-// Which names a copy may bring: those that a data directory can have, and nothing that a server or a tool would load or obey.
+// Which names a copy may bring: those that a data directory can have, and nothing that a server or a tool would load or
+// obey.
 #pragma once
 
 #include <string>
@@ -15,7 +16,8 @@ void check_copy_name(std::string_view path);
 // Options of a keyring component, as xtrabackup puts them into its copy.
 bool is_component_options(std::string_view path);
 
-// Throws Error(data_loss) for a mode (type and permission bits) that nothing in a data directory has: set user id and the like.
+// Throws Error(data_loss) for a mode (type and permission bits) that nothing in a data directory has: set user id and
+// the like.
 void check_copy_mode(std::string_view path, unsigned mode);
 
 }  // namespace guestagent::mysql

@@ -8,9 +8,9 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "strategies/mysql/copy/tool_options.h"
 #include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/host/server_control.h"
-#include "strategies/mysql/copy/tool_options.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -18,17 +18,36 @@ namespace {
 constexpr std::size_t kLongestValue = 256;
 
 // All that mariadb-backup and xtrabackup, of any series, write there and read again.
-constexpr std::array<std::string_view, 26> kNeeded = {
-    "innodb_checksum_algorithm", "innodb_log_checksum_algorithm", "innodb_fast_checksum",     "innodb_log_checksums",
-    "innodb_data_file_path",     "innodb_log_files_in_group",     "innodb_log_file_size",     "innodb_log_block_size",
-    "innodb_page_size",          "innodb_undo_tablespaces",       "innodb_undo_logs",         "innodb_rollback_segments",
-    "innodb_compression_level",  "innodb_compression_algorithm",  "innodb_encrypt_log",       "innodb_encrypt_tables",
-    "innodb_redo_log_encrypt",   "innodb_undo_log_encrypt",       "innodb_redo_log_capacity", "innodb_buffer_pool_filename",
-    "lower_case_table_names",    "redo_log_version",              "server_id",                "server_uuid",
-    "master_key_id",             "innodb_log_compressed_pages"};
+constexpr std::array<std::string_view, 26> kNeeded = {"innodb_checksum_algorithm",
+                                                      "innodb_log_checksum_algorithm",
+                                                      "innodb_fast_checksum",
+                                                      "innodb_log_checksums",
+                                                      "innodb_data_file_path",
+                                                      "innodb_log_files_in_group",
+                                                      "innodb_log_file_size",
+                                                      "innodb_log_block_size",
+                                                      "innodb_page_size",
+                                                      "innodb_undo_tablespaces",
+                                                      "innodb_undo_logs",
+                                                      "innodb_rollback_segments",
+                                                      "innodb_compression_level",
+                                                      "innodb_compression_algorithm",
+                                                      "innodb_encrypt_log",
+                                                      "innodb_encrypt_tables",
+                                                      "innodb_redo_log_encrypt",
+                                                      "innodb_undo_log_encrypt",
+                                                      "innodb_redo_log_capacity",
+                                                      "innodb_buffer_pool_filename",
+                                                      "lower_case_table_names",
+                                                      "redo_log_version",
+                                                      "server_id",
+                                                      "server_uuid",
+                                                      "master_key_id",
+                                                      "innodb_log_compressed_pages"};
 
-constexpr std::array<std::string_view, 6> kKeyPlugins = {"file_key_management", "hashicorp_key_management", "aws_key_management",
-                                                         "keyring_file",        "keyring_vault",            "keyring_encrypted_file"};
+constexpr std::array<std::string_view, 6> kKeyPlugins = {"file_key_management", "hashicorp_key_management",
+                                                         "aws_key_management",  "keyring_file",
+                                                         "keyring_vault",       "keyring_encrypted_file"};
 
 template <typename List>
 bool is_in(const List& list, std::string_view name) {
@@ -50,18 +69,24 @@ std::string option_key(std::string_view text) {
 
 std::string_view bare_value(std::string_view text) {
   text = trimmed(text);
-  if (text.size() >= 2 && text.front() == text.back() && (text.front() == '"' || text.front() == '\'')) text = text.substr(1, text.size() - 2);
+  if (text.size() >= 2 && text.front() == text.back() && (text.front() == '"' || text.front() == '\''))
+    text = text.substr(1, text.size() - 2);
   return text;
 }
 
 bool is_plain(std::string_view value) {
-  return value.size() <= kLongestValue && std::all_of(value.begin(), value.end(), [](char c) {
-           return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("_.:;+-").find(c) != std::string_view::npos;
-         }) && value.find("..") == std::string_view::npos;
+  return value.size() <= kLongestValue &&
+         std::all_of(value.begin(), value.end(),
+                     [](char c) {
+                       return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                              std::string_view("_.:;+-").find(c) != std::string_view::npos;
+                     }) &&
+         value.find("..") == std::string_view::npos;
 }
 
 [[noreturn]] void refuse_option(std::string_view line, const std::string& why) {
-  throw Error(Code::data_loss, "checking the copy's " + std::string(kCopyOptionsFile) + ": " + printable(line, 120) + ": " + why,
+  throw Error(Code::data_loss,
+              "checking the copy's " + std::string(kCopyOptionsFile) + ": " + printable(line, 120) + ": " + why,
               "do not use this snapshot: see who can write to the store, and take a new one");
 }
 
@@ -79,7 +104,8 @@ std::string key_plugin_of(std::string_view line, std::string_view value) {
 void take_option(CopyOptions& out, std::string_view line) {
   const std::size_t equals = line.find('=');
   const std::string name = option_key(line.substr(0, equals));
-  const std::string_view value = equals == std::string_view::npos ? std::string_view() : bare_value(line.substr(equals + 1));
+  const std::string_view value =
+      equals == std::string_view::npos ? std::string_view() : bare_value(line.substr(equals + 1));
   if (name.starts_with("plugin_load") || name.starts_with("early_plugin_load")) {
     if (!value.empty()) out.key_plugin = key_plugin_of(line, value);
     return;
@@ -93,11 +119,13 @@ void take_option(CopyOptions& out, std::string_view line) {
   if (name == "innodb_undo_directory" || name == "plugin_dir" || name == "xtrabackup_plugin_dir") return;
   const auto of_plugin = [&](std::string_view plugin) { return name.starts_with(std::string(plugin) + "_"); };
   if (std::any_of(kKeyPlugins.begin(), kKeyPlugins.end(), of_plugin)) return;
-  if (name.find("plugin") != std::string::npos) refuse_option(line, "it would load a program, and no backup tool writes it");
+  if (name.find("plugin") != std::string::npos)
+    refuse_option(line, "it would load a program, and no backup tool writes it");
   out.dropped.push_back(printable(name, 60));
 }
 
-// This host's own options of that plugin, and its plugin_dir, as the server reads them: option files, then the command line.
+// This host's own options of that plugin, and its plugin_dir, as the server reads them: option files, then the command
+// line.
 std::vector<std::pair<std::string, std::string>> own_server_options(const MysqlSettings& settings) {
   std::vector<std::pair<std::string, std::string>> out;
   std::error_code ignored;
@@ -145,7 +173,8 @@ std::string own_plugin_dir(const MysqlSettings& settings) {
     if (line.starts_with("plugin-dir ")) found = trimmed(std::string_view(line).substr(11));
   }
   if (!found.empty()) return found;
-  throw Error(Code::failed_precondition, "looking for this host's plugins: " + settings.server.command.at(0) + " does not tell its plugin-dir",
+  throw Error(Code::failed_precondition,
+              "looking for this host's plugins: " + settings.server.command.at(0) + " does not tell its plugin-dir",
               "set plugin_dir in the server's option file");
 }
 
@@ -160,11 +189,13 @@ std::string write_copy_options(const CopyOptions& options, bool mariadb, const M
   }
   if (own.empty()) {
     throw Error(Code::failed_precondition,
-                "preparing the copy: it keeps its tables' keys by the plugin " + options.key_plugin + ", of which this host's server has no options",
+                "preparing the copy: it keeps its tables' keys by the plugin " + options.key_plugin +
+                    ", of which this host's server has no options",
                 "configure that plugin in this server's option files, with the source's keys");
   }
   out += "plugin_load=" + options.key_plugin + ".so\n";
-  out += std::string(mariadb ? "plugin_dir=" : "xtrabackup_plugin_dir=") + option_file_value(own_plugin_dir(settings)) + "\n";
+  out += std::string(mariadb ? "plugin_dir=" : "xtrabackup_plugin_dir=") + option_file_value(own_plugin_dir(settings)) +
+         "\n";
   return out + own;
 }
 

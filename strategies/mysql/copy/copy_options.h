@@ -1,5 +1,5 @@
-// The options that a copy brings for its own preparing (backup-my.cnf). They come from outside, and a tool would load what they name: so
-// they are read, and written anew from what may be in them.
+// The options that a copy brings for its own preparing (backup-my.cnf). They come from outside, and a tool would load
+// what they name: so they are read, and written anew from what may be in them.
 #pragma once
 
 #include <string>
@@ -19,11 +19,13 @@ struct CopyOptions {
   std::vector<std::string> dropped;                       // names that no preparing needs
 };
 
-// Throws Error(data_loss) for what no backup tool writes: an include, a plugin that keeps no keys, a value that is not plain.
+// Throws Error(data_loss) for what no backup tool writes: an include, a plugin that keeps no keys, a value that is not
+// plain.
 CopyOptions read_copy_options(std::string_view text);
 
-// The file's text for the tool that prepares (mariadb-backup, else xtrabackup): what was kept, and for encrypted copies this host's own
-// key plugin with this host's own options, never the copy's. Throws Error(failed_precondition) where this host has none such.
+// The file's text for the tool that prepares (mariadb-backup, else xtrabackup): what was kept, and for encrypted copies
+// this host's own key plugin with this host's own options, never the copy's. Throws Error(failed_precondition) where
+// this host has none such.
 std::string write_copy_options(const CopyOptions& options, bool mariadb, const MysqlSettings& settings);
 
 // Where this host's server has its plugins: its option files or its command say it, else the program itself.

@@ -7,13 +7,16 @@
 
 namespace guestagent::mysql {
 
-void require_place(const Position& position, const Position& lease, const std::vector<BinlogFile>& logs, GtidKind kind) {
+void require_place(const Position& position, const Position& lease, const std::vector<BinlogFile>& logs,
+                   GtidKind kind) {
   if (position.restored) return;
   const std::string file = position.file.value_or("");
   const std::uint64_t offset = position.offset.value_or(0);
   const auto refuse = [&](const std::string& why) {
-    throw Error(Code::failed_precondition, "checking the copy's position: " + file + ":" + std::to_string(offset) + ": " + why,
-                "the tool must copy the server of mysql.socket: remove host, port and socket from the groups that it reads in the server's "
+    throw Error(Code::failed_precondition,
+                "checking the copy's position: " + file + ":" + std::to_string(offset) + ": " + why,
+                "the tool must copy the server of mysql.socket: remove host, port and socket from the groups that it "
+                "reads in the server's "
                 "option files; and let nobody remove binary logs during a snapshot");
   };
   const auto find = [&](const std::string& name) {
@@ -24,7 +27,8 @@ void require_place(const Position& position, const Position& lease, const std::v
   if (offset > at->bytes) refuse("the server's binary log ends at " + std::to_string(at->bytes));
   const auto begin = find(lease.file.value_or(""));
   if (begin != logs.end() && (at < begin || (at == begin && offset < lease.offset.value_or(0)))) {
-    refuse("that lies before " + *lease.file + ":" + std::to_string(lease.offset.value_or(0)) + ", where the server was before the copy");
+    refuse("that lies before " + *lease.file + ":" + std::to_string(lease.offset.value_or(0)) +
+           ", where the server was before the copy");
   }
   if (!position.gtid || !lease.gtid) return;
   if (!GtidSet::parse(kind, *position.gtid).contains(GtidSet::parse(kind, *lease.gtid))) {

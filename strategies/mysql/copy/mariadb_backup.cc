@@ -11,15 +11,12 @@ class MariadbBackup : public ToolCopy {
   ~MariadbBackup() override { stop(); }
 
   std::vector<std::string> options() const {
-    return {"--backup",
-            "--stream=xbstream",
-            "--target-dir=" + (spec_.work_dir / "target").string(),
+    return {"--backup", "--stream=xbstream", "--target-dir=" + (spec_.work_dir / "target").string(),
             "--extra-lsndir=" + info_dir().string(),
             "--parallel=" + std::to_string(std::max(1U, settings_.backup_parallel)),
             "--ftwrl-wait-timeout=" + std::to_string(lock_wait_s()),
             // Its second between looks at the redo log is long enough for a busy source to write a small one over.
-            "--log-copy-interval=100",
-            "--open-files-limit=1000000"};
+            "--log-copy-interval=100", "--open-files-limit=1000000"};
   }
   std::string lines() const {
     // The socket needs none, as the agent's own connection has none; and through it the gate could not look.
@@ -66,8 +63,7 @@ Position MariadbBackup::finish() {
 
 }  // namespace
 
-std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec,
-                                                 Clock& clock) {
+std::unique_ptr<BackupCopy> start_mariadb_backup(const MysqlSettings& settings, BackupSpec spec, Clock& clock) {
   auto copy = std::make_unique<MariadbBackup>(settings, std::move(spec), clock);
   copy->start("mariadb-backup", copy->options(), copy->lines());
   return copy;

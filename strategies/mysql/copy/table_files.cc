@@ -6,7 +6,8 @@
 namespace guestagent::mysql {
 namespace {
 
-// Engines with files of their own, by the number that a definition has at offset 3 (of a partitioned table's parts: at offset 61).
+// Engines with files of their own, by the number that a definition has at offset 3 (of a partitioned table's parts: at
+// offset 61).
 struct TableEngine {
   int number;
   std::string_view name;
@@ -24,7 +25,8 @@ constexpr std::size_t kEngineAt = 3, kPartEngineAt = 61, kPartsAt = 8;
 constexpr std::size_t kMostNamed = 100;
 
 const TableEngine* engine_of(int number) {
-  const auto* const found = std::find_if(kTableEngines.begin(), kTableEngines.end(), [&](const TableEngine& e) { return e.number == number; });
+  const auto* const found = std::find_if(kTableEngines.begin(), kTableEngines.end(),
+                                         [&](const TableEngine& e) { return e.number == number; });
   return found == kTableEngines.end() ? nullptr : found;
 }
 
@@ -34,7 +36,8 @@ bool is_ending(std::string_view ending) {
   });
 }
 
-// "d/t#P#p0.MYI" is of the table "d/t". Only what is in a database's directory, and no temporary table of a change that died.
+// "d/t#P#p0.MYI" is of the table "d/t". Only what is in a database's directory, and no temporary table of a change that
+// died.
 struct Parts {
   std::string_view stem, ending;
   bool of_partition = false;
@@ -42,7 +45,9 @@ struct Parts {
 Parts split(std::string_view path) {
   const std::size_t slash = path.find('/');
   const std::size_t dot = path.rfind('.');
-  if (slash == std::string_view::npos || dot == std::string_view::npos || dot < slash || path.find('/', slash + 1) != std::string_view::npos) return {};
+  if (slash == std::string_view::npos || dot == std::string_view::npos || dot < slash ||
+      path.find('/', slash + 1) != std::string_view::npos)
+    return {};
   if (path.substr(slash + 1).starts_with("#sql")) return {};
   Parts out{path.substr(0, dot), path.substr(dot + 1), false};
   for (const std::string_view mark : {"#P#", "#p#"}) {
@@ -57,10 +62,13 @@ Parts split(std::string_view path) {
 // "d/t_366" as "d/t".
 std::string_view without_number(std::string_view stem) {
   const std::size_t at = stem.find_last_not_of("0123456789");
-  return at == std::string_view::npos || at + 1 == stem.size() || stem[at] != '_' ? std::string_view() : stem.substr(0, at);
+  return at == std::string_view::npos || at + 1 == stem.size() || stem[at] != '_' ? std::string_view()
+                                                                                  : stem.substr(0, at);
 }
 
-int byte_at(std::string_view text, std::size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : -1; }
+int byte_at(std::string_view text, std::size_t at) {
+  return at < text.size() ? static_cast<unsigned char>(text[at]) : -1;
+}
 
 // "d/t" as "d.t".
 std::string table_name(std::string_view stem) {
@@ -79,7 +87,7 @@ bool TableFiles::wants_data(std::string_view path) {
 void TableFiles::data(std::string_view path, std::uint64_t offset, std::string_view bytes) {
   if (offset >= kHead || !wants_data(path)) return;
   std::string& head = heads_[std::string(path)];
-  if (offset == 0) head.clear();  // it may come again, and replace what was there
+  if (offset == 0) head.clear();      // it may come again, and replace what was there
   if (head.size() != offset) return;  // a part of it is missing: then nothing is known of it
   head += bytes.substr(0, kHead - head.size());
 }
@@ -102,7 +110,8 @@ void TableFiles::describe(std::string_view path, std::string_view text) {
   if (stem.empty()) return;
   for (const TableEngine& engine : kTableEngines) {
     const std::string name = engine.name == "MERGE" ? "MRG_MYISAM" : std::string(engine.name);
-    if (text.find("\"engine\":\"" + name + "\"") != std::string_view::npos) tables_[std::string(stem)].engine = engine.number;
+    if (text.find("\"engine\":\"" + name + "\"") != std::string_view::npos)
+      tables_[std::string(stem)].engine = engine.number;
   }
 }
 
@@ -119,7 +128,8 @@ void TableFiles::end(std::string_view path) {
   if (parts.ending == "frm") define(stem, head->second);
   if (parts.ending == "par" && head->second.size() >= kPartsAt + 4) {
     std::uint32_t count = 0;
-    for (std::size_t i = 4; i-- > 0;) count = count << 8 | static_cast<std::uint32_t>(byte_at(head->second, kPartsAt + i));
+    for (std::size_t i = 4; i-- > 0;)
+      count = count << 8 | static_cast<std::uint32_t>(byte_at(head->second, kPartsAt + i));
     tables_[stem].parts = count;
   }
   heads_.erase(head);
@@ -130,7 +140,8 @@ void TableFiles::removed(std::string_view path) {
   const Parts parts = split(path);
   const auto table = tables_.find(parts.stem);
   if (table == tables_.end()) return;
-  if (const auto file = table->second.files.find(path); file != table->second.files.end()) table->second.files.erase(file);
+  if (const auto file = table->second.files.find(path); file != table->second.files.end())
+    table->second.files.erase(file);
   if (parts.ending == "frm") table->second.engine = -1;
   if (parts.ending == "par") table->second.parts = 0;
   if (table->second.engine < 0 && table->second.parts == 0 && table->second.files.empty()) tables_.erase(table);
@@ -165,9 +176,12 @@ std::vector<std::string> TableFiles::lacking() const {
     std::string missing;
     for (const std::string_view ending : engine->endings) {
       if (ending.empty()) continue;
-      const auto there = std::count_if(table.files.begin(), table.files.end(), [&](const std::string& file) { return file.ends_with("." + std::string(ending)); });
+      const auto there = std::count_if(table.files.begin(), table.files.end(), [&](const std::string& file) {
+        return file.ends_with("." + std::string(ending));
+      });
       if (static_cast<std::uint64_t>(there) >= wanted) continue;
-      missing += (missing.empty() ? "" : ", ") + stem.substr(stem.find('/') + 1) + (table.partitioned ? "#P#*." : ".") + std::string(ending);
+      missing += (missing.empty() ? "" : ", ") + stem.substr(stem.find('/') + 1) + (table.partitioned ? "#P#*." : ".") +
+                 std::string(ending);
     }
     if (missing.empty()) continue;
     out.push_back(table_name(stem) + " (" + std::string(engine->name) + ": " + missing + ")");

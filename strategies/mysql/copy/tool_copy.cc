@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "strategies/mysql/server/gtid.h"
-#include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/copy/tool_options.h"
+#include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/server/gtid.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -37,7 +37,9 @@ void end_sessions(ServerClient& client, const std::vector<std::uint64_t>& sessio
     bool left = false;
     for (const Session& session : client.sessions()) {
       // Our own account's, as the numbers already say.
-      if (session.user != client.target().user || std::find(sessions.begin(), sessions.end(), session.id) == sessions.end()) continue;
+      if (session.user != client.target().user ||
+          std::find(sessions.begin(), sessions.end(), session.id) == sessions.end())
+        continue;
       if (session.command != "Killed") client.kill_session(session.id);
       left = true;
     }
@@ -68,12 +70,18 @@ bool end_left_sessions(const MysqlSettings& settings, const fs::path& work_dir, 
 
 ToolCopy::ToolCopy(const MysqlSettings& settings, BackupSpec spec, Clock& clock, XbstreamFiles::Maker maker,
                    std::vector<std::string_view> kept)
-    : settings_(settings), spec_(std::move(spec)), clock_(clock), files_(std::move(kept), maker, &tables_), client_(hurried(spec_.target)) {}
+    : settings_(settings),
+      spec_(std::move(spec)),
+      clock_(clock),
+      files_(std::move(kept), maker, &tables_),
+      client_(hurried(spec_.target)) {}
 
 void ToolCopy::start(std::string_view group, std::vector<std::string> options, std::string_view more) {
   const fs::path file = spec_.work_dir / "options.cnf";
-  gate_ = std::make_unique<ToolGate>(spec_.work_dir, spec_.target.socket, GateLimits{settings_.lock_wait, settings_.freeze_limit}, clock_);
-  write_file_atomic(file, tool_options(settings_, spec_.target, gate_->socket(), spec_.server, group) + std::string(more), 0600);
+  gate_ = std::make_unique<ToolGate>(spec_.work_dir, spec_.target.socket,
+                                     GateLimits{settings_.lock_wait, settings_.freeze_limit}, clock_);
+  write_file_atomic(
+      file, tool_options(settings_, spec_.target, gate_->socket(), spec_.server, group) + std::string(more), 0600);
   make_dir(info_dir(), 0700);
   ChildSpec child;
   child.argv = {spec_.tool.path.string(), "--defaults-file=" + file.string()};
@@ -114,7 +122,8 @@ void ToolCopy::stop() {
   if (!gate_) return;
   const std::vector<std::uint64_t> sessions = gate_->sessions();
   gate_.reset();
-  // Locks that it has the server now gives free; a session that waits for one does not notice, and would hold up the source.
+  // Locks that it has the server now gives free; a session that waits for one does not notice, and would hold up the
+  // source.
   try {
     end_sessions(client_, sessions, clock_);
   } catch (const Error& e) {
@@ -126,7 +135,8 @@ std::uint64_t ToolCopy::lock_wait_s() const {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(1, settings_.lock_wait.count() / 1000));
 }
 
-// The server limits each wait by itself, as the gate told it. This is for what it was not told, and for a lock that is held.
+// The server limits each wait by itself, as the gate told it. This is for what it was not told, and for a lock that is
+// held.
 std::string ToolCopy::holds_up() {
   const std::string limit = std::to_string(lock_wait_s()) + " s";
   if (const auto since = gate_->frozen_since(); since && clock_.steady() - *since > settings_.lock_wait) {
@@ -134,7 +144,8 @@ std::string ToolCopy::holds_up() {
   }
   const std::vector<std::uint64_t> own = gate_->sessions();
   for (const Session& session : client_.sessions()) {
-    if (std::find(own.begin(), own.end(), session.id) == own.end() || lock_kind(session.info) == LockKind::none) continue;
+    if (std::find(own.begin(), own.end(), session.id) == own.end() || lock_kind(session.info) == LockKind::none)
+      continue;
     if (Seconds(session.seconds) > settings_.lock_wait + settings_.freeze_limit) {
       return "its " + session.info + " waited longer than " + limit + " for the queries of others";
     }
@@ -181,18 +192,21 @@ void ToolCopy::end_with(Error why) {
 
 // It can only have asked this one, or another one.
 void ToolCopy::require_this_server() const {
-  const std::string hint = "remove host, port, protocol, socket and datadir from the groups that it reads in the server's option files";
+  const std::string hint =
+      "remove host, port, protocol, socket and datadir from the groups that it reads in the server's option files";
   {
     const std::scoped_lock lock(mutex_);
     if (other_data_) {
       throw Error(Code::failed_precondition,
-                  "copying the server's data: " + spec_.tool.name + ": it reads the files of another server than the one that it asks", hint);
+                  "copying the server's data: " + spec_.tool.name +
+                      ": it reads the files of another server than the one that it asks",
+                  hint);
     }
   }
   if (!gate_->sessions().empty()) return;
   throw Error(Code::failed_precondition,
-              "copying the server's data: " + spec_.tool.name + ": it did not ask the server of " + spec_.target.socket.string() +
-                  ", so that its copy and its position may be of another one",
+              "copying the server's data: " + spec_.tool.name + ": it did not ask the server of " +
+                  spec_.target.socket.string() + ", so that its copy and its position may be of another one",
               hint);
 }
 
@@ -230,8 +244,7 @@ void ToolCopy::judge() {
     if (ended_with_) throw Error(*ended_with_);
   }
   if (!exit.ok()) throw failure(exit.describe(), lines);
-  if (lines.empty() || !says_completed(lines.back()))
-    throw failure("it ended without saying that it completed", lines);
+  if (lines.empty() || !says_completed(lines.back())) throw failure("it ended without saying that it completed", lines);
   require_this_server();
   check_stream();
   position_ = finish();
@@ -239,7 +252,8 @@ void ToolCopy::judge() {
 
 void ToolCopy::check_stream() const {
   if (!files_.at_boundary()) {
-    throw Error(Code::data_loss, "reading the backup tool's stream: it ends within a chunk, or is not of the xbstream format",
+    throw Error(Code::data_loss,
+                "reading the backup tool's stream: it ends within a chunk, or is not of the xbstream format",
                 "take the copy again");
   }
   const std::vector<std::string> lacking = tables_.lacking();
@@ -248,7 +262,8 @@ void ToolCopy::check_stream() const {
   throw Error(Code::unavailable,
               "copying the server's data: table " + lacking.front() + more +
                   " was renamed or made while the copy ran, and the copy lacks its data",
-              "take the copy again when no tables of such an engine are renamed or made; a table whose files are missing on the source itself "
+              "take the copy again when no tables of such an engine are renamed or made; a table whose files are "
+              "missing on the source itself "
               "must be repaired or dropped first");
 }
 
@@ -265,7 +280,8 @@ Error ToolCopy::failure(const std::string& what, const std::vector<std::string>&
   const std::string message = "copying the server's data: " + spec_.tool.name + ": " + what + ": " + said;
   if (has(kOtherData)) {
     return {Code::failed_precondition, message,
-            "the tool must copy the server of mysql.socket: remove host, port and socket from the groups that it reads in the server's "
+            "the tool must copy the server of mysql.socket: remove host, port and socket from the groups that it reads "
+            "in the server's "
             "option files"};
   }
   if (has("Unable to obtain lock") || has("Lock wait timeout exceeded")) {
@@ -274,14 +290,16 @@ Error ToolCopy::failure(const std::string& what, const std::vector<std::string>&
             "at a quieter time"};
   }
   if (has("Too many connections")) {
-    return {Code::unavailable, message, "all connections of the source's server are in use: a larger max_connections, or a quieter time"};
+    return {Code::unavailable, message,
+            "all connections of the source's server are in use: a larger max_connections, or a quieter time"};
   }
   if (has("gone away") || has("Lost connection")) {
     return {Code::unavailable, message, "the source's server ended, or was restarted, while it was copied"};
   }
   if (has("without redo logging")) {
     return {Code::unavailable, message,
-            "an index was built on the source during the copy; take the snapshot again when no ALTER TABLE, CREATE INDEX or OPTIMIZE TABLE "
+            "an index was built on the source during the copy; take the snapshot again when no ALTER TABLE, CREATE "
+            "INDEX or OPTIMIZE TABLE "
             "runs there"};
   }
   if (has("Was only able to copy log") || has("log block numbers mismatch") || has("wrapped around")) {
@@ -305,8 +323,9 @@ Error ToolCopy::failure(const std::string& what, const std::vector<std::string>&
 }
 
 void ToolCopy::refuse_option(const std::string& option, const std::string& why) const {
-  throw Error(Code::failed_precondition, "copying the server's data: " + spec_.tool.name + ": " + why,
-              "remove " + option + " from the [" + spec_.tool.name + "] and [client] groups of the server's option files");
+  throw Error(
+      Code::failed_precondition, "copying the server's data: " + spec_.tool.name + ": " + why,
+      "remove " + option + " from the [" + spec_.tool.name + "] and [client] groups of the server's option files");
 }
 
 void ToolCopy::require_plain(const ToolInfo& info, std::string_view file) const {
@@ -323,7 +342,8 @@ void ToolCopy::require_set(const Position& position, std::string_view file) cons
   try {
     GtidSet::parse(dialect_for(spec_.server.version).gtid, *position.gtid);
   } catch (const Error& e) {
-    throw Error(Code::data_loss, "reading the backup's " + std::string(file) + ": GTID set: " + e.what(), "take the copy again");
+    throw Error(Code::data_loss, "reading the backup's " + std::string(file) + ": GTID set: " + e.what(),
+                "take the copy again");
   }
 }
 

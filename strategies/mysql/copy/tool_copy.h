@@ -1,6 +1,6 @@
-// What the copies by a backup program have in common: the program runs and reaches the server through a gate, its stream is read, its end
-// is judged, and while it runs somebody watches that its locks do not hold up the source. However it ends, its sessions on the server
-// have ended when the object is gone.
+// What the copies by a backup program have in common: the program runs and reaches the server through a gate, its
+// stream is read, its end is judged, and while it runs somebody watches that its locks do not hold up the source.
+// However it ends, its sessions on the server have ended when the object is gone.
 #pragma once
 
 #include <deque>
@@ -12,8 +12,8 @@
 
 #include "base/child.h"
 #include "strategies/mysql/copy/backup_copy.h"
-#include "strategies/mysql/copy/tool_gate.h"
 #include "strategies/mysql/copy/table_files.h"
+#include "strategies/mysql/copy/tool_gate.h"
 #include "strategies/mysql/copy/tool_info.h"
 #include "strategies/mysql/copy/tool_lines.h"
 #include "strategies/mysql/copy/xbstream_files.h"
@@ -45,7 +45,8 @@ class ToolCopy : public BackupCopy {
   // What the account needs, for the hint.
   virtual std::string_view rights() const = 0;
 
-  // Ends the program, its threads and its sessions; every derived destructor calls it, before what hear() and see() use is gone.
+  // Ends the program, its threads and its sessions; every derived destructor calls it, before what hear() and see() use
+  // is gone.
   void stop();
 
   std::uint64_t lock_wait_s() const;
@@ -83,13 +84,14 @@ class ToolCopy : public BackupCopy {
   mutable std::mutex mutex_;
   std::optional<Error> ended_with_;     // guarded by mutex_: why the agent ended the tool
   std::deque<std::string> last_lines_;  // guarded by mutex_
-  bool other_data_ = false;             // guarded by mutex_: the tool reads other files than those of the server that it asks
+  bool other_data_ = false;  // guarded by mutex_: the tool reads other files than those of the server that it asks
   std::unique_ptr<ToolGate> gate_;
   std::unique_ptr<Child> child_;
   std::jthread watchdog_;  // after child_: ends first
 };
 
-// Ends those sessions and waits until the server has let go of them; what is gone already is no error. Throws Error when it does not.
+// Ends those sessions and waits until the server has let go of them; what is gone already is no error. Throws Error
+// when it does not.
 void end_sessions(ServerClient& client, const std::vector<std::uint64_t>& sessions, Clock& clock);
 
 // After a crash: ends what a tool whose copy was in `work_dir` left in the server. Answers whether there was anything.

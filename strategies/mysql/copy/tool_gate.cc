@@ -86,12 +86,13 @@ UniqueFd listen_on(const fs::path& path) {
   const std::string doing = "listening for the backup tool: " + path.string();
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.string().size() >= sizeof address.sun_path) throw Error(Code::failed_precondition, doing + ": the path is too long for a socket");
+  if (path.string().size() >= sizeof address.sun_path)
+    throw Error(Code::failed_precondition, doing + ": the path is too long for a socket");
   std::strcpy(address.sun_path, path.c_str());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) throw system_error(doing, errno);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::chmod(path.c_str(), 0600) != 0 ||
-      ::listen(fd.get(), 64) != 0) {
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 64) != 0) {
     throw system_error(doing, errno);
   }
   return fd;
@@ -104,7 +105,8 @@ LockKind lock_kind(std::string_view statement) {
   const auto begins = [&](std::string_view words) { return plain.starts_with(words); };
   if (!begins("FLUSH ") && !begins("LOCK ") && !begins("BACKUP ")) return LockKind::none;
   if (begins("BACKUP STAGE END")) return LockKind::none;
-  const bool all = plain.find(" WITH READ LOCK") != std::string::npos || plain.find(" BLOCK_COMMIT") != std::string::npos || begins("LOCK BINLOG");
+  const bool all = plain.find(" WITH READ LOCK") != std::string::npos ||
+                   plain.find(" BLOCK_COMMIT") != std::string::npos || begins("LOCK BINLOG");
   return all ? LockKind::freeze : LockKind::polite;
 }
 
@@ -177,8 +179,8 @@ class ToolGate::Session {
     std::string packet;
     if (!next_packet(packet)) return false;
     const std::size_t version_end = packet.find('\0', kPacketHeader + 1);
-    if (packet.size() > kPacketHeader && packet[kPacketHeader] == 10 && version_end != std::string::npos && version_end + 5 <= packet.size() &&
-        packet.size() <= kLongestGreeting) {
+    if (packet.size() > kPacketHeader && packet[kPacketHeader] == 10 && version_end != std::string::npos &&
+        version_end + 5 <= packet.size() && packet.size() <= kLongestGreeting) {
       gate_.opened(number_at(packet, version_end + 1, 4));
     }
     return send(tool_, packet + std::exchange(from_server_, {}));
@@ -231,7 +233,9 @@ class ToolGate::Session {
     const LockKind kind = lock_kind(statement);
     if (kind == LockKind::none) {
       const std::string plain = plain_statement(statement.substr(0, 80));
-      if (plain.starts_with("UNLOCK TABLES") || plain.starts_with("UNLOCK BINLOG") || plain.starts_with("BACKUP STAGE END")) freed();
+      if (plain.starts_with("UNLOCK TABLES") || plain.starts_with("UNLOCK BINLOG") ||
+          plain.starts_with("BACKUP STAGE END"))
+        freed();
       return send(server_, packet);
     }
     if (kind == LockKind::polite) return bounded_by(gate_.limits_.lock_wait) && send(server_, packet);
@@ -243,7 +247,9 @@ class ToolGate::Session {
   bool say(const std::string& sql) {
     std::string answer;
     if (!send(server_, query_packet(sql, attributes_)) || !next_packet(answer)) return false;
-    if (const int error = error_of_packet(answer); error != 0) log_warning("the server refused a statement of the agent's", {{"statement", sql}, {"error", std::to_string(error)}});
+    if (const int error = error_of_packet(answer); error != 0)
+      log_warning("the server refused a statement of the agent's",
+                  {{"statement", sql}, {"error", std::to_string(error)}});
     return true;
   }
 
@@ -330,7 +336,8 @@ void ToolGate::accept_sessions(const std::stop_token& stop) {
     if (::poll(&ready, 1, kGatePollMs) <= 0) continue;
     UniqueFd tool(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!tool) continue;
-    served_.emplace_back([this, fd = tool.release()](const std::stop_token& end) { Session(*this, UniqueFd(fd), end).serve(); });
+    served_.emplace_back(
+        [this, fd = tool.release()](const std::stop_token& end) { Session(*this, UniqueFd(fd), end).serve(); });
   }
 }
 
@@ -341,7 +348,8 @@ void ToolGate::opened(std::uint64_t id) {
   const UniqueFd file(::open(record_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
   // A host that loses power has lost the server as well: it need not be on the disk.
   if (!file || ::write(file.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-    log_warning("cannot note a session of the backup tool", {{"file", record_.string()}, {"session", std::to_string(id)}});
+    log_warning("cannot note a session of the backup tool",
+                {{"file", record_.string()}, {"session", std::to_string(id)}});
   }
 }
 
@@ -376,7 +384,8 @@ std::optional<GateRecord> read_gate_record(const fs::path& dir) {
     if (line.starts_with("dir ")) {
       const fs::path own(line.substr(4));
       // Only what stands where a gate makes such a directory.
-      if (own.parent_path() == fs::temp_directory_path() && own.filename().string().starts_with(kOwnDir)) out.own_dir = own;
+      if (own.parent_path() == fs::temp_directory_path() && own.filename().string().starts_with(kOwnDir))
+        out.own_dir = own;
       continue;
     }
     std::uint64_t id = 0;

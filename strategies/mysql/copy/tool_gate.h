@@ -1,12 +1,15 @@
-// The one door by which a backup tool reaches its server: a socket beside the copy's other files, behind which the agent's own server
-// answers, and no other.
+// The one door by which a backup tool reaches its server: a socket beside the copy's other files, behind which the
+// agent's own server answers, and no other.
 //
 // What goes through is passed on as it is, but:
-//  - the number of every session is known, and on record before the session can say anything, so that what a dead tool leaves waiting in
+//  - the number of every session is known, and on record before the session can say anything, so that what a dead tool
+//  leaves waiting in
 //    the server can be ended, and nothing else;
-//  - before a statement that locks, the server is told how long that may wait. It then gives up by itself, whatever has become of the
+//  - before a statement that locks, the server is told how long that may wait. It then gives up by itself, whatever has
+//  become of the
 //    tool and of the agent: a server does not notice that a client is gone whose lock it waits for;
-//  - FLUSH TABLES WITH READ LOCK, behind which all writers stand while it waits, is tried for `freeze` at a time and, with as long a pause
+//  - FLUSH TABLES WITH READ LOCK, behind which all writers stand while it waits, is tried for `freeze` at a time and,
+//  with as long a pause
 //    for the writers in between, again until `lock_wait` is over. The tool knows nothing of that.
 //
 // Into a session that is encrypted or compressed from the tool on nobody can look: of it only the number is known.
@@ -42,8 +45,8 @@ struct GateLimits {
 // All methods are thread-safe.
 class ToolGate {
  public:
-  // Listens in `dir` (mode 0700), or in a directory of its own where that path is too long for a socket; `server` is the server's socket.
-  // `clock` outlives it. Throws Error.
+  // Listens in `dir` (mode 0700), or in a directory of its own where that path is too long for a socket; `server` is
+  // the server's socket. `clock` outlives it. Throws Error.
   ToolGate(const fs::path& dir, fs::path server, GateLimits limits, Clock& clock);
   ~ToolGate();  // hangs up on both sides
   ToolGate(const ToolGate&) = delete;
@@ -75,17 +78,17 @@ class ToolGate {
   UniqueFd listener_;
 
   mutable std::mutex mutex_;
-  std::vector<std::uint64_t> sessions_;                                  // guarded by mutex_
-  std::vector<std::pair<const Session*, Unanswered>> unanswered_;        // guarded by mutex_
-  std::optional<std::pair<const Session*, SteadyTime>> frozen_;          // guarded by mutex_
-  std::vector<std::jthread> served_;  // of the accepting thread alone until that has ended
+  std::vector<std::uint64_t> sessions_;                            // guarded by mutex_
+  std::vector<std::pair<const Session*, Unanswered>> unanswered_;  // guarded by mutex_
+  std::optional<std::pair<const Session*, SteadyTime>> frozen_;    // guarded by mutex_
+  std::vector<std::jthread> served_;                               // of the accepting thread alone until that has ended
   std::jthread acceptor_;
 };
 
 // What a gate in `dir` put on record, for who comes after a crash.
 struct GateRecord {
   std::vector<std::uint64_t> sessions;
-  fs::path own_dir;  // to be removed; empty: none
+  fs::path own_dir;    // to be removed; empty: none
   WallTime written{};  // when the last session was opened
 };
 std::optional<GateRecord> read_gate_record(const fs::path& dir);

@@ -6,10 +6,9 @@ namespace guestagent::mysql {
 namespace {
 
 Error malformed(std::string_view file, std::string_view what, std::string_view why) {
-  return Error(
-      Code::data_loss,
-      "reading the backup's " + std::string(file) + ": " + std::string(what) + ": " + std::string(why),
-      "the copy is not whole; take it again");
+  return Error(Code::data_loss,
+               "reading the backup's " + std::string(file) + ": " + std::string(what) + ": " + std::string(why),
+               "the copy is not whole; take it again");
 }
 
 std::string_view trim(std::string_view text) {
@@ -63,8 +62,7 @@ bool required_flag(std::string_view text, std::string_view name, std::string_vie
 // "name.000123": what a server calls a file of its binary log, and nothing that could be a path to elsewhere.
 bool is_binlog_name(std::string_view name) {
   const std::size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos || dot == 0 || name.size() - dot - 1 < 6 || name.size() > 512)
-    return false;
+  if (dot == std::string_view::npos || dot == 0 || name.size() - dot - 1 < 6 || name.size() > 512) return false;
   if (name.substr(dot + 1).find_first_not_of("0123456789") != std::string_view::npos) return false;
   for (const char c : name) {
     if (static_cast<unsigned char>(c) < 0x20 || c == '\'' || c == '/' || c == '\\') return false;
@@ -185,8 +183,7 @@ ToolCheckpoints parse_checkpoints(std::string_view text, std::string_view file_n
   out.from_lsn = required_number(text, "from_lsn", file_name);
   out.to_lsn = required_number(text, "to_lsn", file_name);
   out.last_lsn = required_number(text, "last_lsn", file_name);
-  if (out.from_lsn > out.to_lsn || out.to_lsn > out.last_lsn)
-    throw malformed(file_name, "last_lsn", "before to_lsn");
+  if (out.from_lsn > out.to_lsn || out.to_lsn > out.last_lsn) throw malformed(file_name, "last_lsn", "before to_lsn");
   return out;
 }
 
@@ -205,10 +202,9 @@ std::string parse_tool_version(std::string_view output) {
     while (!version.empty() && (version.back() == '-' || version.back() == '.')) version.remove_suffix(1);
     if (!version.empty() && version.find('.') != std::string_view::npos) return std::string(version);
   }
-  throw Error(
-      Code::internal,
-      "reading the backup tool's version: \"" + std::string(trim(output).substr(0, 80)) + "\" has none",
-      "is this mariadb-backup or xtrabackup?");
+  throw Error(Code::internal,
+              "reading the backup tool's version: \"" + std::string(trim(output).substr(0, 80)) + "\" has none",
+              "is this mariadb-backup or xtrabackup?");
 }
 
 fs::path find_info_file(const fs::path& dir, std::span<const std::string_view> names) {

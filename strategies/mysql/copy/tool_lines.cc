@@ -20,8 +20,14 @@ bool looks_like(std::string_view text, std::string_view pattern) {
 // A line with which the tool itself begins; what is in doubt is the query's.
 bool begins_anew(std::string_view line) {
   while (line.starts_with('.')) line.remove_prefix(1);
-  constexpr std::array<std::string_view, 4> times = {"000000 00:00:00 ", "000000  0:00:00 ", "0000-00-00T00:00:00", "[00] 0000-00-00 00:00:00 "};
-  constexpr std::array<std::string_view, 7> words = {"Warning: option ", "xtrabackup: ", "mariabackup: ", "mariadb-backup: ", "MySQL binlog position: ", "completed OK!",
+  constexpr std::array<std::string_view, 4> times = {"000000 00:00:00 ", "000000  0:00:00 ", "0000-00-00T00:00:00",
+                                                     "[00] 0000-00-00 00:00:00 "};
+  constexpr std::array<std::string_view, 7> words = {"Warning: option ",
+                                                     "xtrabackup: ",
+                                                     "mariabackup: ",
+                                                     "mariadb-backup: ",
+                                                     "MySQL binlog position: ",
+                                                     "completed OK!",
                                                      "Error: failed to execute query"};
   return std::any_of(times.begin(), times.end(), [&](std::string_view each) { return looks_like(line, each); }) ||
          std::any_of(words.begin(), words.end(), [&](std::string_view each) { return line.starts_with(each); });
@@ -46,7 +52,8 @@ std::vector<std::string> ToolLines::take(std::string_view line) {
   const std::string_view rest = line.substr(end);
   const std::size_t known = rest.find_first_not_of("0123456789 ()adeinorstuc");
   const std::size_t close = rest.find("): ");
-  end = close != std::string_view::npos && (known == std::string_view::npos || known > close) ? end + close + 1 : end - 1;
+  end =
+      close != std::string_view::npos && (known == std::string_view::npos || known > close) ? end + close + 1 : end - 1;
   std::vector<std::string> out = {std::string(line.substr(0, end))};
   if (gave_up(line)) out.emplace_back(kGaveUp);
   return out;

@@ -14,8 +14,8 @@ std::string option_file_value(std::string_view value) {
   return out + "\"";
 }
 
-std::string tool_options(const MysqlSettings& settings, const ConnectTarget& target, const fs::path& socket, const ServerIdentity& server,
-                         std::string_view group) {
+std::string tool_options(const MysqlSettings& settings, const ConnectTarget& target, const fs::path& socket,
+                         const ServerIdentity& server, std::string_view group) {
   std::string out;
   std::error_code ignored;
   if (fs::exists(settings.defaults_file, ignored))

@@ -13,9 +13,9 @@ namespace guestagent::mysql {
 // break or a zero byte.
 std::string option_file_value(std::string_view value);
 
-// Text of the file. `socket` is where the tool is to find the server, whatever host, port or socket the server's own files name for
-// clients. `group` is the tool's own ("mariadb-backup", "xtrabackup").
-std::string tool_options(const MysqlSettings& settings, const ConnectTarget& target, const fs::path& socket, const ServerIdentity& server,
-                         std::string_view group);
+// Text of the file. `socket` is where the tool is to find the server, whatever host, port or socket the server's own
+// files name for clients. `group` is the tool's own ("mariadb-backup", "xtrabackup").
+std::string tool_options(const MysqlSettings& settings, const ConnectTarget& target, const fs::path& socket,
+                         const ServerIdentity& server, std::string_view group);
 
 }  // namespace guestagent::mysql

@@ -8,7 +8,7 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::string_view kMagic = "XBSTCK01";
-constexpr std::size_t kHead = 14;       // magic, flags, type, length of the path
+constexpr std::size_t kHead = 14;  // magic, flags, type, length of the path
 constexpr std::size_t kMaxPath = 4096;
 constexpr char kReplaces = 2;
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;  // a set of GTIDs may be long
@@ -22,12 +22,16 @@ T little(std::string_view bytes) {
 
 // "ibdata1.qp", "d/t.ibd.lz4.xbcrypt": no file of a server is called so.
 std::string_view option_in_name(std::string_view path) {
-  constexpr std::array<std::string_view, 8> kEndings = {".ibd", ".cnf", ".frm", ".opt", ".MYD", ".MYI", ".sdi", "_logfile"};
+  constexpr std::array<std::string_view, 8> kEndings = {".ibd", ".cnf", ".frm", ".opt",
+                                                        ".MYD", ".MYI", ".sdi", "_logfile"};
   const auto stem_of = [](std::string_view name) { return name.substr(0, name.rfind('.')); };
   const auto ours = [&](std::string_view name) {
-    return name.starts_with("ibdata") || std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view each) { return name.ends_with(each); });
+    return name.starts_with("ibdata") ||
+           std::any_of(kEndings.begin(), kEndings.end(), [&](std::string_view each) { return name.ends_with(each); });
   };
-  const auto compressed = [](std::string_view name) { return name.ends_with(".qp") || name.ends_with(".lz4") || name.ends_with(".zst"); };
+  const auto compressed = [](std::string_view name) {
+    return name.ends_with(".qp") || name.ends_with(".lz4") || name.ends_with(".zst");
+  };
   const bool encrypted = path.ends_with(".xbcrypt");
   if (encrypted) path = stem_of(path);
   const bool also = compressed(path);
@@ -63,7 +67,8 @@ std::size_t XbstreamFiles::wanted() const {
   }
 }
 
-// A chunk of another form, or a flag with another meaning, could be read differently by the tool that has it next: then all is lost.
+// A chunk of another form, or a flag with another meaning, could be read differently by the tool that has it next: then
+// all is lost.
 void XbstreamFiles::take_head(std::string_view bytes) {
   const bool mariadb = maker_ == Maker::mariadb;
   const char flags = bytes[8];

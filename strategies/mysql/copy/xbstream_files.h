@@ -1,11 +1,12 @@
-// Looks into a stream of the xbstream format as it goes by, keeps the few small files in it that tell of the copy itself, and tells of
-// all the others.
+// Looks into a stream of the xbstream format as it goes by, keeps the few small files in it that tell of the copy
+// itself, and tells of all the others.
 //
-// The format: chunks of "XBSTCK01", a byte of flags, a byte of type (P data, S data with holes, E end of file), the path with its length
-// before it (4 bytes; all numbers little-endian); data then has its length and its offset in the file (8 bytes each), a CRC-32 (4) and
-// the bytes. In Percona's tools S has the number of its holes (4) before the length and 8 bytes for each after the CRC. In MariaDB's it is
-// a new offset (8 bytes) alone; these also write R (rename; a second path follows), D (remove), and the flag 2 for data that replaces a
-// file that was there. They do so when tables change while they run.
+// The format: chunks of "XBSTCK01", a byte of flags, a byte of type (P data, S data with holes, E end of file), the
+// path with its length before it (4 bytes; all numbers little-endian); data then has its length and its offset in the
+// file (8 bytes each), a CRC-32 (4) and the bytes. In Percona's tools S has the number of its holes (4) before the
+// length and 8 bytes for each after the CRC. In MariaDB's it is a new offset (8 bytes) alone; these also write R
+// (rename; a second path follows), D (remove), and the flag 2 for data that replaces a file that was there. They do so
+// when tables change while they run.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,8 @@ class XbstreamFiles {
   // The next bytes of the stream. A stream that is not of this format is not followed any further: see lost().
   void see(Bytes data);
 
-  // The file of that name, once its end has gone by; nullopt when it has not, was too large to be one of these, or its parts did not
-  // follow each other.
+  // The file of that name, once its end has gone by; nullopt when it has not, was too large to be one of these, or its
+  // parts did not follow each other.
   std::optional<std::string> file(std::string_view name) const;
   bool lost() const { return lost_; }
   // The tool's option that has changed the files of the stream, as their names show: "compress", "encrypt"; "": none.

@@ -15,7 +15,8 @@ constexpr std::string_view kMyCnf = "backup-my.cnf";
 class Xtrabackup : public ToolCopy {
  public:
   Xtrabackup(const MysqlSettings& settings, BackupSpec spec, Clock& clock)
-      : ToolCopy(settings, std::move(spec), clock, XbstreamFiles::Maker::percona, {kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
+      : ToolCopy(settings, std::move(spec), clock, XbstreamFiles::Maker::percona,
+                 {kInfo, kBinlogInfo, kCheckpoints, kMyCnf}) {}
   ~Xtrabackup() override { stop(); }
 
   std::vector<std::string> options() const;
@@ -26,8 +27,9 @@ class Xtrabackup : public ToolCopy {
   void require_stream() const override;
   Position finish() override;
   std::string_view rights() const override {
-    return old_series() ? "RELOAD, LOCK TABLES, PROCESS and REPLICATION CLIENT"
-                        : "BACKUP_ADMIN, RELOAD, LOCK TABLES, PROCESS, REPLICATION CLIENT and SELECT on performance_schema";
+    return old_series()
+               ? "RELOAD, LOCK TABLES, PROCESS and REPLICATION CLIENT"
+               : "BACKUP_ADMIN, RELOAD, LOCK TABLES, PROCESS, REPLICATION CLIENT and SELECT on performance_schema";
   }
 
  private:
@@ -43,16 +45,12 @@ class Xtrabackup : public ToolCopy {
 
 std::vector<std::string> Xtrabackup::options() const {
   const std::string limit = std::to_string(lock_wait_s());
-  std::vector<std::string> out = {"--backup",
-                                  "--stream=xbstream",
-                                  "--target-dir=" + (spec_.work_dir / "target").string(),
-                                  "--extra-lsndir=" + info_dir().string(),
-                                  "--parallel=" + std::to_string(std::max(1U, settings_.backup_parallel)),
-                                  // Queries that run when the lock is due are waited for before it is asked for: behind a waiting
-                                  // lock all writers would wait.
-                                  "--ftwrl-wait-timeout=" + limit,
-                                  "--ftwrl-wait-threshold=1",
-                                  "--ftwrl-wait-query-type=all"};
+  std::vector<std::string> out = {
+      "--backup", "--stream=xbstream", "--target-dir=" + (spec_.work_dir / "target").string(),
+      "--extra-lsndir=" + info_dir().string(), "--parallel=" + std::to_string(std::max(1U, settings_.backup_parallel)),
+      // Queries that run when the lock is due are waited for before it is asked for: behind a waiting
+      // lock all writers would wait.
+      "--ftwrl-wait-timeout=" + limit, "--ftwrl-wait-threshold=1", "--ftwrl-wait-query-type=all"};
   if (!old_series()) out.push_back("--lock-ddl-timeout=" + limit);
   return out;
 }
@@ -91,18 +89,19 @@ void Xtrabackup::require_server() const {
   const std::string said = text->substr(at + kServerId.size(), text->find('\n', at + 1) - at - kServerId.size());
   if (said == "0" || said == std::to_string(spec_.server.server_id)) return;
   throw Error(Code::failed_precondition,
-              "copying the server's data: " + std::string(kMyCnf) + ": server_id: " + said.substr(0, 20) + " is not this server's, " +
-                  std::to_string(spec_.server.server_id),
+              "copying the server's data: " + std::string(kMyCnf) + ": server_id: " + said.substr(0, 20) +
+                  " is not this server's, " + std::to_string(spec_.server.server_id),
               "remove host, port and socket from the [client] and [xtrabackup] groups of the server's option files");
 }
 
 std::string Xtrabackup::required_file(std::string_view name) const {
   auto text = files_.file(name);
   if (!text) {
-    throw Error(Code::data_loss,
-                "reading the backup's " + std::string(name) + ": " +
-                    (files_.lost() ? "the stream is not of the xbstream format" : "it is not in the stream, or not whole"),
-                "take the copy again");
+    throw Error(
+        Code::data_loss,
+        "reading the backup's " + std::string(name) + ": " +
+            (files_.lost() ? "the stream is not of the xbstream format" : "it is not in the stream, or not whole"),
+        "take the copy again");
   }
   return *text;
 }
@@ -118,16 +117,21 @@ Position Xtrabackup::checked_position(const ToolInfo& info) const {
   if (!info.binlog_pos.empty()) {
     const auto written = position_in_line(info.binlog_pos);
     if (!written || differs(written)) {
-      throw Error(Code::data_loss, "reading the backup's " + std::string(kInfo) + ": binlog_pos: not what " + std::string(kBinlogInfo) + " has",
-                  "take the copy again");
+      throw Error(
+          Code::data_loss,
+          "reading the backup's " + std::string(kInfo) + ": binlog_pos: not what " + std::string(kBinlogInfo) + " has",
+          "take the copy again");
     }
   }
   if (differs(said_position_)) {
-    throw Error(Code::data_loss, "reading the backup's " + std::string(kBinlogInfo) + ": position: not what the tool said",
+    throw Error(Code::data_loss,
+                "reading the backup's " + std::string(kBinlogInfo) + ": position: not what the tool said",
                 "take the copy again");
   }
   if (spec_.server.gtid_on && !out.gtid) {
-    throw Error(Code::data_loss, "reading the backup's " + std::string(kBinlogInfo) + ": GTID set: missing, although the server has gtid_mode=ON",
+    throw Error(Code::data_loss,
+                "reading the backup's " + std::string(kBinlogInfo) +
+                    ": GTID set: missing, although the server has gtid_mode=ON",
                 "take the copy again");
   }
   return out;
@@ -138,12 +142,14 @@ Position Xtrabackup::finish() {
   require_plain(info, kInfo);
   require_server();
   if (info.format != "xbstream") {
-    throw Error(Code::data_loss, "reading the backup's " + std::string(kInfo) + ": format: \"" + info.format + "\", not xbstream",
+    throw Error(Code::data_loss,
+                "reading the backup's " + std::string(kInfo) + ": format: \"" + info.format + "\", not xbstream",
                 "take the copy again");
   }
   const ToolCheckpoints checkpoints = parse_checkpoints(required_file(kCheckpoints), kCheckpoints);
   if (checkpoints.backup_type != "full-backuped") {
-    throw Error(Code::data_loss, "reading the backup's " + std::string(kCheckpoints) + ": backup_type: " + checkpoints.backup_type,
+    throw Error(Code::data_loss,
+                "reading the backup's " + std::string(kCheckpoints) + ": backup_type: " + checkpoints.backup_type,
                 "take the copy again");
   }
   const std::scoped_lock lock(said_mutex_);

@@ -20,8 +20,7 @@ std::vector<TableName> choose(ServerClient& client, const std::vector<std::strin
       found = true;
     }
     if (!found) {
-      throw Error(Code::not_found,
-                  "choosing tables: \"" + name.substr(0, 130) + "\": there is no such table here",
+      throw Error(Code::not_found, "choosing tables: \"" + name.substr(0, 130) + "\": there is no such table here",
                   "tables are named db.table");
     }
   }
@@ -33,7 +32,8 @@ void require_none_in_memory(ServerClient& client) {
     if (table.engine != "MEMORY") continue;
     throw Error(Code::permission_denied,
                 "reading tables: " + table.schema + "." + table.name +
-                    ": the first reading of a MEMORY table is logged, on a replica as a transaction of its own, and the agent's account "
+                    ": the first reading of a MEMORY table is logged, on a replica as a transaction of its own, and "
+                    "the agent's account "
                     "may not keep it out of the binary log",
                 "grant the account BINLOG ADMIN (MariaDB) or SYSTEM_VARIABLES_ADMIN (MySQL)");
   }
@@ -51,29 +51,24 @@ bool reached(ServerClient& client, const Position& at, bool replica) {
          std::pair(at.file.value_or(""), at.offset.value_or(0));
 }
 
-void wait_for(ServerClient& client, const Position& at, const MysqlSettings& settings, JobContext& job,
-              Clock& clock) {
+void wait_for(ServerClient& client, const Position& at, const MysqlSettings& settings, JobContext& job, Clock& clock) {
   job.phase("wait for position");
   const bool replica = !client.replica_status().empty();
   const SteadyTime deadline = clock.steady() + settings.catch_up_timeout;
   while (!reached(client, at, replica)) {
     job.check_cancelled();
     if (clock.steady() >= deadline || !replica) {
-      throw Error(Code::deadline_exceeded,
-                  "waiting for the position to read tables at: it is not reached here",
-                  replica ? "see the replica's status"
-                          : "this server follows nobody: it will not get there by itself");
+      throw Error(Code::deadline_exceeded, "waiting for the position to read tables at: it is not reached here",
+                  replica ? "see the replica's status" : "this server follows nobody: it will not get there by itself");
     }
   }
 }
 
 }  // namespace
 
-std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings,
-                                           const std::vector<std::string>& tables,
-                                           std::optional<std::uint64_t> sample,
-                                           const std::optional<Position>& at, Position& read_at,
-                                           JobContext& job, Clock& clock) {
+std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings, const std::vector<std::string>& tables,
+                                           std::optional<std::uint64_t> sample, const std::optional<Position>& at,
+                                           Position& read_at, JobContext& job, Clock& clock) {
   ConnectTarget target = local_target(settings);
   // One digest is one answer, which may take hours; it is cancelled from another connection.
   target.read_timeout = std::chrono::hours(24 * 7);

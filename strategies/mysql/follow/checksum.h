@@ -16,10 +16,8 @@ namespace guestagent::mysql {
 // host. `at` is waited for (mysql.catch_up_timeout at most); `read_at` is where the tables were read, at or
 // after it. Writers of InnoDB tables are not blocked; tables of other engines are read as they are at that
 // moment.
-std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings,
-                                           const std::vector<std::string>& tables,
-                                           std::optional<std::uint64_t> sample,
-                                           const std::optional<Position>& at, Position& read_at,
-                                           JobContext& job, Clock& clock);
+std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings, const std::vector<std::string>& tables,
+                                           std::optional<std::uint64_t> sample, const std::optional<Position>& at,
+                                           Position& read_at, JobContext& job, Clock& clock);
 
 }  // namespace guestagent::mysql

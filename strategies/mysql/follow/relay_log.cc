@@ -17,7 +17,8 @@ GtidSet received_or_applied(GtidKind kind, const ReplicaStatus& channel) {
 }
 
 GtidSet unapplied(GtidKind kind, const ReplicaStatus& channel) {
-  return GtidSet::parse(kind, channel.received.gtid.value_or("")).minus(GtidSet::parse(kind, channel.applied.gtid.value_or("")));
+  return GtidSet::parse(kind, channel.received.gtid.value_or(""))
+      .minus(GtidSet::parse(kind, channel.applied.gtid.value_or("")));
 }
 
 bool source_has(const ReplicaRecord& source, const MysqlSettings& settings, const GtidSet& wanted) {
@@ -30,8 +31,8 @@ bool source_has(const ReplicaRecord& source, const MysqlSettings& settings, cons
   }
 }
 
-void resume_following(ServerClient& client, const MysqlSettings& settings, const std::optional<ReplicaRecord>& source, bool receiving,
-                      bool applying, JobContext& job) {
+void resume_following(ServerClient& client, const MysqlSettings& settings, const std::optional<ReplicaRecord>& source,
+                      bool receiving, bool applying, JobContext& job) {
   const auto channels = client.replica_status();
   if (channels.empty() || (!receiving && !applying)) return;
   const ReplicaStatus& now = channels.front();
@@ -41,7 +42,8 @@ void resume_following(ServerClient& client, const MysqlSettings& settings, const
     const GtidSet only_here = unapplied(GtidKind::mariadb, now);
     if (!only_here.empty() && !(source && source_has(*source, settings, only_here))) {
       job.warn("the replica's threads are left stopped: it has received " + printable(only_here.text(), kShownSet) +
-               " and not applied it, the source does not answer that it has that, and a start would throw the relay log away; "
+               " and not applied it, the source does not answer that it has that, and a start would throw the relay "
+               "log away; "
                "start it (START SLAVE) when the source is back, or apply the relay log by hand first");
       return;
     }

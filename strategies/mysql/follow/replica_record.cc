@@ -16,9 +16,7 @@ void save_replica_record(const fs::path& state_dir, const ReplicaRecord& record)
   JsonWriter out;
   out.begin_object();
   out.member("host", record.host).member("port", unsigned{record.port}).member("user", record.user);
-  out.member("password", record.password.reveal())
-      .member("tls", record.tls)
-      .member("own_gtid", record.own_gtid);
+  out.member("password", record.password.reveal()).member("tls", record.tls).member("own_gtid", record.own_gtid);
   out.end_object();
   std::error_code ignored;
   if (!fs::exists(state_dir, ignored)) make_dir(state_dir, 0700);

@@ -51,7 +51,8 @@ class Follower {
   void point_at(const SnapshotMetadata& snapshot) {
     client_.stop_replica();
     client_.reset_replica_all();
-    const Position position = snapshot.binlog_position.restored ? restored_position(snapshot) : snapshot.binlog_position;
+    const Position position =
+        snapshot.binlog_position.restored ? restored_position(snapshot) : snapshot.binlog_position;
     if (by_gtid_ && !snapshot.binlog_position.restored && !request_.data_is_here) client_.start_from(*position.gtid);
     NewSource source;
     source.host = snapshot.master_host;
@@ -63,8 +64,7 @@ class Follower {
     source.by_gtid = by_gtid_;
     if (!by_gtid_) {
       if (!position.file || !position.offset) {
-        throw Error(Code::failed_precondition,
-                    "starting replication: the snapshot has no binary log file and position",
+        throw Error(Code::failed_precondition, "starting replication: the snapshot has no binary log file and position",
                     "mysql.replication: gtid");
       }
       source.file = *position.file;
@@ -73,8 +73,8 @@ class Follower {
     client_.change_source(source);
   }
 
-  // What the server that runs on the restored data says of itself. It was copied after the lease began: what it has less than the source
-  // had then would be a copy of something else.
+  // What the server that runs on the restored data says of itself. It was copied after the lease began: what it has
+  // less than the source had then would be a copy of something else.
   Position restored_position(const SnapshotMetadata& snapshot) {
     if (!by_gtid_) return client_.cloned_position();
     Position out;
@@ -97,9 +97,7 @@ class Follower {
           .written_by(std::to_string(server.server_id))
           .text();
     }
-    return GtidSet::parse(client_.dialect().gtid, client_.gtid_executed())
-        .written_by(server.server_uuid)
-        .text();
+    return GtidSet::parse(client_.dialect().gtid, client_.gtid_executed()).written_by(server.server_uuid).text();
   }
 
   void ask_source(const ReplicaRecord& record) {
@@ -115,19 +113,16 @@ class Follower {
   // Throws when the threads' errors say that waiting is useless.
   ReplicaStatus look() {
     const auto all = client_.replica_status();
-    if (all.empty())
-      throw Error(Code::failed_precondition, "starting replication: somebody removed it meanwhile");
+    if (all.empty()) throw Error(Code::failed_precondition, "starting replication: somebody removed it meanwhile");
     const ReplicaStatus& status = all.front();
-    if (const auto error = replication_error(status, false))
-      throw error->with_context("starting replication");
+    if (const auto error = replication_error(status, false)) throw error->with_context("starting replication");
     if (status.io == ThreadState::running) {
       connecting_since_ = clock_.steady();
     } else if (target_.refused && target_.refused->code() == Code::permission_denied) {
       throw target_.refused->with_context("starting replication: asking the source");
     }
     if (clock_.steady() - connecting_since_ > kConnectPatience) {
-      if (const auto error = replication_error(status, true))
-        throw error->with_context("starting replication");
+      if (const auto error = replication_error(status, true)) throw error->with_context("starting replication");
       throw Error(Code::unavailable,
                   "starting replication: the receiving thread does not reach " + status.source_host + ":" +
                       std::to_string(status.source_port) + ": " + status.io_state,
@@ -166,8 +161,7 @@ class Follower {
 
   // True when the target was reached with both threads running, false when the time was up with both running.
   bool catch_up() {
-    const SteadyTime deadline =
-        clock_.steady() + request_.catch_up_timeout.value_or(settings_.catch_up_timeout);
+    const SteadyTime deadline = clock_.steady() + request_.catch_up_timeout.value_or(settings_.catch_up_timeout);
     connecting_since_ = clock_.steady();
     bool phase_told = false, arrived = false;
     for (;;) {
@@ -183,8 +177,7 @@ class Follower {
       const SteadyTime now = clock_.steady();
       if (now >= deadline) {
         if (both) return false;
-        if (const auto error = replication_error(status, true))
-          throw error->with_context("starting replication");
+        if (const auto error = replication_error(status, true)) throw error->with_context("starting replication");
         throw Error(Code::deadline_exceeded,
                     "starting replication: a thread does not run: " + status.io_state + status.sql_state,
                     "see the replica's own error log");
@@ -219,13 +212,13 @@ const std::optional<std::string>& told_gtid(const SnapshotMetadata& snapshot) {
   return (snapshot.binlog_position.restored ? snapshot.lease_position : snapshot.binlog_position).gtid;
 }
 
-AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& state_dir,
-                                const AttachRequest& request, JobContext& job, Clock& clock) {
+AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
+                                JobContext& job, Clock& clock) {
   return Follower(settings, request, job, clock).run(state_dir);
 }
 
-void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadata& snapshot,
-                            std::uint32_t server_id, std::vector<Check>& out) {
+void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadata& snapshot, std::uint32_t server_id,
+                            std::vector<Check>& out) {
   const std::string where = snapshot.master_host + ":" + std::to_string(snapshot.master_port);
   const auto add = [&](std::string name, Check::Result result, std::string message, std::string hint = "",
                        Code code = Code::failed_precondition) {
@@ -238,8 +231,7 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
     const ServerIdentity identity = source.identity();
     add("source", Check::Result::ok, where + " answers the snapshot's account");
     if (identity.server_id == server_id) {
-      add("server id", Check::Result::failed,
-          "the source has server_id " + std::to_string(server_id) + " too",
+      add("server id", Check::Result::failed, "the source has server_id " + std::to_string(server_id) + " too",
           "another server_id for this host (slave_config.server_id); a server is not its own replica");
     } else {
       add("server id", Check::Result::ok, std::to_string(server_id) + " is not the source's");
@@ -250,11 +242,10 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
         return each.name == *snapshot.lease_position.file;
       });
       if (there) {
-        add("binary logs", Check::Result::ok,
-            "the source has them from " + *snapshot.lease_position.file + " on");
+        add("binary logs", Check::Result::ok, "the source has them from " + *snapshot.lease_position.file + " on");
       } else {
-        add("binary logs", Check::Result::failed,
-            "the source has no " + *snapshot.lease_position.file + " any more", "take a new snapshot");
+        add("binary logs", Check::Result::failed, "the source has no " + *snapshot.lease_position.file + " any more",
+            "take a new snapshot");
       }
     }
   } catch (const SqlError& e) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
+#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/server/replication_errors.h"
 
 namespace guestagent::mysql {
@@ -35,10 +35,10 @@ ReplicaStatus only_channel(ServerClient& client) {
                 "there is nothing to detach");
   }
   if (all.size() > 1) {
-    throw Error(Code::failed_precondition,
-                "ending replication: this server follows " + std::to_string(all.size()) +
-                    " sources, the agent ends one",
-                "end the others by hand first (RESET SLAVE 'name' ALL)");
+    throw Error(
+        Code::failed_precondition,
+        "ending replication: this server follows " + std::to_string(all.size()) + " sources, the agent ends one",
+        "end the others by hand first (RESET SLAVE 'name' ALL)");
   }
   return all.front();
 }
@@ -46,11 +46,10 @@ ReplicaStatus only_channel(ServerClient& client) {
 Error applying_stopped(const ReplicaStatus& status) {
   const std::string why =
       status.sql_errno != 0 ? thread_error(status.sql_errno, status.sql_error) : "it was stopped by hand";
-  return {
-      Code::failed_precondition,
-      "draining the replica: the applying thread does not run at " + describe(status.applied) + ": " + why,
-      "mend it and start it (START SLAVE SQL_THREAD), or detach with force, which gives up what was received "
-      "after that"};
+  return {Code::failed_precondition,
+          "draining the replica: the applying thread does not run at " + describe(status.applied) + ": " + why,
+          "mend it and start it (START SLAVE SQL_THREAD), or detach with force, which gives up what was received "
+          "after that"};
 }
 
 class Drain {
@@ -83,13 +82,12 @@ class Drain {
       }
       show_progress(now);
       if (clock_.steady() >= deadline) {
-        give_up(now, Error(Code::deadline_exceeded,
-                           "draining the replica: applied up to " + describe(now.applied) + " of " +
-                               describe(now.received) + " in the time given" +
-                               (now.delay > 0
-                                    ? " (it is delayed by " + std::to_string(now.delay) + " s on purpose)"
-                                    : ""),
-                           "a longer drain_timeout_s; the replica goes on following meanwhile"));
+        give_up(now,
+                Error(Code::deadline_exceeded,
+                      "draining the replica: applied up to " + describe(now.applied) + " of " + describe(now.received) +
+                          " in the time given" +
+                          (now.delay > 0 ? " (it is delayed by " + std::to_string(now.delay) + " s on purpose)" : ""),
+                      "a longer drain_timeout_s; the replica goes on following meanwhile"));
         return;
       }
     }
@@ -99,8 +97,8 @@ class Drain {
   // Only force ends replication with something received and not applied, and says what.
   void give_up(const ReplicaStatus& now, const Error& why) {
     if (!request_.force) throw why;
-    job_.warn("gave up what was received after " + describe(now.applied) + ", up to " +
-              describe(now.received) + ": " + why.what());
+    job_.warn("gave up what was received after " + describe(now.applied) + ", up to " + describe(now.received) + ": " +
+              why.what());
   }
 
   bool done() { return by_gtid_ ? client_.wait_applied(target_, kDrainSlice) : idle_at_end(); }
@@ -123,8 +121,8 @@ class Drain {
   bool workers_busy() {
     for (const Session& session : client_.sessions()) {
       const bool worker =
-          session.command == "Slave_worker" || (client_.dialect().family != Family::mariadb &&
-                                                session.user == "system user" && session.command != "Daemon");
+          session.command == "Slave_worker" ||
+          (client_.dialect().family != Family::mariadb && session.user == "system user" && session.command != "Daemon");
       const bool rests = session.state.find("Waiting for work") != std::string::npos ||
                          session.state.find("Waiting for an event from Coordinator") != std::string::npos ||
                          session.state.find(kReadAll) != std::string::npos;
@@ -135,8 +133,7 @@ class Drain {
 
   void show_progress(const ReplicaStatus& now) {
     if (!by_gtid_) {
-      if (now.applied.file == now.received.file)
-        job_.progress(now.applied.offset.value_or(0), now.received.offset);
+      if (now.applied.file == now.received.file) job_.progress(now.applied.offset.value_or(0), now.received.offset);
       return;
     }
     const GtidKind kind = client_.dialect().gtid;
@@ -182,8 +179,8 @@ std::string write_detached(const DetachOutcome& outcome) {
   return end.end_array().end_object().text();
 }
 
-void go_on_following(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role, ServerClient& client, bool receiving,
-                     bool applying, JobContext& job) {
+void go_on_following(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role,
+                     ServerClient& client, bool receiving, bool applying, JobContext& job) {
   if (role.stay_replica) role.stay_replica(client);
   resume_following(client, settings, load_replica_record(state_dir), receiving, applying, job);
 }
@@ -194,9 +191,8 @@ void drain(const MysqlSettings& settings, Millis timeout, JobContext& job, Clock
   Drain(settings, {timeout, false}, job, clock, client).run();
 }
 
-DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
-                               const DetachRequest& request, const RoleChange& role, JobContext& job,
-                               Clock& clock) {
+DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const DetachRequest& request,
+                               const RoleChange& role, JobContext& job, Clock& clock) {
   ServerClient client(local_target(settings));
   const ReplicaStatus before = only_channel(client);
   if (before.sql != ThreadState::running && !request.force) throw applying_stopped(before);
@@ -234,8 +230,8 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
   return out;
 }
 
-std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
-                                     const RoleChange& role, JobContext& job) {
+std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role,
+                                     JobContext& job) {
   if (const Journal::Step* const end = job.journal().find(kEndStep)) {
     const JsonDocument document = parse_json(end->data, "journal");
     DetachOutcome outcome;

@@ -15,21 +15,20 @@ namespace guestagent::mysql {
 struct RoleChange {
   std::function<void(ServerClient& client)> become_standalone;
   std::function<void(ServerClient& client)> stay_replica;
-  // What came from the source and is nobody's business here any more; `user` is the account that was followed with, "" where that is not
-  // known. Answers the accounts that it dropped. Throws nothing: replication has ended.
+  // What came from the source and is nobody's business here any more; `user` is the account that was followed with, ""
+  // where that is not known. Answers the accounts that it dropped. Throws nothing: replication has ended.
   std::function<std::vector<std::string>(ServerClient& client, const std::string& user)> forget_source = {};
 };
 
 // Datastore::stop_replicating. failed_precondition: not a replica, or its SQL thread is stopped (unless
 // force); deadline_exceeded: not drained in time; cancelled. After any Error the replica follows as it did
 // before, with its settings as they were.
-DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
-                               const DetachRequest& request, const RoleChange& role, JobContext& job,
-                               Clock& clock);
+DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const DetachRequest& request,
+                               const RoleChange& role, JobContext& job, Clock& clock);
 
 // After a crash, by the journal of a detach: finishes what was past its point of no return, else lets the
 // replica go on following. Answers in words.
-std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir,
-                                     const RoleChange& role, JobContext& job);
+std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role,
+                                     JobContext& job);
 
 }  // namespace guestagent::mysql

@@ -1,9 +1,9 @@
 #include "strategies/mysql/follow/repoint.h"
 
-#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/server/gtid.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -17,10 +17,13 @@ constexpr Seconds kPlanPatience{10};
 constexpr Seconds kPatience{60};
 
 ReplicaRecord record_of(const SnapshotMetadata& snapshot) {
-  return {snapshot.master_host, snapshot.master_port, snapshot.replication_user, snapshot.replication_password, snapshot.require_tls, ""};
+  return {snapshot.master_host,          snapshot.master_port, snapshot.replication_user,
+          snapshot.replication_password, snapshot.require_tls, ""};
 }
 
-std::string place(const std::string& host, std::uint16_t port) { return host + ":" + std::to_string(port); }
+std::string place(const std::string& host, std::uint16_t port) {
+  return host + ":" + std::to_string(port);
+}
 
 GtidSet applied_here(ServerClient& client, const ReplicaStatus& channel) {
   return GtidSet::parse(client.dialect().gtid, channel.applied.gtid.value_or(""));
@@ -30,14 +33,15 @@ GtidSet own_transactions(ServerClient& client) {
   const GtidKind kind = client.dialect().gtid;
   const ServerIdentity server = client.identity();
   if (kind == GtidKind::mariadb) {
-    return GtidSet::parse(kind, client.variable("gtid_binlog_state").value_or("")).written_by(std::to_string(server.server_id));
+    return GtidSet::parse(kind, client.variable("gtid_binlog_state").value_or(""))
+        .written_by(std::to_string(server.server_id));
   }
   return GtidSet::parse(kind, client.gtid_executed()).written_by(server.server_uuid);
 }
 
 // What of `here` is not on the source, which may itself be on its way to there.
-GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& here, GtidKind kind, Millis patience,
-                      Clock& clock, const std::stop_token& stop) {
+GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& here,
+                      GtidKind kind, Millis patience, Clock& clock, const std::stop_token& stop) {
   ServerClient source(source_target(record_of(snapshot), settings.replication_ca_file, kNewSourceTimeout));
   const SteadyTime deadline = clock.steady() + patience;
   for (;;) {
@@ -57,13 +61,16 @@ void write_record(JsonWriter& out, const ReplicaRecord& record) {
 }
 
 ReplicaRecord read_record(const JsonReader& in) {
-  return {in.string("host"),           static_cast<std::uint16_t>(in.uint("port", 1, 65535)), in.string("user"),
-          Secret(in.string("password")), in.boolean("tls"),                                   in.string("own_gtid")};
+  return {in.string("host"), static_cast<std::uint16_t>(in.uint("port", 1, 65535)),
+          in.string("user"), Secret(in.string("password")),
+          in.boolean("tls"), in.string("own_gtid")};
 }
 
-// Makes sure that nothing is lost with the relay log, then stops both threads. False: something would be, and the threads go on.
-bool give_up_new_source(const MysqlSettings& settings, const ReplicaRecord& old_source, const std::optional<ReplicaRecord>& new_source,
-                        ServerClient& client, JobContext& job, Clock& clock) {
+// Makes sure that nothing is lost with the relay log, then stops both threads. False: something would be, and the
+// threads go on.
+bool give_up_new_source(const MysqlSettings& settings, const ReplicaRecord& old_source,
+                        const std::optional<ReplicaRecord>& new_source, ServerClient& client, JobContext& job,
+                        Clock& clock) {
   const auto channels = client.replica_status();
   if (!channels.empty()) {
     const GtidSet only_here = unapplied(client.dialect().gtid, channels.front());
@@ -90,10 +97,13 @@ std::optional<std::string> unfit(const MysqlSettings& settings, const AttachRequ
   const ServerIdentity here = client.identity();
   const ReplicaStatus& channel = channels.front();
   if (channels.size() > 1) return "it follows several sources";
-  if (!channel.by_gtid || !follow_by_gtid(settings, request.snapshot, client.dialect())) return "it does not follow by GTID";
+  if (!channel.by_gtid || !follow_by_gtid(settings, request.snapshot, client.dialect()))
+    return "it does not follow by GTID";
   if (channel.delay > 0) return "it is delayed on purpose";
-  if (channel.sql == ThreadState::stopped && channel.sql_errno != 0) return "its applying thread is stopped by an error";
-  if (channel.sql == ThreadState::stopped && channel.io != ThreadState::stopped) return "it receives, but its applying thread is stopped";
+  if (channel.sql == ThreadState::stopped && channel.sql_errno != 0)
+    return "its applying thread is stopped by an error";
+  if (channel.sql == ThreadState::stopped && channel.io != ThreadState::stopped)
+    return "it receives, but its applying thread is stopped";
   if (request.server_id && *request.server_id != here.server_id) return "another server_id is asked for";
   if (request.read_only != here.read_only) return "another read_only is asked for";
   return std::nullopt;
@@ -101,13 +111,14 @@ std::optional<std::string> unfit(const MysqlSettings& settings, const AttachRequ
 
 }  // namespace
 
-std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
-                                           ServerClient& client, Clock& clock) {
+std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const fs::path& state_dir,
+                                           const AttachRequest& request, ServerClient& client, Clock& clock) {
   const std::vector<ReplicaStatus> channels = client.replica_status();
   if (auto why = unfit(settings, request, client, channels)) return why;
   const ReplicaStatus& channel = channels.front();
   const auto record = load_replica_record(state_dir);
-  if (!record || record->host != channel.source_host || record->port != channel.source_port || record->user != channel.source_user) {
+  if (!record || record->host != channel.source_host || record->port != channel.source_port ||
+      record->user != channel.source_user) {
     return "this agent did not make it follow " + place(channel.source_host, channel.source_port);
   }
   const GtidKind kind = client.dialect().gtid;
@@ -119,23 +130,27 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
   const auto& from = snapshot.lease_position.gtid ? snapshot.lease_position.gtid : snapshot.binlog_position.gtid;
   if (!from) return "the snapshot has no GTID position";
   const bool waits = channel.io == ThreadState::running && channel.sql == ThreadState::running;
-  if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) && !(waits && client.wait_applied(*from, kPlanPatience))) {
+  if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) &&
+      !(waits && client.wait_applied(*from, kPlanPatience))) {
     return "it has not all that the snapshot has (" + *from + ")";
   }
   const std::vector<ReplicaStatus> later = client.replica_status();
   const GtidSet here = received_or_applied(kind, later.empty() ? channel : later.front());
   const GtidSet beyond = beyond_source(settings, snapshot, here, kind, kPlanPatience, clock, {});
-  if (!beyond.empty()) return "it has transactions that " + place(snapshot.master_host, snapshot.master_port) + " has not: " + beyond.text();
+  if (!beyond.empty())
+    return "it has transactions that " + place(snapshot.master_host, snapshot.master_port) +
+           " has not: " + beyond.text();
   return std::nullopt;
 }
 
-AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request, JobContext& job,
-                      Clock& clock) {
+AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
+                      JobContext& job, Clock& clock) {
   ServerClient client(local_target(settings));
   const auto record = load_replica_record(state_dir);
   const auto channels = client.replica_status();
   if (!record || channels.empty()) {
-    throw Error(Code::failed_precondition, "pointing the replica at another source: it is no replica any more", "attach it with overwrite");
+    throw Error(Code::failed_precondition, "pointing the replica at another source: it is no replica any more",
+                "attach it with overwrite");
   }
   const bool receiving = channels.front().io != ThreadState::stopped;
   const bool applying = channels.front().sql != ThreadState::stopped;
@@ -156,7 +171,9 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
       drain(settings, request.catch_up_timeout.value_or(settings.drain_timeout), job, clock, client);
     } catch (const Error& e) {
       if (e.code() == Code::cancelled) throw;
-      throw Error(e.code(), std::string("pointing the replica at another source: what it has received must be applied first: ") + e.what(),
+      throw Error(e.code(),
+                  std::string("pointing the replica at another source: what it has received must be applied first: ") +
+                      e.what(),
                   "it goes on following as before; try again when it has applied that, or attach with overwrite");
     }
   } else if (receiving) {
@@ -165,13 +182,13 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
                 "start it (START SLAVE SQL_THREAD), so that what was received is applied, or attach with overwrite");
   }
   const GtidKind kind = client.dialect().gtid;
-  const GtidSet beyond = beyond_source(settings, snapshot, received_or_applied(kind, client.replica_status().front()), kind, kPatience,
-                                       clock, job.stop_token());
+  const GtidSet beyond = beyond_source(settings, snapshot, received_or_applied(kind, client.replica_status().front()),
+                                       kind, kPatience, clock, job.stop_token());
   job.check_cancelled();
   if (!beyond.empty()) {
     throw Error(Code::failed_precondition,
-                "pointing the replica at another source: it has transactions that " + place(snapshot.master_host, snapshot.master_port) +
-                    " has not: " + beyond.text(),
+                "pointing the replica at another source: it has transactions that " +
+                    place(snapshot.master_host, snapshot.master_port) + " has not: " + beyond.text(),
                 "wait until that source has them, or attach with overwrite");
   }
   return start_replicating(settings, state_dir, request, job, clock);
@@ -190,7 +207,8 @@ std::string recover_repoint(const MysqlSettings& settings, const fs::path& state
     if (!give_up_new_source(settings, record, next, client, job, clock)) {
       if (next) save_replica_record(state_dir, *next);
       job.journal().record(kUndoneStep);
-      return "left the replica with its new source: it has received from there what is not applied and what no source that answers has";
+      return "left the replica with its new source: it has received from there what is not applied and what no source "
+             "that answers has";
     }
     client.reset_replica_all();
     NewSource source;

@@ -1,4 +1,5 @@
-// What makes a server a source, a replica or a standalone one beside replication itself: its option file and its event scheduler.
+// What makes a server a source, a replica or a standalone one beside replication itself: its option file and its event
+// scheduler.
 #pragma once
 
 #include "base/clock.h"
@@ -15,7 +16,8 @@ RoleChange role_change(const MysqlSettings& settings, JobContext& job);
 // After replication has ended: the event scheduler is as it was before this server became a replica.
 void restore_scheduler(const MysqlSettings& settings);
 
-// Restarts the server with its binary log on. On Error it runs with its options as they were. REQUIRES: mysql.allow_restart.
+// Restarts the server with its binary log on. On Error it runs with its options as they were. REQUIRES:
+// mysql.allow_restart.
 void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job);
 // After a crash in the middle of it: undone. Answers in words, "" for nothing.
 std::string recover_turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job);

@@ -30,8 +30,7 @@ std::string seconds_text(double seconds) {
 std::vector<std::string> faults(const ReplicaStatus& channel) {
   std::vector<std::string> out;
   const std::string name = channel.channel.empty() ? "" : " of channel " + channel.channel;
-  if (channel.io == ThreadState::stopped ||
-      (channel.io == ThreadState::connecting && channel.io_errno != 0)) {
+  if (channel.io == ThreadState::stopped || (channel.io == ThreadState::connecting && channel.io_errno != 0)) {
     out.push_back("the receiving thread" + name +
                   (channel.io == ThreadState::stopped ? " is stopped" : " cannot connect") +
                   (channel.io_errno != 0 ? ": " + thread_error(channel.io_errno, channel.io_error) : ""));
@@ -47,9 +46,8 @@ std::vector<std::string> faults(const ReplicaStatus& channel) {
 std::optional<double> lag_of(const StatusFacts& facts) {
   const ReplicaStatus& channel = facts.channels.front();
   if (channel.io != ThreadState::running || channel.sql != ThreadState::running) return std::nullopt;
-  const std::optional<double> says = channel.seconds_behind
-                                         ? std::optional<double>(static_cast<double>(*channel.seconds_behind))
-                                         : std::nullopt;
+  const std::optional<double> says =
+      channel.seconds_behind ? std::optional<double>(static_cast<double>(*channel.seconds_behind)) : std::nullopt;
   if (facts.source_now) {
     if (facts.reached_after_s) return facts.reached_after_s;
     // The server's figure counts from what it has received: without all of it, it is 0 on a replica that is
@@ -65,8 +63,7 @@ std::optional<double> lag_of(const StatusFacts& facts) {
 void judge_lag(const StatusFacts& facts, Millis lag_limit, Verdict& out) {
   const ReplicaStatus& channel = facts.channels.front();
   const double limit = std::chrono::duration<double>(lag_limit).count() + static_cast<double>(channel.delay);
-  if (channel.delay > 0)
-    out.reasons.push_back("delayed by " + std::to_string(channel.delay) + " s on purpose");
+  if (channel.delay > 0) out.reasons.push_back("delayed by " + std::to_string(channel.delay) + " s on purpose");
   if (!facts.source_now && !facts.not_asked_because.empty()) {
     out.reasons.push_back("the source could not be asked where it is: " + facts.not_asked_because);
   }
@@ -74,8 +71,7 @@ void judge_lag(const StatusFacts& facts, Millis lag_limit, Verdict& out) {
   if (out.lag_seconds) {
     if (*out.lag_seconds <= limit) return;
     out.verdict = "lagging";
-    out.reasons.push_back(seconds_text(*out.lag_seconds) + " behind, " + seconds_text(limit) +
-                          " are allowed");
+    out.reasons.push_back(seconds_text(*out.lag_seconds) + " behind, " + seconds_text(limit) + " are allowed");
     return;
   }
   out.verdict = "lagging";
@@ -90,8 +86,7 @@ void judge_lag(const StatusFacts& facts, Millis lag_limit, Verdict& out) {
 
 void write_errors(JsonWriter& out, const std::vector<ReplicaStatus>& channels) {
   out.key("errors").begin_array();
-  const auto error = [&](std::string_view thread, unsigned code, const std::string& message,
-                         const std::string& at) {
+  const auto error = [&](std::string_view thread, unsigned code, const std::string& message, const std::string& at) {
     if (code == 0 && message.empty()) return;
     out.begin_object().member("thread", thread).member("code", code).member("message", to_utf8(message));
     if (!at.empty()) out.member("at", to_utf8(at));
@@ -134,8 +129,7 @@ Verdict judge(const StatusFacts& facts, Millis lag_limit) {
     out.reasons.emplace_back("read_only is off, though it was attached to be read only");
   }
   if (!facts.errant.empty()) {
-    out.reasons.push_back("it has transactions of its own, which the source has not: " +
-                          printable(facts.errant, 200));
+    out.reasons.push_back("it has transactions of its own, which the source has not: " + printable(facts.errant, 200));
   }
   const bool diverged = std::any_of(facts.channels.begin(), facts.channels.end(), means_diverged);
   if (diverged || !facts.errant.empty()) out.verdict = "diverged";

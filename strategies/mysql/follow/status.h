@@ -21,9 +21,9 @@ struct StatusFacts {
   std::uint32_t server_id = 0;
   bool read_only = false;
   bool wants_read_only = false;  // it was attached so
-  Position own;              // of its own binary log; empty when that is off
-  std::size_t replicas = 0;  // connected to it
-  std::size_t accounts = 0;  // replication accounts that the agent made here
+  Position own;                  // of its own binary log; empty when that is off
+  std::size_t replicas = 0;      // connected to it
+  std::size_t accounts = 0;      // replication accounts that the agent made here
 
   std::vector<ReplicaStatus> channels;
   std::string errant;  // what it wrote itself since it was attached, as a GTID set
@@ -33,14 +33,13 @@ struct StatusFacts {
   std::string not_asked_because;          // why it was not, when that is worth telling
   std::optional<double> reached_after_s;  // how long after that this server had applied it, if it had soon
   double waited_s = 0;                    // how long that was waited for
-  bool received_all = false;  // at the end of that time everything up to source_now had been received
-  std::optional<std::uint64_t> behind;  // transactions up to source_now that are not applied
+  bool received_all = false;              // at the end of that time everything up to source_now had been received
+  std::optional<std::uint64_t> behind;    // transactions up to source_now that are not applied
 };
 
 struct Verdict {
-  std::string role;  // source | replica | standalone; empty when nobody can tell
-  std::string
-      verdict;  // source | healthy | lagging | broken | diverged | standalone | restoring | unreachable
+  std::string role;     // source | replica | standalone; empty when nobody can tell
+  std::string verdict;  // source | healthy | lagging | broken | diverged | standalone | restoring | unreachable
   std::vector<std::string> reasons;
   std::optional<double> lag_seconds;  // absent rather than wrong
 };

@@ -1,9 +1,9 @@
 // How the facts of the status are collected.
 #include <algorithm>
 
-#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/status.h"
+#include "strategies/mysql/server/gtid.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -84,8 +84,7 @@ class Collector {
   void measure() {
     const Position there = *facts_.source_now;
     const bool gtid = facts_.channels.front().by_gtid && there.gtid.has_value();
-    const bool waits =
-        facts_.channels.front().sql == ThreadState::running && facts_.channels.front().delay == 0;
+    const bool waits = facts_.channels.front().sql == ThreadState::running && facts_.channels.front().delay == 0;
     const SteadyTime asked = clock_.steady();
     const auto passed = [&] { return std::chrono::duration<double>(clock_.steady() - asked).count(); };
     if (gtid && waits) {

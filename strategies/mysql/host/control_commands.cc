@@ -7,11 +7,12 @@ namespace {
 
 class CommandsControl : public CommonControl {
  public:
-  CommandsControl(const MysqlSettings& settings, const fs::path& dir, Clock& clock) : CommonControl(settings, clock), dir_(dir) {}
+  CommandsControl(const MysqlSettings& settings, const fs::path& dir, Clock& clock)
+      : CommonControl(settings, clock), dir_(dir) {}
 
  protected:
-  // The command may be the server itself or may leave it behind: it gets a session of its own either way, and its output goes to a
-  // file, since a server that inherits a pipe would be cut off by the agent's end.
+  // The command may be the server itself or may leave it behind: it gets a session of its own either way, and its
+  // output goes to a file, since a server that inherits a pipe would be cut off by the agent's end.
   void launch(Millis, std::stop_token) override {
     log_ = fresh_log(dir_);
     command_ = start_detached({settings().server.start, server_environment(), std::nullopt, log_, {}});

@@ -1,4 +1,5 @@
-// What the three kinds of server control share, and the kinds themselves; for server_control.cc, and install.cc which asks who serves.
+// What the three kinds of server control share, and the kinds themselves; for server_control.cc, and install.cc which
+// asks who serves.
 #pragma once
 
 #include "strategies/mysql/host/detached.h"

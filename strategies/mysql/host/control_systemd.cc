@@ -23,13 +23,13 @@ class SystemdControl : public CommonControl {
 
  protected:
   void launch(Millis timeout, std::stop_token stop) override {
-    // Somebody's attempts while the agent kept the server down may have used up the unit's start limit. Where there is nothing to
-    // reset this fails, which says nothing about the start.
+    // Somebody's attempts while the agent kept the server down may have used up the unit's start limit. Where there is
+    // nothing to reset this fails, which says nothing about the start.
     Child reset(program({"systemctl", "reset-failed", settings().server.unit}));
     reset.wait(stop);
     try {
-      run_and_read(program({"systemctl", "--no-ask-password", "start", settings().server.unit}),
-                   timeout, 1 << 20, stop);
+      run_and_read(program({"systemctl", "--no-ask-password", "start", settings().server.unit}), timeout, 1 << 20,
+                   stop);
     } catch (const Error& e) {
       if (e.code() == Code::cancelled) throw;
       throw Error(e.code() == Code::internal ? Code::unavailable : e.code(),
@@ -39,8 +39,7 @@ class SystemdControl : public CommonControl {
 
   void ask_stop(Millis timeout) override {
     with_context("stopping " + settings().server.unit, [&] {
-      run_and_read(program({"systemctl", "--no-ask-password", "stop", settings().server.unit}),
-                   timeout);
+      run_and_read(program({"systemctl", "--no-ask-password", "stop", settings().server.unit}), timeout);
     });
   }
 
@@ -52,8 +51,8 @@ class SystemdControl : public CommonControl {
 
  private:
   std::string unit_state() {
-    std::string text = run_and_read(program({"systemctl", "show", "--property=ActiveState", "--value", settings().server.unit}),
-                                    Millis{30000});
+    std::string text = run_and_read(
+        program({"systemctl", "show", "--property=ActiveState", "--value", settings().server.unit}), Millis{30000});
     text.erase(std::remove(text.begin(), text.end(), '\n'), text.end());
     return text;
   }

@@ -72,7 +72,8 @@ struct Prepared {
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::umask(0022);
-  if (::dup2(p.null_fd, 0) < 0 || ::dup2(p.output_fd, 1) < 0 || ::dup2(p.output_fd, 2) < 0) report_and_exit(p.report_fd);
+  if (::dup2(p.null_fd, 0) < 0 || ::dup2(p.output_fd, 1) < 0 || ::dup2(p.output_fd, 2) < 0)
+    report_and_exit(p.report_fd);
   if (p.change_user) {
     if (::setgroups(p.groups.size(), p.groups.data()) != 0 || ::setgid(p.gid) != 0 || ::setuid(p.uid) != 0) {
       report_and_exit(p.report_fd);
@@ -210,7 +211,8 @@ std::optional<ProcessId> read_process_record(const fs::path& record) {
   return id;
 }
 
-std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words, std::uint64_t from) {
+std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words,
+                                       std::uint64_t from) {
   constexpr std::streamoff kTail = 64 << 10;
   std::ifstream in(file, std::ios::binary);
   if (!in) return {};
@@ -222,8 +224,8 @@ std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, 
   std::deque<std::string> kept;
   for (std::string line; std::getline(in, line);) {
     const bool wanted = words.empty() || std::any_of(words.begin(), words.end(), [&](const std::string& word) {
-      return line.find(word) != std::string::npos;
-    });
+                          return line.find(word) != std::string::npos;
+                        });
     if (!wanted || line.empty()) continue;
     kept.push_back(line.substr(0, 500));
     if (kept.size() > count) kept.pop_front();

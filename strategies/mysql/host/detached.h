@@ -22,7 +22,9 @@ struct ProcessId {
 
 // The process of that number as it is now; nullopt when there is none (a zombie is none).
 std::optional<ProcessId> process_now(pid_t pid);
-inline bool alive(const ProcessId& id) { return process_now(id.pid) == id; }
+inline bool alive(const ProcessId& id) {
+  return process_now(id.pid) == id;
+}
 
 // Asks `id` to end by SIGTERM, never another process that has its number by now. Gone already: no error.
 void ask_to_end(const ProcessId& id);
@@ -32,18 +34,20 @@ struct DetachedSpec {
   std::vector<std::string> env;
   std::optional<std::pair<uid_t, gid_t>> run_as;
   fs::path output;  // standard output and error, appended; mode 0640
-  fs::path record;  // who it is, written before it starts, for whoever looks for it after the agent died; empty: not recorded
+  fs::path record;  // who it is, written before it starts, for whoever looks for it after the agent died; empty: not
+                    // recorded
 };
 
-// Starts it. A program that cannot be started is an Error here (not_found, permission_denied). It runs nothing before its record is
-// on the disk: there is no instant at which it runs and cannot be found.
+// Starts it. A program that cannot be started is an Error here (not_found, permission_denied). It runs nothing before
+// its record is on the disk: there is no instant at which it runs and cannot be found.
 ProcessId start_detached(const DetachedSpec& spec);
 
 // What start_detached recorded; nullopt when there is no record or that process is gone.
 std::optional<ProcessId> read_process_record(const fs::path& record);
 
-// The last lines of a log file, at most `count`, without those that hold none of `words` (empty: all lines), and without what stands
-// before the byte `from`. No more than its last 64 KiB are read.
-std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count, const std::vector<std::string>& words = {}, std::uint64_t from = 0);
+// The last lines of a log file, at most `count`, without those that hold none of `words` (empty: all lines), and
+// without what stands before the byte `from`. No more than its last 64 KiB are read.
+std::vector<std::string> last_lines_of(const fs::path& file, std::size_t count,
+                                       const std::vector<std::string>& words = {}, std::uint64_t from = 0);
 
 }  // namespace guestagent::mysql

@@ -12,17 +12,35 @@ namespace {
 
 constexpr std::size_t kLargestManifest = 1 << 20;
 
-constexpr std::array<std::string_view, 24> kHostFiles = {
-    "ssl_ca", "ssl_cert", "ssl_key", "ssl_crl", "ssl_capath", "ssl_crlpath",
-    "admin_ssl_ca", "admin_ssl_cert", "admin_ssl_key", "admin_ssl_crl", "mysqlx_ssl_ca", "mysqlx_ssl_cert", "mysqlx_ssl_key",
-    "file_key_management_filename", "file_key_management_filekey", "hashicorp_key_management_vault_ca", "aws_key_management_keyfile_dir",
-    "keyring_file_data", "keyring_encrypted_file_data", "keyring_vault_config",
-    "caching_sha2_password_private_key_path", "caching_sha2_password_public_key_path", "sha256_password_private_key_path", "init_file"};
+constexpr std::array<std::string_view, 24> kHostFiles = {"ssl_ca",
+                                                         "ssl_cert",
+                                                         "ssl_key",
+                                                         "ssl_crl",
+                                                         "ssl_capath",
+                                                         "ssl_crlpath",
+                                                         "admin_ssl_ca",
+                                                         "admin_ssl_cert",
+                                                         "admin_ssl_key",
+                                                         "admin_ssl_crl",
+                                                         "mysqlx_ssl_ca",
+                                                         "mysqlx_ssl_cert",
+                                                         "mysqlx_ssl_key",
+                                                         "file_key_management_filename",
+                                                         "file_key_management_filekey",
+                                                         "hashicorp_key_management_vault_ca",
+                                                         "aws_key_management_keyfile_dir",
+                                                         "keyring_file_data",
+                                                         "keyring_encrypted_file_data",
+                                                         "keyring_vault_config",
+                                                         "caching_sha2_password_private_key_path",
+                                                         "caching_sha2_password_public_key_path",
+                                                         "sha256_password_private_key_path",
+                                                         "init_file"};
 
-constexpr std::array<std::string_view, 5> kNeededDirs = {"tmpdir", "innodb_tmpdir", "slave_load_tmpdir", "replica_load_tmpdir",
-                                                         "innodb_temp_tablespaces_dir"};
-constexpr std::array<std::string_view, 6> kNeededForFiles = {"log_error", "general_log_file", "slow_query_log_file", "pid_file", "socket",
-                                                             "log_slow_query_file"};
+constexpr std::array<std::string_view, 5> kNeededDirs = {"tmpdir", "innodb_tmpdir", "slave_load_tmpdir",
+                                                         "replica_load_tmpdir", "innodb_temp_tablespaces_dir"};
+constexpr std::array<std::string_view, 6> kNeededForFiles = {"log_error", "general_log_file", "slow_query_log_file",
+                                                             "pid_file",  "socket",           "log_slow_query_file"};
 
 template <typename List>
 bool among(const List& list, std::string_view name) {
@@ -44,7 +62,8 @@ bool holds_tables(const fs::path& dir) {
   std::error_code ec;
   for (const auto& entry : fs::directory_iterator(dir, ec)) {
     const std::string extension = entry.path().extension().string();
-    if (extension == ".frm" || extension == ".ibd" || extension == ".sdi" || entry.path().filename() == "db.opt") return true;
+    if (extension == ".frm" || extension == ".ibd" || extension == ".sdi" || entry.path().filename() == "db.opt")
+      return true;
   }
   return false;
 }

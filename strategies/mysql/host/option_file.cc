@@ -14,7 +14,8 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::string_view kHeader = "# Written by guestagent, which replaces it whole: put options of your own in another file.\n";
+constexpr std::string_view kHeader =
+    "# Written by guestagent, which replaces it whole: put options of your own in another file.\n";
 constexpr std::string_view kMemory = "# guestagent: ";
 
 std::string_view role_name(ManagedOptions::Role role) {
@@ -57,13 +58,15 @@ std::string quoted(const std::string& value) {
   return "\"" + escaped + "\"";
 }
 
-// What write_managed sets and no other file may set after it. Base names of logs are not here: whichever wins is good, and whether
-// the binary log is on is asked of the running server.
-constexpr std::array<std::string_view, 8> kOurs = {"server_id",         "read_only",           "super_read_only", "event_scheduler",
-                                                   "log_slave_updates", "log_replica_updates", "gtid_mode",       "report_host"};
+// What write_managed sets and no other file may set after it. Base names of logs are not here: whichever wins is good,
+// and whether the binary log is on is asked of the running server.
+constexpr std::array<std::string_view, 8> kOurs = {"server_id",       "read_only",         "super_read_only",
+                                                   "event_scheduler", "log_slave_updates", "log_replica_updates",
+                                                   "gtid_mode",       "report_host"};
 
 std::string option_name(std::string_view argument) {
-  std::string name(argument.substr(2, argument.find('=') == std::string_view::npos ? std::string_view::npos : argument.find('=') - 2));
+  std::string name(argument.substr(
+      2, argument.find('=') == std::string_view::npos ? std::string_view::npos : argument.find('=') - 2));
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
@@ -76,7 +79,9 @@ bool is_ours(const std::string& name, bool replica) {
          (replica && std::find(kReplicasOwn.begin(), kReplicasOwn.end(), name) != kReplicasOwn.end());
 }
 
-Check passed(std::string message) { return {"option file", Check::Result::ok, std::move(message), "", Code::failed_precondition}; }
+Check passed(std::string message) {
+  return {"option file", Check::Result::ok, std::move(message), "", Code::failed_precondition};
+}
 Check failed(std::string message, std::string hint) {
   return {"option file", Check::Result::failed, std::move(message), std::move(hint), Code::failed_precondition};
 }
@@ -87,7 +92,8 @@ bool same_path(const fs::path& a, const fs::path& b) {
 }
 
 const std::string kMoveHint =
-    "set mysql.managed_file to a file that the server reads last of all (in the last directory that its option file includes)";
+    "set mysql.managed_file to a file that the server reads last of all (in the last directory that its option file "
+    "includes)";
 
 Check command_check(const MysqlSettings& settings, bool replica) {
   for (const std::string& argument : settings.server.command) {
@@ -101,7 +107,8 @@ Check command_check(const MysqlSettings& settings, bool replica) {
                     "make both name the server's option file");
     }
     if (argument.starts_with("--") && is_ours(option_name(argument), replica)) {
-      return failed("mysql.server.command: " + argument + ": the agent must be able to set that in " + settings.managed_file.string(),
+      return failed("mysql.server.command: " + argument + ": the agent must be able to set that in " +
+                        settings.managed_file.string(),
                     "move that option from mysql.server.command to an option file");
     }
   }
@@ -157,7 +164,7 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
   const JsonReader in(document, file.string(), Code::failed_precondition);
   ManagedOptions options;
   const std::string role = in.string("role");
-  options.role = role == "source" ? ManagedOptions::Role::source
+  options.role = role == "source"    ? ManagedOptions::Role::source
                  : role == "replica" ? ManagedOptions::Role::replica
                                      : ManagedOptions::Role::standalone;
   options.server_id = static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX));
@@ -175,8 +182,10 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
 
 std::string guard_text() {
   return std::string(kHeader) +
-         "# The server's data is being exchanged. It must not start now: the option below makes it refuse. If no guestagent job runs,\n"
-         "# start the agent (or any changing `guestagent --oneshot` call): it finishes or undoes the exchange and removes this.\n"
+         "# The server's data is being exchanged. It must not start now: the option below makes it refuse. If no "
+         "guestagent job runs,\n"
+         "# start the agent (or any changing `guestagent --oneshot` call): it finishes or undoes the exchange and "
+         "removes this.\n"
          "[mysqld]\n" +
          std::string(kGuardOption) + " = yes\n";
 }
@@ -207,12 +216,13 @@ std::vector<Check> check_option_files(const MysqlSettings& settings, bool replic
   } catch (const Error& e) {
     return {failed(e.what(), e.hint().empty() ? "check mysql.defaults_file" : e.hint())};
   }
-  const auto place = std::find_if(all.files.begin(), all.files.end(), [&](const auto& f) { return same_path(f.path, managed); });
+  const auto place =
+      std::find_if(all.files.begin(), all.files.end(), [&](const auto& f) { return same_path(f.path, managed); });
   if (place == all.files.end()) {
-    return {failed("mysql.managed_file: " + managed.string() + ": the server does not read it: " + settings.defaults_file.string() +
-                       " does not include it",
-                   "add \"!includedir " + managed.parent_path().string() + "\" as the last line of " + settings.defaults_file.string() +
-                       " (only names that end in .cnf are read), or " + kMoveHint)};
+    return {failed("mysql.managed_file: " + managed.string() +
+                       ": the server does not read it: " + settings.defaults_file.string() + " does not include it",
+                   "add \"!includedir " + managed.parent_path().string() + "\" as the last line of " +
+                       settings.defaults_file.string() + " (only names that end in .cnf are read), or " + kMoveHint)};
   }
   if (::access(managed.parent_path().c_str(), W_OK) != 0) {
     return {failed("mysql.managed_file: " + managed.parent_path().string() + ": the agent may not write there",
@@ -221,8 +231,8 @@ std::vector<Check> check_option_files(const MysqlSettings& settings, bool replic
   for (std::size_t i = place->first_line; i < all.lines.size(); ++i) {
     const OptionLine& line = all.lines[i];
     if (same_path(line.file, managed) || !is_server_group(line.group) || !is_ours(line.name, replica)) continue;
-    return {failed(line.file.string() + " (line " + std::to_string(line.line) + "): " + line.name + ": set after " + managed.string() +
-                       ", so the agent's value would not hold",
+    return {failed(line.file.string() + " (line " + std::to_string(line.line) + "): " + line.name + ": set after " +
+                       managed.string() + ", so the agent's value would not hold",
                    "take it out there, or " + kMoveHint)};
   }
   return {command_check(settings, replica)};

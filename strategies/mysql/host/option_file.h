@@ -21,14 +21,16 @@ struct ManagedOptions {
   enum class Role { source, replica, standalone } role = Role::replica;
   std::uint32_t server_id = 0;
   bool read_only = true;
-  // The event scheduler as it was before this server became a replica; a replica's own is off, a standalone one gets this back.
+  // The event scheduler as it was before this server became a replica; a replica's own is off, a standalone one gets
+  // this back.
   std::optional<bool> scheduler_before;
   std::string report_host;
   std::uint16_t report_port = 0;
   std::string log_bin, relay_log;  // base names; empty: not set here, since the server's own options name them
   bool mysql_gtid = false;         // gtid_mode=ON with what it needs; MariaDB has no switch
-  bool mixed_binlog = false;       // binlog_format=MIXED, since a server that logs statements only cannot log a source's rows
-  std::string hidden_dir;          // a directory in the data directory that is no database (MariaDB would list it as one)
+  bool mixed_binlog =
+      false;               // binlog_format=MIXED, since a server that logs statements only cannot log a source's rows
+  std::string hidden_dir;  // a directory in the data directory that is no database (MariaDB would list it as one)
 };
 
 // The file's text, in the server's vocabulary.
@@ -37,7 +39,8 @@ std::string write_managed(const ManagedOptions& options, const Dialect& dialect)
 // What an earlier write_managed said; nullopt for a file that is not there or is not ours.
 std::optional<ManagedOptions> read_managed(const fs::path& file);
 
-// In place of the managed file while data is exchanged: the server refuses to start, under whatever control, and says why.
+// In place of the managed file while data is exchanged: the server refuses to start, under whatever control, and says
+// why.
 std::string guard_text();
 inline constexpr std::string_view kGuardOption = "guestagent-switch-in-progress";
 bool guard_stands(const fs::path& file);
@@ -64,8 +67,8 @@ struct OptionFiles {
   std::vector<File> files;
   std::vector<OptionLine> lines;
 };
-// `expected` is a file that need not be there yet: it is listed (empty) where the server would read it. Throws Error: not_found,
-// permission_denied, invalid_argument (an include that leads in a circle).
+// `expected` is a file that need not be there yet: it is listed (empty) where the server would read it. Throws Error:
+// not_found, permission_denied, invalid_argument (an include that leads in a circle).
 OptionFiles read_option_files(const fs::path& defaults_file, const fs::path& expected = {});
 
 // Whether a server reads the options of `group` ("mysqld", "mariadb-10.11", "server", …).
@@ -74,10 +77,11 @@ bool is_server_group(std::string_view group);
 // All files as one text without includes and without the file `except`: for a start that the guard must not stop.
 std::string flatten_option_files(const fs::path& defaults_file, const fs::path& except);
 
-// The checks that the server really reads the managed file, and nothing after it that contradicts it: option files, then
-// mysql.server.command. `replica`: of what only a replica's managed file sets as well.
+// The checks that the server really reads the managed file, and nothing after it that contradicts it: option files,
+// then mysql.server.command. `replica`: of what only a replica's managed file sets as well.
 std::vector<Check> check_option_files(const MysqlSettings& settings, bool replica = false);
-// The options of all files but the managed one, then those of mysql.server.command: what stands beside the managed file.
+// The options of all files but the managed one, then those of mysql.server.command: what stands beside the managed
+// file.
 std::vector<OptionLine> other_options(const MysqlSettings& settings);
 // The file that the server writes its errors to, by those options; empty where none is named, or they cannot be read.
 fs::path configured_error_log(const MysqlSettings& settings);

@@ -191,7 +191,8 @@ std::string flatten_option_files(const fs::path& defaults_file, const fs::path& 
 }
 
 bool is_server_group(std::string_view group) {
-  constexpr std::array<std::string_view, 6> whole = {"mysqld", "mariadb", "mariadbd", "server", "client-server", "galera"};
+  constexpr std::array<std::string_view, 6> whole = {"mysqld", "mariadb",       "mariadbd",
+                                                     "server", "client-server", "galera"};
   constexpr std::array<std::string_view, 3> versioned = {"mysqld-", "mariadb-", "mariadbd-"};
   return std::find(whole.begin(), whole.end(), group) != whole.end() ||
          std::any_of(versioned.begin(), versioned.end(), [&](std::string_view prefix) {

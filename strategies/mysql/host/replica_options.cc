@@ -25,10 +25,18 @@ bool turned_off(std::string_view value) {
   const std::string word = upper(value);
   return word == "OFF" || word == "0" || word == "NO" || word == "FALSE" || word == "DISABLED";
 }
-bool names_something(std::string_view value) { return !value.empty() && !turned_off(value) && upper(value) != "NONE"; }
-bool not_zero(std::string_view value) { return value.find_first_not_of('0') != std::string_view::npos && !turned_off(value); }
-bool idempotent(std::string_view value) { return upper(value) == "IDEMPOTENT"; }
-bool not_replicate(std::string_view value) { return !value.empty() && upper(value) != "REPLICATE"; }
+bool names_something(std::string_view value) {
+  return !value.empty() && !turned_off(value) && upper(value) != "NONE";
+}
+bool not_zero(std::string_view value) {
+  return value.find_first_not_of('0') != std::string_view::npos && !turned_off(value);
+}
+bool idempotent(std::string_view value) {
+  return upper(value) == "IDEMPOTENT";
+}
+bool not_replicate(std::string_view value) {
+  return !value.empty() && upper(value) != "REPLICATE";
+}
 
 struct OptionRule {
   std::string_view names;  // separated by spaces: one option in the words of several servers
@@ -43,7 +51,8 @@ constexpr std::string_view kFilters = "filters";
 constexpr std::string_view kLacks = "the replica will not have all that the source has";
 
 constexpr std::array kRules = {
-    OptionRule{"innodb_force_recovery", not_zero, Check::Result::failed, kOptions, "the server starts for rescue work only"},
+    OptionRule{"innodb_force_recovery", not_zero, Check::Result::failed, kOptions,
+               "the server starts for rescue work only"},
     OptionRule{"innodb_read_only", turned_on, Check::Result::failed, kOptions, "nothing can be applied to it"},
     OptionRule{"replicate_rewrite_db", names_something, Check::Result::failed, kFilters,
                "the source's transactions would go to a database that the copy does not have"},
@@ -56,8 +65,10 @@ constexpr std::array kRules = {
     OptionRule{"replicate_wild_do_table", names_something, Check::Result::warning, kFilters, kLacks},
     OptionRule{"replicate_wild_ignore_table", names_something, Check::Result::warning, kFilters, kLacks},
     OptionRule{"replicate_events_marked_for_skip", not_replicate, Check::Result::warning, kFilters, kLacks},
-    OptionRule{"binlog_do_db", names_something, Check::Result::warning, kFilters, "its own replicas, and a copy of it, will lack the rest"},
-    OptionRule{"binlog_ignore_db", names_something, Check::Result::warning, kFilters, "its own replicas, and a copy of it, will lack that"},
+    OptionRule{"binlog_do_db", names_something, Check::Result::warning, kFilters,
+               "its own replicas, and a copy of it, will lack the rest"},
+    OptionRule{"binlog_ignore_db", names_something, Check::Result::warning, kFilters,
+               "its own replicas, and a copy of it, will lack that"},
     OptionRule{"slave_skip_errors replica_skip_errors", names_something, Check::Result::warning, kOptions,
                "errors are passed over, so the replica may differ from its source and not say so"},
     OptionRule{"slave_exec_mode replica_exec_mode", idempotent, Check::Result::warning, kOptions,
@@ -66,12 +77,14 @@ constexpr std::array kRules = {
                "triggers run again for rows that have their effect already"},
     OptionRule{"init_slave init_replica", names_something, Check::Result::warning, kOptions,
                "those statements run at each start of the applying thread"},
-    OptionRule{"enforce_storage_engine", names_something, Check::Result::warning, kOptions, "tables of other engines cannot be made by the source"},
+    OptionRule{"enforce_storage_engine", names_something, Check::Result::warning, kOptions,
+               "tables of other engines cannot be made by the source"},
     OptionRule{"disabled_storage_engines", names_something, Check::Result::warning, kOptions,
                "the source's making of a table of such an engine stops replication"},
     OptionRule{"innodb_read_only_compressed", turned_on, Check::Result::warning, kOptions,
                "the source's changes of compressed tables stop replication"},
-    OptionRule{"relay_log_purge", turned_off, Check::Result::warning, kOptions, "relay logs are kept for ever and fill the disk"},
+    OptionRule{"relay_log_purge", turned_off, Check::Result::warning, kOptions,
+               "relay logs are kept for ever and fill the disk"},
 };
 
 // An option for one channel or connection has its name before it: "upstream.replicate_do_db".
@@ -115,7 +128,9 @@ class Configuration {
   const ReplicaOptionFacts& facts_;
 };
 
-std::string printed(const Set& set, std::string_view name) { return set.where + ": " + std::string(name) + "=" + set.value; }
+std::string printed(const Set& set, std::string_view name) {
+  return set.where + ": " + std::string(name) + "=" + set.value;
+}
 
 Check failed_check(std::string_view name, std::string message, std::string hint) {
   return {std::string(name), Check::Result::failed, std::move(message), std::move(hint), Code::failed_precondition};
@@ -123,9 +138,13 @@ Check failed_check(std::string_view name, std::string message, std::string hint)
 
 // A member of a cluster takes its data from the others when it joins them, and gives them what is applied to it.
 void judge_cluster(const ReplicaOptionFacts& facts, const Configuration& configuration, std::vector<Check>& out) {
-  constexpr std::string_view kHint = "use a server that is no member of a cluster: take it out of the cluster, in its option files too, and restart it";
+  constexpr std::string_view kHint =
+      "use a server that is no member of a cluster: take it out of the cluster, in its option files too, and restart "
+      "it";
   const auto refuse = [&](const std::string& what) {
-    out.push_back(failed_check("cluster", what + ": this server is a member of a cluster, which would replace the restored data and take over the source's transactions",
+    out.push_back(failed_check("cluster",
+                               what + ": this server is a member of a cluster, which would replace the restored data "
+                                      "and take over the source's transactions",
                                std::string(kHint)));
   };
   if (const auto address = configuration.first("wsrep_cluster_address", names_something)) {
@@ -152,8 +171,10 @@ void judge_cluster(const ReplicaOptionFacts& facts, const Configuration& configu
 void judge_gtid(const ReplicaOptionFacts& facts, const Configuration& configuration, std::vector<Check>& out) {
   if (!facts.source_is_known || facts.source_has_gtid || facts.family == Family::mariadb) return;
   if (const auto mode = configuration.first("gtid_mode", turned_on)) {
-    out.push_back(failed_check(kOptions, printed(*mode, "gtid_mode") + ": the source has no GTIDs, and a server that insists on them cannot follow it",
-                               "set gtid_mode=OFF here, or turn GTIDs on at the source and take a new snapshot"));
+    out.push_back(failed_check(
+        kOptions,
+        printed(*mode, "gtid_mode") + ": the source has no GTIDs, and a server that insists on them cannot follow it",
+        "set gtid_mode=OFF here, or turn GTIDs on at the source and take a new snapshot"));
   }
 }
 
@@ -170,8 +191,9 @@ std::vector<Check> check_replica_options(const ReplicaOptionFacts& facts) {
       const auto set = configuration.first(name, rule.bad);
       if (!set) continue;
       out.push_back({std::string(rule.check), rule.result, printed(*set, name) + ": " + std::string(rule.why),
-                     rule.result == Check::Result::failed ? "take that out of the server's configuration"
-                                                          : "take that out of the server's configuration if it is not meant",
+                     rule.result == Check::Result::failed
+                         ? "take that out of the server's configuration"
+                         : "take that out of the server's configuration if it is not meant",
                      Code::failed_precondition});
       break;
     }
@@ -207,8 +229,10 @@ std::vector<OptionLine> command_line_options(int pid) {
   return options_of(arguments, "the server's command line");
 }
 
-std::vector<std::string> not_in_force(const std::string& managed_text, const std::map<std::string, std::string>& running) {
-  constexpr std::array<std::string_view, 5> not_compared = {"log_bin", "relay_log", "report_host", "report_port", "ignore_db_dirs"};
+std::vector<std::string> not_in_force(const std::string& managed_text,
+                                      const std::map<std::string, std::string>& running) {
+  constexpr std::array<std::string_view, 5> not_compared = {"log_bin", "relay_log", "report_host", "report_port",
+                                                            "ignore_db_dirs"};
   std::vector<std::string> out;
   std::istringstream in(managed_text);
   for (std::string text; std::getline(in, text);) {
@@ -218,7 +242,8 @@ std::vector<std::string> not_in_force(const std::string& managed_text, const std
     const std::string wanted = text.substr(equals + 3);
     if (name.starts_with("loose_")) name.erase(0, 6);
     const auto now = running.find(name);
-    if (now == running.end() || std::find(not_compared.begin(), not_compared.end(), name) != not_compared.end()) continue;
+    if (now == running.end() || std::find(not_compared.begin(), not_compared.end(), name) != not_compared.end())
+      continue;
     // MariaDB 12 has levels of read_only, all of which are not OFF.
     const bool some_level = name == "read_only" && !now->second.empty() && !turned_off(now->second);
     const bool holds = wanted == "ON"    ? turned_on(now->second) || some_level

@@ -57,7 +57,8 @@ void CommonControl::start(Millis timeout, std::stop_token stop) {
   while (!greets(settings_.socket)) {
     if (stop.stop_requested()) throw Error(Code::cancelled, "starting the database server: cancelled on request");
     const std::string ended = why_ended();
-    if (!ended.empty()) throw Error(Code::unavailable, "starting the database server: " + ended + own_words(), log_hint());
+    if (!ended.empty())
+      throw Error(Code::unavailable, "starting the database server: " + ended + own_words(), log_hint());
     if (clock_.steady() >= end) {
       throw Error(Code::deadline_exceeded,
                   "starting the database server: " + settings_.socket.string() + ": no greeting within " +
@@ -78,13 +79,14 @@ void CommonControl::stop(Millis timeout) {
   while (running() || (server && alive(*server))) {
     if (clock_.steady() >= end) {
       const auto holder = data_holder(settings_.data_dir);
-      throw Error(Code::deadline_exceeded,
-                  "stopping the database server: " + settings_.data_dir.string() + ": " +
-                      (holder ? "process " + std::to_string(*holder) + " still has its data files open"
-                              : "it still answers on " + settings_.socket.string()) +
-                      " after " + std::to_string(timeout.count() / 1000) + " s",
-                  "see what that process waits for, check that mysql.server describes how this server is stopped, or raise "
-                  "mysql.server.stop_timeout");
+      throw Error(
+          Code::deadline_exceeded,
+          "stopping the database server: " + settings_.data_dir.string() + ": " +
+              (holder ? "process " + std::to_string(*holder) + " still has its data files open"
+                      : "it still answers on " + settings_.socket.string()) +
+              " after " + std::to_string(timeout.count() / 1000) + " s",
+          "see what that process waits for, check that mysql.server describes how this server is stopped, or raise "
+          "mysql.server.stop_timeout");
     }
     clock_.sleep(kPoll, {});
   }
@@ -96,7 +98,9 @@ std::string CommonControl::own_words() const {
   return lines.empty() ? "" : "; " + error_log_.string() + ": " + joined(lines, " | ");
 }
 
-bool CommonControl::running() { return data_holder(settings_.data_dir).has_value() || greets(settings_.socket); }
+bool CommonControl::running() {
+  return data_holder(settings_.data_dir).has_value() || greets(settings_.socket);
+}
 
 std::string joined(const std::vector<std::string>& parts, std::string_view with) {
   std::string out;
@@ -145,7 +149,8 @@ bool greets(const fs::path& socket, Millis patience) {
   pollfd waiting{fd.get(), POLLIN, 0};
   if (::poll(&waiting, 1, static_cast<int>(patience.count())) != 1) return false;
   std::array<unsigned char, 5> head{};
-  // Length, sequence number, then the protocol's version (10) or an error (too many connections): both are a server that serves.
+  // Length, sequence number, then the protocol's version (10) or an error (too many connections): both are a server
+  // that serves.
   return ::recv(fd.get(), head.data(), head.size(), 0) == static_cast<ssize_t>(head.size()) &&
          (head[4] == 10 || head[4] == 0xff);
 }
@@ -161,7 +166,8 @@ std::optional<std::pair<uid_t, gid_t>> server_user(const MysqlSettings& settings
   }
   if (entry.pw_uid == ::geteuid()) return std::nullopt;
   if (::geteuid() != 0) {
-    throw Error(Code::permission_denied, "mysql.os_user: " + settings.os_user + ": the agent runs as another user and is not root",
+    throw Error(Code::permission_denied,
+                "mysql.os_user: " + settings.os_user + ": the agent runs as another user and is not root",
                 "run the agent as root or as " + settings.os_user);
   }
   return std::make_pair(entry.pw_uid, entry.pw_gid);
@@ -171,7 +177,8 @@ std::vector<std::string> server_argv(const MysqlSettings& settings, const std::v
                                      const fs::path& defaults_file) {
   std::vector<std::string> argv = settings.server.command;
   const auto names_defaults = [](const std::string& argument) {
-    return argument.starts_with("--defaults-file=") || argument.starts_with("--defaults-extra-file=") || argument == "--no-defaults";
+    return argument.starts_with("--defaults-file=") || argument.starts_with("--defaults-extra-file=") ||
+           argument == "--no-defaults";
   };
   const auto named = std::find_if(argv.begin(), argv.end(), names_defaults);
   if (named == argv.end()) {
@@ -181,7 +188,8 @@ std::vector<std::string> server_argv(const MysqlSettings& settings, const std::v
       return std::find(servers.begin(), servers.end(), fs::path(argument).filename().string()) != servers.end();
     });
     if (program == argv.end()) program = argv.begin();
-    argv.insert(program + 1, "--defaults-file=" + (defaults_file.empty() ? settings.defaults_file : defaults_file).string());
+    argv.insert(program + 1,
+                "--defaults-file=" + (defaults_file.empty() ? settings.defaults_file : defaults_file).string());
   } else if (!defaults_file.empty()) {
     *named = "--defaults-file=" + defaults_file.string();
   }
@@ -191,8 +199,9 @@ std::vector<std::string> server_argv(const MysqlSettings& settings, const std::v
 }
 
 std::vector<std::string> server_environment() {
-  // MYSQL_HOME, MYSQL_TCP_PORT and the like are of a person's clients; a server that is started by its own unit has none of them.
-  constexpr std::array<std::string_view, 7> ours = {"NOTIFY_SOCKET=", "WATCHDOG_",       "LISTEN_", "GUESTAGENT_",
+  // MYSQL_HOME, MYSQL_TCP_PORT and the like are of a person's clients; a server that is started by its own unit has
+  // none of them.
+  constexpr std::array<std::string_view, 7> ours = {"NOTIFY_SOCKET=",  "WATCHDOG_",      "LISTEN_", "GUESTAGENT_",
                                                     "JOURNAL_STREAM=", "INVOCATION_ID=", "MYSQL_"};
   std::vector<std::string> out;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
@@ -204,7 +213,8 @@ std::vector<std::string> server_environment() {
   return out;
 }
 
-std::unique_ptr<ServerControl> make_server_control(const MysqlSettings& settings, const fs::path& state_dir, Clock& clock) {
+std::unique_ptr<ServerControl> make_server_control(const MysqlSettings& settings, const fs::path& state_dir,
+                                                   Clock& clock) {
   const fs::path dir = state_dir / "mysql";
   if (settings.server.control == "process") return make_process_control(settings, dir, clock);
   if (settings.server.control == "commands") return make_commands_control(settings, dir, clock);

@@ -12,7 +12,9 @@
 namespace guestagent::mysql {
 namespace {
 
-fs::path kept_file(const fs::path& state_dir) { return state_dir / "mysql" / "server_id.json"; }
+fs::path kept_file(const fs::path& state_dir) {
+  return state_dir / "mysql" / "server_id.json";
+}
 
 std::optional<std::string> read_if_there(const fs::path& file) {
   try {
@@ -41,8 +43,8 @@ std::uint32_t hash_of(std::string_view text) {
 
 }  // namespace
 
-std::uint32_t choose_server_id(const std::optional<std::uint32_t>& asked, std::uint32_t source_id, const fs::path& data_dir,
-                               const fs::path& state_dir) {
+std::uint32_t choose_server_id(const std::optional<std::uint32_t>& asked, std::uint32_t source_id,
+                               const fs::path& data_dir, const fs::path& state_dir) {
   if (asked) {
     if (*asked == source_id) {
       throw Error(Code::failed_precondition, "choosing a server_id: " + std::to_string(*asked) + ": the source has it",
@@ -52,8 +54,9 @@ std::uint32_t choose_server_id(const std::optional<std::uint32_t>& asked, std::u
   }
   if (const auto text = read_if_there(kept_file(state_dir))) {
     const JsonDocument document = parse_json(*text, kept_file(state_dir).string());
-    const auto id = static_cast<std::uint32_t>(
-        JsonReader(document, kept_file(state_dir).string(), Code::failed_precondition).uint("server_id", 1, UINT32_MAX));
+    const auto id =
+        static_cast<std::uint32_t>(JsonReader(document, kept_file(state_dir).string(), Code::failed_precondition)
+                                       .uint("server_id", 1, UINT32_MAX));
     if (id != source_id) return id;
   }
   const std::string base = machine_id() + ":" + fs::weakly_canonical(data_dir).string();

@@ -28,7 +28,8 @@ struct Place {
 
 struct stat look(const Place& place) {
   struct stat info {};
-  if (::fstatat(place.dir, place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) throw system_error("looking at " + place.shown.string(), errno);
+  if (::fstatat(place.dir, place.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    throw system_error("looking at " + place.shown.string(), errno);
   return info;
 }
 
@@ -40,7 +41,8 @@ bool there(const Place& place) {
 }
 
 void copy_range(int in, int out, off_t from, off_t end, const fs::path& path) {
-  if (::lseek(in, from, SEEK_SET) < 0 || ::lseek(out, from, SEEK_SET) < 0) throw system_error("copying " + path.string(), errno);
+  if (::lseek(in, from, SEEK_SET) < 0 || ::lseek(out, from, SEEK_SET) < 0)
+    throw system_error("copying " + path.string(), errno);
   std::vector<char> buffer(std::size_t{1} << 20);
   while (from < end) {
     const std::size_t want = std::min<std::size_t>(buffer.size(), static_cast<std::size_t>(end - from));
@@ -72,7 +74,8 @@ void copy_content(int in, int out, const struct stat& info, const Place& from, c
     copy_range(in, out, data, hole < 0 ? info.st_size : hole, from.shown);
     at = hole < 0 ? info.st_size : hole;
   }
-  if (::ftruncate(out, info.st_size) != 0 || ::fsync(out) != 0) throw system_error("copying to " + to.shown.string(), errno);
+  if (::ftruncate(out, info.st_size) != 0 || ::fsync(out) != 0)
+    throw system_error("copying to " + to.shown.string(), errno);
 }
 
 // The security context among them; a file system that knows none has none to keep.
@@ -97,7 +100,8 @@ void copy_attributes(int in, int out, const Place& from, const Place& to) {
 
 // What is left to set, once the content is there.
 void copy_rest(int in, int out, const struct stat& info, const Place& from, const Place& to) {
-  if (::fchown(out, info.st_uid, info.st_gid) != 0) throw system_error("setting the owner of " + to.shown.string(), errno);
+  if (::fchown(out, info.st_uid, info.st_gid) != 0)
+    throw system_error("setting the owner of " + to.shown.string(), errno);
   if (::fchmod(out, info.st_mode & 07777) != 0) throw system_error("setting the mode of " + to.shown.string(), errno);
   copy_attributes(in, out, from, to);
   const std::array<timespec, 2> times = {info.st_atim, info.st_mtim};
@@ -107,7 +111,8 @@ void copy_rest(int in, int out, const struct stat& info, const Place& from, cons
 void copy_link(const Place& from, const Place& to, const struct stat& info) {
   std::array<char, PATH_MAX> target{};
   const ssize_t size = ::readlinkat(from.dir, from.name.c_str(), target.data(), target.size() - 1);
-  if (size < 0 || ::symlinkat(target.data(), to.dir, to.name.c_str()) != 0) throw system_error("copying " + from.shown.string(), errno);
+  if (size < 0 || ::symlinkat(target.data(), to.dir, to.name.c_str()) != 0)
+    throw system_error("copying " + from.shown.string(), errno);
   const std::array<timespec, 2> times = {info.st_atim, info.st_mtim};
   if (::fchownat(to.dir, to.name.c_str(), info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
       ::utimensat(to.dir, to.name.c_str(), times.data(), AT_SYMLINK_NOFOLLOW) != 0) {
@@ -117,7 +122,8 @@ void copy_link(const Place& from, const Place& to, const struct stat& info) {
 
 std::uint64_t mount_id(int dir, const std::string& name, const fs::path& shown) {
   struct statx info {};
-  if (::statx(dir, name.c_str(), name.empty() ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &info) != 0) {
+  if (::statx(dir, name.c_str(), name.empty() ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID,
+              &info) != 0) {
     throw system_error("looking at " + shown.string(), errno);
   }
   return (std::uint64_t{info.stx_dev_major} << 48) ^ (std::uint64_t{info.stx_dev_minor} << 32) ^ info.stx_mnt_id;
@@ -131,7 +137,8 @@ void copy_children(int in, int out, const Place& from, const Place& to) {
   for (const std::string& name : names) {
     const Place child{in, name, from.shown / name};
     if (mount_id(in, name, child.shown) != mount_id(in, "", from.shown)) {
-      throw Error(Code::failed_precondition, "copying " + child.shown.string() + ": another file system is mounted there",
+      throw Error(Code::failed_precondition,
+                  "copying " + child.shown.string() + ": another file system is mounted there",
                   "unmount it, or let only the data directory itself be a mount point");
     }
     copy_entry(child, {out, name, to.shown / name});
@@ -145,17 +152,21 @@ void copy_entry(const Place& from, const Place& to) {
   if (S_ISLNK(info.st_mode)) return copy_link(from, to, info);
   const bool regular = S_ISREG(info.st_mode);
   if (!regular && !S_ISDIR(info.st_mode)) {
-    throw Error(Code::failed_precondition, "copying " + from.shown.string() + ": it is neither a file, a directory nor a link",
+    throw Error(Code::failed_precondition,
+                "copying " + from.shown.string() + ": it is neither a file, a directory nor a link",
                 "remove it: no database server makes such a thing");
   }
   const int how = regular ? O_NONBLOCK | O_NOCTTY : O_DIRECTORY;
   const UniqueFd in(::openat(from.dir, from.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | how));
   // What was opened is what is copied, with its own owner: its name may lead elsewhere by now.
   if (!in || ::fstat(in.get(), &info) != 0) throw system_error("copying " + from.shown.string(), errno);
-  if (regular != S_ISREG(info.st_mode)) throw Error(Code::failed_precondition, "copying " + from.shown.string() + ": it became another thing meanwhile");
-  if (!regular && ::mkdirat(to.dir, to.name.c_str(), 0700) != 0) throw system_error("making " + to.shown.string(), errno);
-  const UniqueFd out(regular ? ::openat(to.dir, to.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)
-                             : ::openat(to.dir, to.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (regular != S_ISREG(info.st_mode))
+    throw Error(Code::failed_precondition, "copying " + from.shown.string() + ": it became another thing meanwhile");
+  if (!regular && ::mkdirat(to.dir, to.name.c_str(), 0700) != 0)
+    throw system_error("making " + to.shown.string(), errno);
+  const UniqueFd out(regular
+                         ? ::openat(to.dir, to.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)
+                         : ::openat(to.dir, to.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!out) throw system_error("copying to " + to.shown.string(), errno);
   if (regular) {
     copy_content(in.get(), out.get(), info, from, to);
@@ -171,14 +182,21 @@ struct Move {
   fs::path from, to;
 
   Move(const fs::path& from_dir, const fs::path& to_dir)
-      : from_fd(open_directory(from_dir, O_RDONLY)), to_fd(open_directory(to_dir, O_RDONLY)), from(from_dir), to(to_dir) {}
+      : from_fd(open_directory(from_dir, O_RDONLY)),
+        to_fd(open_directory(to_dir, O_RDONLY)),
+        from(from_dir),
+        to(to_dir) {}
   Place in_from(const std::string& name) const { return {from_fd.get(), name, from / name}; }
   Place in_to(const std::string& name) const { return {to_fd.get(), name, to / name}; }
 };
 
-void remove(const Place& place) { remove_entry(place.dir, place.name, place.shown); }
+void remove(const Place& place) {
+  remove_entry(place.dir, place.name, place.shown);
+}
 
-bool renamed(const Place& a, const Place& b) { return ::renameat(a.dir, a.name.c_str(), b.dir, b.name.c_str()) == 0; }
+bool renamed(const Place& a, const Place& b) {
+  return ::renameat(a.dir, a.name.c_str(), b.dir, b.name.c_str()) == 0;
+}
 
 }  // namespace
 
@@ -209,7 +227,8 @@ void move_entry(const fs::path& from, const fs::path& to, const fs::path& name) 
     // NOREPLACE is unknown to some file systems; nobody else writes here, so a plain rename is as good.
     if (errno == EINVAL && renamed(source, target)) return;
     if (errno == EBUSY) {
-      throw Error(Code::failed_precondition, "moving " + source.shown.string() + ": another file system is mounted there",
+      throw Error(Code::failed_precondition,
+                  "moving " + source.shown.string() + ": another file system is mounted there",
                   "unmount it, or let only the data directory itself be a mount point");
     }
     if (errno != EXDEV) throw system_error(doing, errno);
@@ -255,11 +274,13 @@ void remove_move_leftovers(const fs::path& dir) {
 bool is_mount_point(const fs::path& path) {
   // A file can be bind-mounted too.
   const std::uint64_t own = mount_id(AT_FDCWD, path.string(), path);
-  return path.has_parent_path() && path != path.root_path() && own != mount_id(AT_FDCWD, path.parent_path().string(), path);
+  return path.has_parent_path() && path != path.root_path() &&
+         own != mount_id(AT_FDCWD, path.parent_path().string(), path);
 }
 
 bool same_file_system(const fs::path& a, const fs::path& b) {
-  struct stat first {}, second {};
+  struct stat first {
+  }, second{};
   if (::stat(a.c_str(), &first) != 0) throw system_error("looking at " + a.string(), errno);
   if (::stat(b.c_str(), &second) != 0) throw system_error("looking at " + b.string(), errno);
   return first.st_dev == second.st_dev && mount_id(AT_FDCWD, a.string(), a) == mount_id(AT_FDCWD, b.string(), b);

@@ -7,13 +7,13 @@
 
 namespace guestagent::mysql {
 
-// The directory that holds what the agent keeps of a server's data: beside the data directory, or hidden in it where it is a mount
-// point (beside it would be another file system).
+// The directory that holds what the agent keeps of a server's data: beside the data directory, or hidden in it where it
+// is a mount point (beside it would be another file system).
 fs::path work_dir(const fs::path& data_dir);
 inline constexpr std::string_view kHiddenDir = ".guestagent";  // its name inside a data directory
 
-// Makes it, passable for the server's user; failed_precondition for one that is there and is not the agent's own: who owns the data
-// directory could have put it there.
+// Makes it, passable for the server's user; failed_precondition for one that is there and is not the agent's own: who
+// owns the data directory could have put it there.
 void make_work_dir(const fs::path& dir);
 
 // A name for a new directory there: "PREFIX-" and random letters.

@@ -15,9 +15,9 @@
 #include "base/log.h"
 #include "strategies/mysql/host/detached.h"
 #include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -34,8 +34,8 @@ fs::path choose_dir(const MysqlSettings& settings) {
 
 class PrivateServer {
  public:
-  PrivateServer(const MysqlSettings& settings, const Dialect& dialect, const fs::path& dir, bool with_accounts, Clock& clock,
-                JobContext& job)
+  PrivateServer(const MysqlSettings& settings, const Dialect& dialect, const fs::path& dir, bool with_accounts,
+                Clock& clock, JobContext& job)
       : settings_(settings), clock_(clock), job_(job), dir_(dir), child_(spec(dialect, with_accounts)) {
     const SteadyTime end = clock_.steady() + settings_.server.start_timeout;
     while (!greets(socket())) {
@@ -70,14 +70,15 @@ class PrivateServer {
     // The guard stands in the managed file, which therefore is left out. The directory is the server's user's.
     HeldDir(dir_).write("my.cnf", flatten_option_files(settings_.defaults_file, settings_.managed_file), 0600, user);
     std::vector<std::string> arguments = {
-        "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option), "--read-only=OFF",
-        "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF", "--loose-group-replication-start-on-boot=OFF",
+        "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--" + std::string(dialect.replica_option),
+        "--read-only=OFF", "--loose-super-read-only=OFF", "--loose-mysqlx=OFF", "--loose-wsrep-on=OFF",
+        "--loose-group-replication-start-on-boot=OFF",
         // The agent's account is made by a hash, which a plugin that judges passwords cannot judge.
         "--loose-strict-password-validation=OFF", "--loose-validate-password=OFF",
         // Accounts and replication could not be set right otherwise.
-        "--loose-transaction-read-only=OFF", "--loose-tx-read-only=OFF",
-        "--general-log=OFF", "--slow-query-log=OFF",
-        "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(), "--log-error=" + (dir_ / "error.log").string()};
+        "--loose-transaction-read-only=OFF", "--loose-tx-read-only=OFF", "--general-log=OFF", "--slow-query-log=OFF",
+        "--socket=" + socket().string(), "--pid-file=" + (dir_ / "pid").string(),
+        "--log-error=" + (dir_ / "error.log").string()};
     if (!dialect.private_option.empty()) arguments.emplace_back(dialect.private_option);
     if (!with_accounts) arguments.emplace_back("--skip-grant-tables");
     ChildSpec out;
@@ -140,7 +141,9 @@ bool account_works(const ConnectTarget& target) {
 
 void run_upgrade(const fs::path& program, const fs::path& socket, JobContext& job) {
   ChildSpec spec;
-  spec.argv = {program.string(), "--no-defaults", "--protocol=socket", "--socket=" + socket.string(), "--user=root", "--default-character-set=utf8mb4"};
+  spec.argv = {program.string(),    "--no-defaults",
+               "--protocol=socket", "--socket=" + socket.string(),
+               "--user=root",       "--default-character-set=utf8mb4"};
   spec.on_line = [](std::string_view line) { log_debug("upgrade", {{"line", std::string(line)}}); };
   Child child(std::move(spec));
   const Child::Exit exit = child.wait(job.stop_token());

@@ -9,18 +9,18 @@
 #include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/copy/backup_tools.h"
+#include "strategies/mysql/follow/relay_log.h"
+#include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/control_kinds.h"
-#include "strategies/mysql/host/work_places.h"
-#include "strategies/mysql/install/first_start.h"
 #include "strategies/mysql/host/host_places.h"
 #include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/host/replica_options.h"
-#include "strategies/mysql/follow/replica_start.h"
-#include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/install/first_start.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/install/table_check.h"
+#include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -36,7 +36,8 @@ std::optional<Begin> read_begin(const Journal& journal) {
   if (step == nullptr) return std::nullopt;
   const JsonDocument document = parse_json(step->data, "the journal's install.begin");
   const JsonReader in(document, "install.begin", Code::data_loss);
-  return Begin{in.opt_string("managed_before"), in.boolean("keep"), static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX))};
+  return Begin{in.opt_string("managed_before"), in.boolean("keep"),
+               static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX))};
 }
 
 std::optional<std::string> content_of(const fs::path& file) {
@@ -86,7 +87,8 @@ ManagedOptions replica_options(const MysqlSettings& settings, const AttachReques
   // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
   if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
   // Attached again: what counts is how it was before the first time.
-  if (const auto before = read_managed(settings.managed_file); before && before->role == ManagedOptions::Role::replica) {
+  if (const auto before = read_managed(settings.managed_file);
+      before && before->role == ManagedOptions::Role::replica) {
     options.scheduler_before = before->scheduler_before;
   }
   options.report_host = settings.advertised_address;
@@ -119,22 +121,27 @@ struct Serving {
   bool one() const { return holder && answers && *holder > 0 && *holder == answers->pid; }
 };
 
-Serving who_serves(const MysqlSettings& settings) { return {data_holder(settings.data_dir), socket_owner(settings.socket)}; }
+Serving who_serves(const MysqlSettings& settings) {
+  return {data_holder(settings.data_dir), socket_owner(settings.socket)};
+}
 
-// That the server which answers runs on the restored data, and not on what something else (a cluster it joined, another server on that
-// socket) put in its place. `before`: as it was on the old data, where that could be seen.
-void check_restored(const MysqlSettings& settings, const Serving& before, const DataMark& mark, const DataMark& now, const fs::path& data_dir) {
+// That the server which answers runs on the restored data, and not on what something else (a cluster it joined, another
+// server on that socket) put in its place. `before`: as it was on the old data, where that could be seen.
+void check_restored(const MysqlSettings& settings, const Serving& before, const DataMark& mark, const DataMark& now,
+                    const fs::path& data_dir) {
   const auto refuse = [&](const std::string& what) {
     throw Error(Code::data_loss, "checking the restarted server: it does not run on the restored data: " + what,
-                "find out what replaces the data of this server, or who else answers on " + settings.socket.string() + "; it must be no member of a cluster");
+                "find out what replaces the data of this server, or who else answers on " + settings.socket.string() +
+                    "; it must be no member of a cluster");
   };
   std::error_code ec;
   if (!fs::equivalent(settings.data_dir, data_dir, ec)) refuse("its data directory is " + data_dir.string());
   if (before.one()) {
     const Serving serves = who_serves(settings);
     if (!serves.one()) {
-      refuse(serves.holder ? "process " + std::to_string(*serves.holder) + " has the data files open, and another answers"
-                           : "nobody has the data files in " + settings.data_dir.string() + " open");
+      refuse(serves.holder
+                 ? "process " + std::to_string(*serves.holder) + " has the data files open, and another answers"
+                 : "nobody has the data files in " + settings.data_dir.string() + " open");
     }
   }
   if (const auto why = why_other_data(mark, now)) refuse(*why);
@@ -152,9 +159,14 @@ void remove_staging(Journal& journal) {
   }
 }
 
-// What is remembered of the source that the old data followed: out of the way while the new data is tried, back with the old.
-fs::path replica_record(const InstallParts& parts) { return parts.state_dir / "replica.json"; }
-fs::path record_aside(const InstallParts& parts) { return parts.state_dir / "replica.json.before"; }
+// What is remembered of the source that the old data followed: out of the way while the new data is tried, back with
+// the old.
+fs::path replica_record(const InstallParts& parts) {
+  return parts.state_dir / "replica.json";
+}
+fs::path record_aside(const InstallParts& parts) {
+  return parts.state_dir / "replica.json.before";
+}
 
 void set_record_aside(const InstallParts& parts, Journal& journal) {
   JsonWriter step;
@@ -186,7 +198,8 @@ void give_back(const InstallParts& parts, DataSwitch& data) {
   } catch (const Error& e) {
     if (e.code() != Code::data_loss) throw;
     throw Error(e.code(), e.what(),
-                e.hint() + "; to go on with what is in " + parts.settings.data_dir.string() + " instead, stop the agent, remove the job's .journal file in " +
+                e.hint() + "; to go on with what is in " + parts.settings.data_dir.string() +
+                    " instead, stop the agent, remove the job's .journal file in " +
                     (parts.state_dir / "jobs").string() + " and " + parts.settings.managed_file.string() +
                     ", start the server and the agent, and attach anew");
   }
@@ -195,21 +208,26 @@ void give_back(const InstallParts& parts, DataSwitch& data) {
 constexpr std::string_view kInstallDrainStep = "install.drain";
 constexpr Millis kReceivedPatience{60000};
 
-// A server may empty its relay log when it starts (MariaDB by GTID does, MySQL with relay_log_recovery), and put_back() starts one: what only
-// this replica has received must be applied before it is stopped. What cannot be is told: the old data was given up by the request.
+// A server may empty its relay log when it starts (MariaDB by GTID does, MySQL with relay_log_recovery), and put_back()
+// starts one: what only this replica has received must be applied before it is stopped. What cannot be is told: the old
+// data was given up by the request.
 void apply_received(const InstallParts& parts, ServerClient& client, JobContext& job) {
   const auto channels = client.replica_status();
   if (channels.size() != 1) return;
   const ReplicaStatus& now = channels.front();
   const auto left = [&](const std::string& why) {
-    job.warn("should this fail, what the replica has received and not applied may have to come from its source once more: " + why);
+    job.warn(
+        "should this fail, what the replica has received and not applied may have to come from its source once more: " +
+        why);
   };
   if (now.sql != ThreadState::running) {
     if (!unapplied(client.dialect().gtid, now).empty()) left("its applying thread is stopped");
     return;
   }
   if (now.delay > 0) return left("it is delayed on purpose");
-  job.journal().record(kInstallDrainStep, JsonWriter().begin_object().member("receiving", now.io != ThreadState::stopped).end_object().text());
+  job.journal().record(
+      kInstallDrainStep,
+      JsonWriter().begin_object().member("receiving", now.io != ThreadState::stopped).end_object().text());
   client.stop_receiving();
   try {
     drain(parts.settings, std::min<Millis>(parts.settings.drain_timeout, kReceivedPatience), job, parts.clock, client);
@@ -224,7 +242,8 @@ void receive_again(const InstallParts& parts, const Journal& journal) {
   const Journal::Step* step = journal.find(kInstallDrainStep);
   if (step == nullptr || journal.find("install.stop") != nullptr) return;
   const JsonDocument document = parse_json(step->data, "the journal's install.drain");
-  if (JsonReader(document, "install.drain", Code::data_loss).boolean("receiving")) ServerClient(local_target(parts.settings)).start_receiving();
+  if (JsonReader(document, "install.drain", Code::data_loss).boolean("receiving"))
+    ServerClient(local_target(parts.settings)).start_receiving();
 }
 
 void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
@@ -241,7 +260,8 @@ void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
     parts.control.start(parts.settings.server.start_timeout);
   } catch (const Error& e) {
     throw Error(e.code(), std::string("the old data is back in its place, but the server did not come up: ") + e.what(),
-                "start the server by hand and call again: nothing else is left to undo" + (e.hint().empty() ? "" : "; " + e.hint()));
+                "start the server by hand and call again: nothing else is left to undo" +
+                    (e.hint().empty() ? "" : "; " + e.hint()));
   }
   receive_again(parts, journal);
 }
@@ -267,8 +287,10 @@ void with_room(const fs::path& data_dir, F&& start) {
   } catch (const Error& e) {
     const std::uint64_t free = free_bytes(data_dir);
     if (e.code() == Code::cancelled || free >= kTooLittle) throw;
-    throw Error(Code::resource_exhausted, std::string(e.what()) + ": " + data_dir.string() + " has only " + std::to_string(free >> 10) + " KiB free",
-                "free space there");
+    throw Error(
+        Code::resource_exhausted,
+        std::string(e.what()) + ": " + data_dir.string() + " has only " + std::to_string(free >> 10) + " KiB free",
+        "free space there");
   }
 }
 
@@ -305,14 +327,15 @@ class MysqlInstallation : public Installation {
 
 }  // namespace
 
-std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request, std::uint32_t server_id,
-                                           const fs::path& staging, JobContext& job) {
+std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request,
+                                           std::uint32_t server_id, const fs::path& staging, JobContext& job) {
   const MysqlSettings& settings = parts.settings;
   Journal& journal = job.journal();
   ServerClient client(local_target(settings));
   const ServerIdentity identity = client.identity();
   const Dialect dialect = client.dialect();
-  const auto upgrade = find_upgrade_tool(settings, parse_datastore_version(request.snapshot.datastore_version), identity.version);
+  const auto upgrade =
+      find_upgrade_tool(settings, parse_datastore_version(request.snapshot.datastore_version), identity.version);
   const DataLayout layout = layout_of(client, identity, settings);
   const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
   const std::string managed_text = write_managed(options, dialect);
@@ -356,7 +379,8 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
     parts.control.start(settings.server.start_timeout, job.stop_token());
     client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
   });
-  check_restored(settings, serving, mark, client.data_mark(request.snapshot.replication_user), client.identity().data_dir);
+  check_restored(settings, serving, mark, client.data_mark(request.snapshot.replication_user),
+                 client.identity().data_dir);
   check_running(settings, managed_text, client);
   job.phase("open tables");
   check_tables_open(client, source, parts.clock, job);

@@ -21,12 +21,13 @@ struct InstallParts {
   Clock& clock;
 };
 
-// Datastore::install. `server_id` is what the new replica gets. Returns with the server running on the new data, its options checked.
-std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request, std::uint32_t server_id,
-                                           const fs::path& staging, JobContext& job);
+// Datastore::install. `server_id` is what the new replica gets. Returns with the server running on the new data, its
+// options checked.
+std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request,
+                                           std::uint32_t server_id, const fs::path& staging, JobContext& job);
 
-// What the journal of an attach says is still to do: with `accepted` the old data is removed (or kept as was asked), else it is put back
-// and served. Answers in words what was done, "" for nothing. Idempotent.
+// What the journal of an attach says is still to do: with `accepted` the old data is removed (or kept as was asked),
+// else it is put back and served. Answers in words what was done, "" for nothing. Idempotent.
 std::string settle_installation(const InstallParts& parts, bool accepted, JobContext& job);
 
 }  // namespace guestagent::mysql

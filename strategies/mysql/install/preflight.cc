@@ -9,20 +9,20 @@
 #include "config/units.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
-#include "strategies/mysql/host/work_places.h"
-#include "strategies/mysql/source/host_checks.h"
-#include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/install/receive.h"
-#include "strategies/mysql/source/replica_checks.h"
-#include "strategies/mysql/host/replica_options.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/repoint.h"
-#include "strategies/mysql/server/server_client.h"
+#include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/replica_options.h"
 #include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/host/server_identity.h"
-#include "strategies/mysql/source/source_server.h"
-#include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/host/tree_move.h"
+#include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/install/switch_data.h"
+#include "strategies/mysql/server/server_client.h"
+#include "strategies/mysql/source/host_checks.h"
+#include "strategies/mysql/source/replica_checks.h"
+#include "strategies/mysql/source/source_server.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -52,7 +52,8 @@ class Checks {
     return list_.back().result == Check::Result::ok;
   }
   void warn(std::string name, std::string message, std::string hint) {
-    list_.push_back({std::move(name), Check::Result::warning, std::move(message), std::move(hint), Code::failed_precondition});
+    list_.push_back(
+        {std::move(name), Check::Result::warning, std::move(message), std::move(hint), Code::failed_precondition});
   }
   void skip(std::string name, std::string message) {
     list_.push_back({std::move(name), Check::Result::skipped, std::move(message), "", Code::failed_precondition});
@@ -61,7 +62,8 @@ class Checks {
     for (Check& check : checks) list_.push_back(std::move(check));
   }
   bool all_passed() const {
-    return std::none_of(list_.begin(), list_.end(), [](const Check& check) { return check.result == Check::Result::failed; });
+    return std::none_of(list_.begin(), list_.end(),
+                        [](const Check& check) { return check.result == Check::Result::failed; });
   }
   std::vector<Check> take() { return std::move(list_); }
 
@@ -86,7 +88,8 @@ std::uint16_t advertised_port(const MysqlSettings& settings, const ServerIdentit
 std::string check_data_dir(const MysqlSettings& settings, const ServerIdentity& here) {
   std::error_code ec;
   if (!fs::equivalent(settings.data_dir, here.data_dir, ec)) {
-    refuse("mysql.data_dir: " + settings.data_dir.string() + ": the server's is " + here.data_dir.string(), "set mysql.data_dir to that");
+    refuse("mysql.data_dir: " + settings.data_dir.string() + ": the server's is " + here.data_dir.string(),
+           "set mysql.data_dir to that");
   }
   for (const auto& entry : fs::directory_iterator(settings.data_dir)) {
     const fs::path& path = entry.path();
@@ -106,17 +109,19 @@ std::string check_overwrite(ServerClient& client, const AttachRequest& request, 
   const bool data = client.has_user_data();
   if (request.overwrite) return data ? "the data here is given up: overwrite" : "there is no user data here";
   if (!channels.empty()) {
-    refuse("this server is a replica of " + channels.front().source_host + " already, and cannot follow the snapshot's source as it is: " + why_not,
+    refuse("this server is a replica of " + channels.front().source_host +
+               " already, and cannot follow the snapshot's source as it is: " + why_not,
            "slave_config.overwrite: true gives its data up for the snapshot's (it is put back when the attach fails)");
   }
   if (data) {
-    refuse("this server has user data", "slave_config.overwrite: true gives it up (it is put back when the attach fails)");
+    refuse("this server has user data",
+           "slave_config.overwrite: true gives it up (it is put back when the attach fails)");
   }
   return "there is no user data here";
 }
 
-void plan_repoint(const MysqlSettings& settings, const AttachRequest& request, ServerClient& client, const ServerIdentity& here, Checks& checks,
-                  Plan& plan) {
+void plan_repoint(const MysqlSettings& settings, const AttachRequest& request, ServerClient& client,
+                  const ServerIdentity& here, Checks& checks, Plan& plan) {
   const std::string now = client.replica_status().front().source_host;
   checks.add("data", [] { return "this replica has what the snapshot has: no copy is needed"; });
   plan.checks = checks.take();
@@ -131,20 +136,24 @@ std::string check_not_itself(const MysqlSettings& settings, ServerClient& client
                              const AttachRequest& request, const SourceServer& source) {
   const std::string hint = "attach it on another host";
   if (!source.server_uuid.empty() && source.server_uuid == here.server_uuid) {
-    refuse("the snapshot is of this very server (server_uuid " + here.server_uuid + ")",
-           hint + "; if this host was copied from the source with its auto.cnf, remove that file and restart the server");
+    refuse(
+        "the snapshot is of this very server (server_uuid " + here.server_uuid + ")",
+        hint + "; if this host was copied from the source with its auto.cnf, remove that file and restart the server");
   }
   if (request.snapshot.master_host == settings.advertised_address &&
       request.snapshot.master_port == advertised_port(settings, here)) {
-    refuse("the snapshot is of this very server (" + settings.advertised_address + ":" + std::to_string(advertised_port(settings, here)) + ")",
+    refuse("the snapshot is of this very server (" + settings.advertised_address + ":" +
+               std::to_string(advertised_port(settings, here)) + ")",
            hint);
   }
   // Under another name: an account that was made on the source for this snapshot is nowhere else.
   if (client.account_exists(request.snapshot.replication_user, settings.replication_host)) {
     bool follows = false;
-    for (const ReplicaStatus& channel : client.replica_status()) follows = follows || channel.source_host == request.snapshot.master_host;
+    for (const ReplicaStatus& channel : client.replica_status())
+      follows = follows || channel.source_host == request.snapshot.master_host;
     if (!follows && source.server_id == here.server_id) {
-      refuse("the snapshot is of this very server (it has the account " + request.snapshot.replication_user + ")", hint);
+      refuse("the snapshot is of this very server (it has the account " + request.snapshot.replication_user + ")",
+             hint);
     }
   }
   return "the snapshot is of another server";
@@ -153,7 +162,9 @@ std::string check_not_itself(const MysqlSettings& settings, ServerClient& client
 std::string check_version(const ServerIdentity& here, const AttachRequest& request) {
   const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
   const std::string why = unsupported_pair(source, here.version);
-  if (!why.empty()) refuse(why, "use a host with " + std::string(family_name(source.family)) + " " + source.series() + " or newer of the same kind");
+  if (!why.empty())
+    refuse(why, "use a host with " + std::string(family_name(source.family)) + " " + source.series() +
+                    " or newer of the same kind");
   return source.text() + " to " + here.version.text();
 }
 
@@ -167,10 +178,12 @@ std::string check_tools(const MysqlSettings& settings, const ServerIdentity& her
   const auto tool = find_tool(settings, name);
   if (tool) {
     const std::string misfit = prepare_misfit(*tool, source);
-    if (!misfit.empty()) refuse(misfit, "install the tool of the snapshot's series (" + request.snapshot.tool + " took it)");
+    if (!misfit.empty())
+      refuse(misfit, "install the tool of the snapshot's series (" + request.snapshot.tool + " took it)");
   }
   const auto upgrade = find_upgrade_tool(settings, source, here.version);
-  return extract.string() + " and " + path + (tool ? " " + tool->version : "") + (upgrade ? " and " + upgrade->string() : "");
+  return extract.string() + " and " + path + (tool ? " " + tool->version : "") +
+         (upgrade ? " and " + upgrade->string() : "");
 }
 
 std::string check_space(const MysqlSettings& settings, const AttachRequest& request, const SourceServer& source) {
@@ -181,11 +194,13 @@ std::string check_space(const MysqlSettings& settings, const AttachRequest& requ
     const std::uint64_t free = free_bytes(place);
     if (free >= needed) return;
     throw Error(Code::resource_exhausted,
-                place.string() + ": " + gib(free) + " free, " + gib(needed) + " needed (the data from before is kept until the replica runs)",
+                place.string() + ": " + gib(free) + " free, " + gib(needed) +
+                    " needed (the data from before is kept until the replica runs)",
                 "free space there, or set mysql.staging_dir to a larger file system");
   };
   require(staging_parent(settings));
-  if (!settings.staging_dir.empty() && fs::exists(settings.staging_dir) && !same_file_system(settings.staging_dir, settings.data_dir)) {
+  if (!settings.staging_dir.empty() && fs::exists(settings.staging_dir) &&
+      !same_file_system(settings.staging_dir, settings.data_dir)) {
     require(settings.data_dir);
   }
   return gib(needed) + " needed, " + gib(free_bytes(staging_parent(settings))) + " free";
@@ -193,13 +208,15 @@ std::string check_space(const MysqlSettings& settings, const AttachRequest& requ
 
 std::string check_fit(const ServerIdentity& here, const SourceServer& source) {
   const auto differ = [](const std::string& name, const std::string& there, const std::string& local) {
-    refuse(name + ": " + there + " on the source, " + local + " here: the copy would not run", "set it here as on the source");
+    refuse(name + ": " + there + " on the source, " + local + " here: the copy would not run",
+           "set it here as on the source");
   };
   if (source.page_size != 0 && source.page_size != here.page_size) {
     differ("innodb_page_size", std::to_string(source.page_size), std::to_string(here.page_size));
   }
   if (!source.version.empty() && source.lower_case_table_names != here.lower_case_table_names) {
-    differ("lower_case_table_names", std::to_string(source.lower_case_table_names), std::to_string(here.lower_case_table_names));
+    differ("lower_case_table_names", std::to_string(source.lower_case_table_names),
+           std::to_string(here.lower_case_table_names));
   }
   if (tablespace_names(source.innodb_data_file_path) != tablespace_names(here.innodb_data_file_path) &&
       !source.innodb_data_file_path.empty()) {
@@ -219,17 +236,20 @@ std::string some_of(const std::vector<std::string>& names) {
   return out + (names.size() > kSome ? ", …" : "");
 }
 
-// MySQL's keyring components are no plugins. Whether the keys are the same shows only when the copied tables are opened.
+// MySQL's keyring components are no plugins. Whether the keys are the same shows only when the copied tables are
+// opened.
 void check_keyring(Checks& checks, const std::string& here, const SourceServer& source) {
   if (source.keyring_component.empty() || source.keyring_component == here) return;
-  const std::string what = "the source keeps its keys by the component " + source.keyring_component + ", and this server " +
-                           (here.empty() ? "has no keyring component" : "by " + here);
+  const std::string what = "the source keeps its keys by the component " + source.keyring_component +
+                           ", and this server " + (here.empty() ? "has no keyring component" : "by " + here);
   const std::string hint = "configure that component here, with the same keys";
   if (source.encrypted_tables.empty()) {
-    checks.warn("encryption", what + "; nothing is encrypted now, but a table made encrypted later would stop replication", hint);
+    checks.warn("encryption",
+                what + "; nothing is encrypted now, but a table made encrypted later would stop replication", hint);
     return;
   }
-  checks.add("encryption", [&]() -> std::string { refuse(what + ": it could not read " + some_of(source.encrypted_tables), hint); });
+  checks.add("encryption",
+             [&]() -> std::string { refuse(what + ": it could not read " + some_of(source.encrypted_tables), hint); });
 }
 
 void check_plugins(Checks& checks, const ServerIdentity& here, const std::string& keyring, const SourceServer& source) {
@@ -251,7 +271,8 @@ void check_plugins(Checks& checks, const ServerIdentity& here, const std::string
     if (!is_key_plugin(name) && missing(name)) others += (others.empty() ? "" : ", ") + name;
   }
   if (!others.empty()) {
-    checks.warn("plugins", "the source has plugins that this server has not: " + others, "tables or accounts that need them will not work here");
+    checks.warn("plugins", "the source has plugins that this server has not: " + others,
+                "tables or accounts that need them will not work here");
   }
 }
 
@@ -267,12 +288,13 @@ void check_links(Checks& checks, const MysqlSettings& settings) {
 
 void check_persisted(Checks& checks, const MysqlSettings& settings) {
   if (!fs::exists(settings.data_dir / "mysqld-auto.cnf")) return;
-  checks.warn("persisted variables", "this server has variables set by SET PERSIST; they are kept with its data, and go with it",
+  checks.warn("persisted variables",
+              "this server has variables set by SET PERSIST; they are kept with its data, and go with it",
               "put those that the replica needs into the server's option files");
 }
 
-void check_configuration(Checks& checks, const MysqlSettings& settings, ServerClient& client, const ServerIdentity& here,
-                         const SourceServer& source, const AttachRequest& request) {
+void check_configuration(Checks& checks, const MysqlSettings& settings, ServerClient& client,
+                         const ServerIdentity& here, const SourceServer& source, const AttachRequest& request) {
   ReplicaOptionFacts facts;
   facts.family = here.version.family;
   facts.running = client.variables();
@@ -290,7 +312,8 @@ void check_configuration(Checks& checks, const MysqlSettings& settings, ServerCl
       // The managed file cannot override it, and no variable tells of it where the server is MariaDB.
       if (line.name == "skip_slave_start" || line.name == "skip_replica_start") {
         checks.add("replica options", [&]() -> std::string {
-          refuse(line.file.string() + ": " + line.name + ": the replica would stand still after each restart", "take it out of the server's start command");
+          refuse(line.file.string() + ": " + line.name + ": the replica would stand still after each restart",
+                 "take it out of the server's start command");
         });
       }
       facts.configured.push_back(std::move(line));
@@ -299,17 +322,20 @@ void check_configuration(Checks& checks, const MysqlSettings& settings, ServerCl
   checks.append(check_replica_options(facts));
 }
 
-std::vector<std::string> steps_of(const MysqlSettings& settings, const AttachRequest& request, const std::string& server_id) {
+std::vector<std::string> steps_of(const MysqlSettings& settings, const AttachRequest& request,
+                                  const std::string& server_id) {
   const bool keep = request.keep_previous_data.value_or(settings.keep_previous_data);
-  return {"fetch the snapshot, verify it, and extract it into " + staging_parent(settings).string(),
-          "prepare it there; the running server is not touched",
-          "stop the server and move its data from " + settings.data_dir.string() + " to " + work_dir(settings.data_dir).string(),
-          "move the new data in",
-          "start the server privately: clear inherited replication, make the agent's account again",
-          "write " + settings.managed_file.string() + " (server_id " + server_id + ", read_only " + (request.read_only ? "ON" : "OFF") +
-              ", event scheduler off) and start the server",
-          "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) + " and catch up",
-          keep ? "keep the old data where it was moved to" : "remove the old data; until here, any failure puts it back"};
+  return {
+      "fetch the snapshot, verify it, and extract it into " + staging_parent(settings).string(),
+      "prepare it there; the running server is not touched",
+      "stop the server and move its data from " + settings.data_dir.string() + " to " +
+          work_dir(settings.data_dir).string(),
+      "move the new data in",
+      "start the server privately: clear inherited replication, make the agent's account again",
+      "write " + settings.managed_file.string() + " (server_id " + server_id + ", read_only " +
+          (request.read_only ? "ON" : "OFF") + ", event scheduler off) and start the server",
+      "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) + " and catch up",
+      keep ? "keep the old data where it was moved to" : "remove the old data; until here, any failure puts it back"};
 }
 
 }  // namespace

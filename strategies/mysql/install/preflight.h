@@ -1,4 +1,5 @@
-// What can be known before the first byte of a snapshot is fetched: whether this host can become a replica from it. Touches nothing.
+// What can be known before the first byte of a snapshot is fetched: whether this host can become a replica from it.
+// Touches nothing.
 #pragma once
 
 #include <string>

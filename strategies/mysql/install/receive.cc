@@ -22,11 +22,11 @@
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/copy/copy_names.h"
 #include "strategies/mysql/copy/copy_options.h"
-#include "strategies/mysql/server/dialect.h"
-#include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/copy/table_files.h"
 #include "strategies/mysql/copy/tool_info.h"
 #include "strategies/mysql/copy/xbstream_files.h"
+#include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/server/dialect.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -70,18 +70,24 @@ bool mentions_keys(const std::vector<std::string>& lines) {
   });
 }
 
-Error tool_error(const std::string& doing, const std::string& why, std::vector<std::string> lines, const std::string& hint) {
+Error tool_error(const std::string& doing, const std::string& why, std::vector<std::string> lines,
+                 const std::string& hint) {
   // It repeats the options of a key plugin, and one of them may be the key of the keys.
-  lines.erase(std::remove_if(lines.begin(), lines.end(), [](const std::string& line) { return line.find("plugin parameter") != std::string::npos; }),
-              lines.end());
+  lines.erase(
+      std::remove_if(lines.begin(), lines.end(),
+                     [](const std::string& line) { return line.find("plugin parameter") != std::string::npos; }),
+      lines.end());
   std::string message = doing + ": " + why;
-  for (std::size_t i = lines.size() > kLinesShown ? lines.size() - kLinesShown : 0; i < lines.size(); ++i) message += " | " + printable(lines[i], kShownOfLine);
+  for (std::size_t i = lines.size() > kLinesShown ? lines.size() - kLinesShown : 0; i < lines.size(); ++i)
+    message += " | " + printable(lines[i], kShownOfLine);
   if (mentions_full_disk(lines)) {
-    return Error(Code::resource_exhausted, message, "free space there, or set mysql.staging_dir to a larger file system");
+    return Error(Code::resource_exhausted, message,
+                 "free space there, or set mysql.staging_dir to a larger file system");
   }
   if (mentions_keys(lines)) {
     return Error(Code::failed_precondition, message,
-                 "the copy has encrypted tables: this host needs the source's keyring, with the same keys and where the copy expects it");
+                 "the copy has encrypted tables: this host needs the source's keyring, with the same keys and where "
+                 "the copy expects it");
   }
   return Error(Code::internal, message, hint);
 }
@@ -105,9 +111,13 @@ bool feed(int fd, Bytes data, JobContext& job) {
 }
 
 // All extractors know these options. One thread only: with more, they fail by chance on a perfect stream.
-std::vector<std::string> extract_argv(const std::string& program, const fs::path& dir) { return {program, "-x", "-C", dir.string()}; }
+std::vector<std::string> extract_argv(const std::string& program, const fs::path& dir) {
+  return {program, "-x", "-C", dir.string()};
+}
 
-std::string more_than_one(std::size_t count) { return count > 1 ? " and " + std::to_string(count - 1) + " more" : ""; }
+std::string more_than_one(std::size_t count) {
+  return count > 1 ? " and " + std::to_string(count - 1) + " more" : "";
+}
 
 std::string first_tool(const std::vector<std::string>& names, const MysqlSettings& settings) {
   for (std::size_t i = 0; i + 1 < names.size(); ++i) {
@@ -136,8 +146,9 @@ Child start_as_server(ChildSpec spec, const MysqlSettings& settings) {
   } catch (const Error& e) {
     if (e.code() != Code::permission_denied) throw;
     throw Error(e.code(), e.what(),
-                "the tool runs as " + settings.os_user + " (mysql.os_user), who must be able to run it and to pass through all directories "
-                "above the one that it works in (chmod o+x)");
+                "the tool runs as " + settings.os_user +
+                    " (mysql.os_user), who must be able to run it and to pass through all directories "
+                    "above the one that it works in (chmod o+x)");
   }
 }
 
@@ -159,7 +170,8 @@ class BadLines {
  public:
   void hear(std::string_view line) {
     constexpr std::array<std::string_view, 3> bad = {"rror", "an't", "ailed"};
-    const bool is_bad = std::any_of(bad.begin(), bad.end(), [&](std::string_view word) { return line.find(word) != std::string_view::npos; });
+    const bool is_bad = std::any_of(bad.begin(), bad.end(),
+                                    [&](std::string_view word) { return line.find(word) != std::string_view::npos; });
     const std::lock_guard lock(mutex_);
     if (is_bad && lines_.size() < kLinesShown) lines_.push_back(printable(line, kShownOfLine));
   }
@@ -174,12 +186,15 @@ class BadLines {
 };
 
 Error not_xbstream() {
-  return Error(Code::data_loss, "extracting the copy: the stream is not of the xbstream format, or is cut", "take the snapshot again");
+  return Error(Code::data_loss, "extracting the copy: the stream is not of the xbstream format, or is cut",
+               "take the snapshot again");
 }
 
-void extract(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
+void extract(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings,
+             JobContext& job) {
   BadLines bad;
-  ChildSpec spec = as_server(extract_argv(first_tool(receive_tools(format, settings).extract, settings), dir.path()), dir, settings);
+  ChildSpec spec =
+      as_server(extract_argv(first_tool(receive_tools(format, settings).extract, settings), dir.path()), dir, settings);
   spec.pipe_stdin = true;
   spec.on_line = [&](std::string_view line) { bad.hear(line); };
   const std::string doing = "extracting the copy by " + spec.argv[0];
@@ -190,7 +205,8 @@ void extract(ByteSource& stream, const std::string& format, const HeldDir& dir, 
   if (::fcntl(in, F_SETFL, ::fcntl(in, F_GETFL) | O_NONBLOCK) != 0) throw system_error(doing, errno);
 
   NameGuard guard;
-  // Whose chunks they are is what the tool takes them for: MariaDB's may also move and remove files, wherever their paths lead.
+  // Whose chunks they are is what the tool takes them for: MariaDB's may also move and remove files, wherever their
+  // paths lead.
   const bool mariadb = fs::path(doing).filename() == "mbstream";
   XbstreamFiles names({}, mariadb ? XbstreamFiles::Maker::mariadb : XbstreamFiles::Maker::percona, &guard);
   std::vector<std::byte> block(kBlock);
@@ -236,23 +252,27 @@ std::string info_file(const HeldDir& dir, Member member) {
     if (dir.has(name)) return std::string(name);
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  throw Error(Code::data_loss, "checking the extracted copy: none of " + names + " is in it", "take the snapshot again");
+  throw Error(Code::data_loss, "checking the extracted copy: none of " + names + " is in it",
+              "take the snapshot again");
 }
 
-// What is left of it after all, whoever put it there. Prepare would follow a link, or what an .isl file says, to wherever it leads: on the
-// source's own host, into the source's live data.
+// What is left of it after all, whoever put it there. Prepare would follow a link, or what an .isl file says, to
+// wherever it leads: on the source's own host, into the source's live data.
 void check_entries(const HeldDir& dir) {
   dir.walk([&](const HeldDir::Entry& entry) {
     if (S_ISLNK(entry.info.st_mode) || entry.path.extension() == ".isl") {
-      throw Error(Code::failed_precondition, "checking the extracted copy: " + printable(entry.path.string(), 120) +
-                                                 ": it leads to a table outside of the data directory",
+      throw Error(Code::failed_precondition,
+                  "checking the extracted copy: " + printable(entry.path.string(), 120) +
+                      ": it leads to a table outside of the data directory",
                   "on the source, move tables with DATA DIRECTORY into the data directory and take the snapshot again");
     }
     check_copy_name(entry.path.string());
     check_copy_mode(entry.path.string(), entry.info.st_mode);
     if (S_ISDIR(entry.info.st_mode) || (S_ISREG(entry.info.st_mode) && entry.info.st_nlink == 1)) return;
-    throw Error(Code::data_loss, "checking the extracted copy: " + printable(entry.path.string(), 120) + ": it is no plain file of its own",
-                "take the snapshot again");
+    throw Error(
+        Code::data_loss,
+        "checking the extracted copy: " + printable(entry.path.string(), 120) + ": it is no plain file of its own",
+        "take the snapshot again");
   });
 }
 
@@ -271,8 +291,9 @@ void check_tables(const HeldDir& dir) {
   });
   const std::vector<std::string> lacking = tables.lacking();
   if (lacking.empty()) return;
-  throw Error(Code::data_loss, "checking the extracted copy: table " + lacking.front() + more_than_one(lacking.size()) +
-                                   ": its definition is in the copy, and its data is not",
+  throw Error(Code::data_loss,
+              "checking the extracted copy: table " + lacking.front() + more_than_one(lacking.size()) +
+                  ": its definition is in the copy, and its data is not",
               "tables were renamed or made while the copy ran: take the snapshot again when none are");
 }
 
@@ -331,9 +352,11 @@ CopyOptions write_own_options(const HeldDir& dir, bool mariadb, const MysqlSetti
   });
   for (const std::string& name : components) write_component_options(dir, name, settings);
   const std::string file(kCopyOptionsFile);
-  if (!dir.has(file)) throw Error(Code::data_loss, "preparing the copy: " + file + " is not in it", "take the snapshot again");
+  if (!dir.has(file))
+    throw Error(Code::data_loss, "preparing the copy: " + file + " is not in it", "take the snapshot again");
   CopyOptions options = read_copy_options(dir.read(file));
-  for (const std::string& name : options.dropped) job.warn("the copy's " + file + ": " + name + ": left out, since no preparing needs it");
+  for (const std::string& name : options.dropped)
+    job.warn("the copy's " + file + ": " + name + ": left out, since no preparing needs it");
   dir.write(file, write_copy_options(options, mariadb, settings), 0600, server_user(settings));
   return options;
 }
@@ -345,11 +368,13 @@ void prepare(const HeldDir& dir, const ToolInfo& info, const MysqlSettings& sett
   if (const auto tool = find_tool(settings, name)) {
     const std::string misfit = prepare_misfit(*tool, parse_server_version(info.server_version, ""));
     if (!misfit.empty()) {
-      throw Error(Code::failed_precondition, "preparing the copy: " + misfit, "the copy was taken by " + info.tool_name + " " + info.tool_version);
+      throw Error(Code::failed_precondition, "preparing the copy: " + misfit,
+                  "the copy was taken by " + info.tool_name + " " + info.tool_version);
     }
   }
   CopyOptions options = write_own_options(dir, mariadb, settings, job);
-  // Without an option of that kind, and only then, it reads the backup-my.cnf beside the data: page size, log format, undo.
+  // Without an option of that kind, and only then, it reads the backup-my.cnf beside the data: page size, log format,
+  // undo.
   ChildSpec spec = as_server({tool_path(settings, name), "--prepare", "--target-dir=" + dir.path().string(),
                               "--use-memory=" + std::to_string(prepare_memory(settings, redo))},
                              dir, settings);
@@ -360,11 +385,14 @@ void prepare(const HeldDir& dir, const ToolInfo& info, const MysqlSettings& sett
   if (!options.key_plugin.empty()) {
     // This host's keys, or where they are, do not stay with the data.
     options.key_plugin.clear();
-    dir.write(std::string(kCopyOptionsFile), write_copy_options(options, mariadb, settings), 0600, server_user(settings));
+    dir.write(std::string(kCopyOptionsFile), write_copy_options(options, mariadb, settings), 0600,
+              server_user(settings));
   }
   std::vector<std::string> lines = tool.last_lines();
   while (!lines.empty() && lines.back().find_first_not_of(" \t\r") == std::string::npos) lines.pop_back();
-  if (!exit.ok()) throw tool_error(doing, exit.describe(), lines, "the running server was not touched; take the snapshot again, or see whether the tool fits");
+  if (!exit.ok())
+    throw tool_error(doing, exit.describe(), lines,
+                     "the running server was not touched; take the snapshot again, or see whether the tool fits");
   if (lines.empty() || !says_completed(lines.back())) {
     throw tool_error(doing, "it did not say that it completed", lines, "the running server was not touched");
   }
@@ -378,26 +406,32 @@ void prepare(const HeldDir& dir, const ToolInfo& info, const MysqlSettings& sett
   throw tool_error(doing, "the copy is still of type " + says + " afterwards", lines, "");
 }
 
-// Owner, mode and security context as the server's own files have: what it could not read would fail it after the switch.
+// Owner, mode and security context as the server's own files have: what it could not read would fail it after the
+// switch.
 void give_all(const HeldDir& dir, const MysqlSettings& settings) {
   const auto user = server_user(settings);
   std::array<char, 256> context{};
-  const ssize_t context_size = ::lgetxattr(settings.data_dir.c_str(), "security.selinux", context.data(), context.size());
+  const ssize_t context_size =
+      ::lgetxattr(settings.data_dir.c_str(), "security.selinux", context.data(), context.size());
   const auto give = [&](int fd, mode_t mode, const fs::path& shown) {
-    if (user && ::fchown(fd, user->first, user->second) != 0) throw system_error("setting the owner of " + shown.string(), errno);
+    if (user && ::fchown(fd, user->first, user->second) != 0)
+      throw system_error("setting the owner of " + shown.string(), errno);
     if (mode != 0 && ::fchmod(fd, mode) != 0) throw system_error("setting the mode of " + shown.string(), errno);
-    if (context_size > 0 && ::fsetxattr(fd, "security.selinux", context.data(), static_cast<std::size_t>(context_size), 0) != 0) {
+    if (context_size > 0 &&
+        ::fsetxattr(fd, "security.selinux", context.data(), static_cast<std::size_t>(context_size), 0) != 0) {
       throw system_error("setting the security context of " + shown.string(), errno);
     }
   };
   dir.walk([&](const HeldDir::Entry& entry) {
     const fs::path shown = dir.path() / entry.path;
-    const UniqueFd fd(::openat(entry.parent, entry.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    const UniqueFd fd(
+        ::openat(entry.parent, entry.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     struct stat info {};
     if (!fd || ::fstat(fd.get(), &info) != 0) throw system_error("setting the owner of " + shown.string(), errno);
     // A second name of a file that is somewhere else: giving it would give that file.
     if (!S_ISDIR(info.st_mode) && (!S_ISREG(info.st_mode) || info.st_nlink != 1)) {
-      throw Error(Code::failed_precondition, "setting the owner of " + shown.string() + ": it is no plain file of its own");
+      throw Error(Code::failed_precondition,
+                  "setting the owner of " + shown.string() + ": it is no plain file of its own");
     }
     give(fd.get(), S_ISDIR(info.st_mode) ? 0700 : 0660, shown);
   });
@@ -412,11 +446,13 @@ void take_over(const HeldDir& dir, const std::optional<std::pair<uid_t, gid_t>>&
 // The options that make a server that server are never taken from a copy.
 void drop_identity(const HeldDir& dir) {
   for (const char* name : {"auto.cnf", "mysqld-auto.cnf"}) {
-    if (::unlinkat(dir.fd(), name, 0) != 0 && errno != ENOENT) throw system_error("removing " + (dir.path() / name).string(), errno);
+    if (::unlinkat(dir.fd(), name, 0) != 0 && errno != ENOENT)
+      throw system_error("removing " + (dir.path() / name).string(), errno);
   }
 }
 
-void receive_into(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
+void receive_into(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings,
+                  JobContext& job) {
   if (format == kCloneFormat) {
     // It needs no preparing, and no tool.
     take_over(dir, std::nullopt);
@@ -443,20 +479,23 @@ void receive_into(ByteSource& stream, const std::string& format, const HeldDir& 
 std::string tool_path(const MysqlSettings& settings, const std::string& name) {
   if (const auto path = find_tool_path(settings, name)) return path->string();
   const std::string where = settings.tools_dir.empty() ? "on PATH" : "in " + settings.tools_dir.string();
-  throw Error(Code::failed_precondition, "looking for the tool " + name + ": there is none " + where,
-              "install it (the package mariadb-backup or percona-xtrabackup of the server's version), or set mysql.tools_dir");
+  throw Error(
+      Code::failed_precondition, "looking for the tool " + name + ": there is none " + where,
+      "install it (the package mariadb-backup or percona-xtrabackup of the server's version), or set mysql.tools_dir");
 }
 
 ReceiveTools receive_tools(const std::string& format, const MysqlSettings& settings) {
   if (format == kCloneFormat) return {};
   if (format != "xbstream") {
-    throw Error(Code::failed_precondition, "receiving the copy: format " + format + ": this agent knows xbstream and tar",
+    throw Error(Code::failed_precondition,
+                "receiving the copy: format " + format + ": this agent knows xbstream and tar",
                 "use an agent of the snapshot's version");
   }
   if (settings.backup_tool == "xtrabackup") return {{"xbstream"}, {"xtrabackup"}};
   if (settings.backup_tool == "mariadb-backup") return {{"mbstream"}, {"mariadb-backup"}};
   // A host of MySQL may have MariaDB's client tools, and the other way round.
-  if (fs::path(settings.server.command.at(0)).filename() == "mysqld") return {{"xbstream", "mbstream"}, {"xtrabackup", "mariadb-backup"}};
+  if (fs::path(settings.server.command.at(0)).filename() == "mysqld")
+    return {{"xbstream", "mbstream"}, {"xtrabackup", "mariadb-backup"}};
   return {{"mbstream", "xbstream"}, {"mariadb-backup", "xtrabackup"}};
 }
 
@@ -467,11 +506,13 @@ std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_b
   return std::clamp(wanted, 128 * kMiB, std::max(128 * kMiB, available_memory() / 2));
 }
 
-void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
+void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings,
+                  JobContext& job) {
   std::error_code ec;
   if (!fs::exists(dir, ec)) make_dir(dir, 0700);
   const auto refuse = [&] {
-    return Error(Code::failed_precondition, "receiving the copy: " + dir.string() + ": not an empty directory", "name an empty or a new directory");
+    return Error(Code::failed_precondition, "receiving the copy: " + dir.string() + ": not an empty directory",
+                 "name an empty or a new directory");
   };
   if (!fs::is_directory(fs::symlink_status(dir, ec)) || ec) throw refuse();
   const HeldDir held(dir);

@@ -10,16 +10,20 @@
 
 namespace guestagent::mysql {
 
-// Datastore::receive. `dir` is made when it is not there and must be empty and no link; on any Error it is empty again, as far as it is
-// still in its place. All tools run as the server's user, and nothing that the copy brings is obeyed: its options are written anew, and a
-// name that no data directory has is refused. Throws failed_precondition for a format or a tool that is not had here, or for a directory
-// that was exchanged, data_loss for a copy that is not whole or brings what no copy has, resource_exhausted for a full disk, cancelled.
-void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings, JobContext& job);
+// Datastore::receive. `dir` is made when it is not there and must be empty and no link; on any Error it is empty again,
+// as far as it is still in its place. All tools run as the server's user, and nothing that the copy brings is obeyed:
+// its options are written anew, and a name that no data directory has is refused. Throws failed_precondition for a
+// format or a tool that is not had here, or for a directory that was exchanged, data_loss for a copy that is not whole
+// or brings what no copy has, resource_exhausted for a full disk, cancelled.
+void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings,
+                  JobContext& job);
 
-// The full path of a tool: in mysql.tools_dir when that is set, else where programs are. Throws failed_precondition naming it.
+// The full path of a tool: in mysql.tools_dir when that is set, else where programs are. Throws failed_precondition
+// naming it.
 std::string tool_path(const MysqlSettings& settings, const std::string& name);
 
-// The tools that receive needs for `format`, by name, as candidates in order of choice: one of each list that is not empty must be there.
+// The tools that receive needs for `format`, by name, as candidates in order of choice: one of each list that is not
+// empty must be there.
 struct ReceiveTools {
   std::vector<std::string> extract, prepare;
 };

@@ -28,14 +28,17 @@ bool inside(const fs::path& path, const fs::path& dir) {
 // Not data: what the backup tool wrote beside it.
 bool is_tool_file(const fs::directory_entry& entry) {
   const std::string name = entry.path().filename().string();
-  return entry.is_regular_file() && (name.starts_with("xtrabackup_") || name.starts_with("mariadb_backup_") || name == "backup-my.cnf");
+  return entry.is_regular_file() &&
+         (name.starts_with("xtrabackup_") || name.starts_with("mariadb_backup_") || name == "backup-my.cnf");
 }
 
 bool is_leftover(const std::string& name) {
   return name.starts_with(kPartialPrefix) || name.starts_with(kTrashPrefix) || name.starts_with(kWastePrefix);
 }
 
-bool has_step(const Journal& journal, std::string_view step) { return journal.find(step) != nullptr; }
+bool has_step(const Journal& journal, std::string_view step) {
+  return journal.find(step) != nullptr;
+}
 
 }  // namespace
 
@@ -61,8 +64,8 @@ bool DataSwitch::Area::has(const std::string& name) const {
   });
 }
 
-// A directory inside of the data directory moves with it and is only made again for the new data, unless it is a mount point: then it
-// stays and its files are exchanged, as those of a directory elsewhere.
+// A directory inside of the data directory moves with it and is only made again for the new data, unless it is a mount
+// point: then it stays and its files are exchanged, as those of a directory elsewhere.
 void DataSwitch::add_area(const fs::path& dir, std::vector<std::string> prefixes, const fs::path& data_dir) {
   if (dir.empty()) return;
   const fs::path live = fs::weakly_canonical(dir);
@@ -100,20 +103,23 @@ void DataSwitch::add_inner(const fs::path& dir) {
   Area& whole = areas_.front();
   if (!inside(dir, whole.live) || !fs::is_directory(dir)) return;
   add_inner(dir.parent_path());
-  if (std::any_of(whole.inner.begin(), whole.inner.end(), [&](const Area::Inner& inner) { return inner.path == dir; })) return;
+  if (std::any_of(whole.inner.begin(), whole.inner.end(), [&](const Area::Inner& inner) { return inner.path == dir; }))
+    return;
   struct stat info {};
   if (::stat(dir.c_str(), &info) != 0) throw system_error("looking at " + dir.string(), errno);
   whole.inner.push_back({dir, info.st_mode & 07777, info.st_uid, info.st_gid});
 }
 
-DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journal& journal) : journal_(&journal), staging_(staging) {
+DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journal& journal)
+    : journal_(&journal), staging_(staging) {
   const fs::path data_dir = fs::canonical(layout.data_dir);
   const fs::path work = work_dir(data_dir);
   make_work_dir(work);
   root_ = new_work_path(work, "previous");
   areas_.push_back({data_dir, root_ / "data", {"lost+found"}, {}, {}});
   if (inside(work, data_dir)) areas_.front().keep.emplace_back(kHiddenDir);
-  if (inside(staging_, data_dir)) areas_.front().keep.push_back(staging_.lexically_relative(data_dir).begin()->string());
+  if (inside(staging_, data_dir))
+    areas_.front().keep.push_back(staging_.lexically_relative(data_dir).begin()->string());
 
   std::vector<std::string> tablespaces = layout.system_tablespaces;
   tablespaces.insert(tablespaces.end(), {std::string(kSystemTablespace), "ibtmp"});
@@ -133,17 +139,20 @@ DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journa
     const fs::path real = fs::weakly_canonical(dir);
     if (!inside(real, data_dir)) continue;
     const std::string top = real.lexically_relative(data_dir).begin()->string();
-    if (!fs::exists(staging_ / top) && std::find(carried_.begin(), carried_.end(), top) == carried_.end()) add_inner(real);
+    if (!fs::exists(staging_ / top) && std::find(carried_.begin(), carried_.end(), top) == carried_.end())
+      add_inner(real);
   }
 
   for (const Area& area : areas_) {
     for (const fs::path& name : entries(area, area.live)) {
       if (!valid_utf8(name.string())) {
-        throw Error(Code::failed_precondition, "exchanging the data: " + (area.live / name).string() + ": its name is no UTF-8",
+        throw Error(Code::failed_precondition,
+                    "exchanging the data: " + (area.live / name).string() + ": its name is no UTF-8",
                     "no database server makes such a name: move that entry away");
       }
       if (is_mount_point(area.live / name)) {
-        throw Error(Code::failed_precondition, "exchanging the data: " + (area.live / name).string() + ": another file system is mounted there",
+        throw Error(Code::failed_precondition,
+                    "exchanging the data: " + (area.live / name).string() + ": another file system is mounted there",
                     "unmount it: only the data directory itself, or a directory for logs, may be a mount point");
       }
     }
@@ -165,7 +174,12 @@ std::string DataSwitch::text() const {
     strings("prefixes", area.prefixes);
     out.key("inner").begin_array();
     for (const Area::Inner& inner : area.inner) {
-      out.begin_object().member("path", inner.path.string()).member("mode", inner.mode).member("uid", inner.uid).member("gid", inner.gid).end_object();
+      out.begin_object()
+          .member("path", inner.path.string())
+          .member("mode", inner.mode)
+          .member("uid", inner.uid)
+          .member("gid", inner.gid)
+          .end_object();
     }
     out.end_array().end_object();
   }
@@ -189,8 +203,8 @@ std::optional<DataSwitch> DataSwitch::recorded(Journal& journal) {
     if (const JsonValue* inner = item.array("inner")) {
       for (const JsonValue& dir : inner->GetArray()) {
         const JsonReader d(dir, "switch.plan.areas.inner", Code::data_loss);
-        area.inner.push_back({d.string("path"), static_cast<unsigned>(d.uint("mode")), static_cast<unsigned>(d.uint("uid")),
-                              static_cast<unsigned>(d.uint("gid"))});
+        area.inner.push_back({d.string("path"), static_cast<unsigned>(d.uint("mode")),
+                              static_cast<unsigned>(d.uint("uid")), static_cast<unsigned>(d.uint("gid"))});
       }
     }
     out.areas_.push_back(std::move(area));
@@ -198,7 +212,9 @@ std::optional<DataSwitch> DataSwitch::recorded(Journal& journal) {
   return out;
 }
 
-fs::path DataSwitch::previous() const { return root_; }
+fs::path DataSwitch::previous() const {
+  return root_;
+}
 
 // Names in `dir` that belong to `area`; the system tablespace last.
 std::vector<fs::path> DataSwitch::entries(const Area& area, const fs::path& dir) const {

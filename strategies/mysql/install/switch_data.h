@@ -1,7 +1,8 @@
 // The exchange of a server's data for other data, one directory entry at a time, under the journal.
 //
-// What lies outside of the data directory (redo, undo, aria, binary and relay logs) is exchanged with it. Old data only ever moves to a
-// place of its own until discard_previous(); put_back() restores it from any state, also in another process after a crash.
+// What lies outside of the data directory (redo, undo, aria, binary and relay logs) is exchanged with it. Old data only
+// ever moves to a place of its own until discard_previous(); put_back() restores it from any state, also in another
+// process after a crash.
 #pragma once
 
 #include <optional>
@@ -27,20 +28,21 @@ struct DataLayout {
   HostPlaces host;
 };
 
-// The names of the files in innodb_data_file_path ("ibdata1:12M;ibdata2:1G:autoextend"). failed_precondition for one with a directory:
-// such a file would not be exchanged with the rest.
+// The names of the files in innodb_data_file_path ("ibdata1:12M;ibdata2:1G:autoextend"). failed_precondition for one
+// with a directory: such a file would not be exchanged with the rest.
 std::vector<std::string> tablespace_names(const std::string& data_file_path);
 
 // REQUIRES of every call: the server is stopped and cannot be started.
 class DataSwitch {
  public:
-  // Plans the exchange of what is in `layout` for what is in `staging` and records the plan. Nothing is moved yet. Throws
-  // failed_precondition for what cannot be exchanged (a mount point inside of a directory to move).
+  // Plans the exchange of what is in `layout` for what is in `staging` and records the plan. Nothing is moved yet.
+  // Throws failed_precondition for what cannot be exchanged (a mount point inside of a directory to move).
   DataSwitch(const DataLayout& layout, const fs::path& staging, Journal& journal);
   // The exchange that an earlier run recorded; nullopt when it came to none.
   static std::optional<DataSwitch> recorded(Journal& journal);
 
-  // Old data away, new data in, durable. The new system tablespace comes last of all: without it no server starts on half the data.
+  // Old data away, new data in, durable. The new system tablespace comes last of all: without it no server starts on
+  // half the data.
   void exchange();
 
   // The old data is back in its place and the new is gone. Idempotent, from any state before discard_previous.
@@ -79,7 +81,7 @@ class DataSwitch {
 
   Journal* journal_;
   fs::path staging_, root_;
-  std::vector<Area> areas_;  // the data directory first
+  std::vector<Area> areas_;           // the data directory first
   std::vector<std::string> carried_;  // entries of the data directory that the new data gets copies of
 };
 

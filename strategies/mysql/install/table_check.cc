@@ -18,12 +18,17 @@ struct Faults {
 
   void add(const TableName& table, const std::string& why) {
     if (++count > kNamed) return;
-    named += (named.empty() ? "" : "; ") + table.schema + "." + table.name + (why.empty() ? "" : ": " + printable(why, 200));
+    named +=
+        (named.empty() ? "" : "; ") + table.schema + "." + table.name + (why.empty() ? "" : ": " + printable(why, 200));
   }
-  std::string text() const { return named + (count > kNamed ? "; and " + std::to_string(count - kNamed) + " more" : ""); }
+  std::string text() const {
+    return named + (count > kNamed ? "; and " + std::to_string(count - kNamed) + " more" : "");
+  }
 };
 
-bool says(const TableFault& fault, std::string_view words) { return fault.message.find(words) != std::string::npos; }
+bool says(const TableFault& fault, std::string_view words) {
+  return fault.message.find(words) != std::string::npos;
+}
 
 }  // namespace
 
@@ -66,7 +71,8 @@ void check_tables_open(ServerClient& client, const SourceServer& source, Clock& 
     ++opened;
     const auto fault = client.why_not_opened(table.schema, table.name);
     if (!fault) continue;
-    const TableTrouble trouble = table_trouble(*fault, listed(source.encrypted_tables, table.schema + "/" + table.name));
+    const TableTrouble trouble =
+        table_trouble(*fault, listed(source.encrypted_tables, table.schema + "/" + table.name));
     if (trouble == TableTrouble::passing) continue;
     if (trouble == TableTrouble::no_engine) {
       no_engine.add(table, "");
@@ -77,20 +83,28 @@ void check_tables_open(ServerClient& client, const SourceServer& source, Clock& 
     }
   }
   if (lost.count != 0) {
-    throw Error(Code::data_loss, "opening the tables of the copy: " + std::to_string(lost.count) + " cannot be opened: " + lost.text(),
-                "take a new snapshot while no tables are renamed or altered; a table that the source cannot read either is to be dropped there before" +
-                    std::string(source.encrypted_tables.empty() ? "" : "; tables of the source are encrypted, which needs its keys here"));
+    throw Error(Code::data_loss,
+                "opening the tables of the copy: " + std::to_string(lost.count) + " cannot be opened: " + lost.text(),
+                "take a new snapshot while no tables are renamed or altered; a table that the source cannot read "
+                "either is to be dropped there before" +
+                    std::string(source.encrypted_tables.empty()
+                                    ? ""
+                                    : "; tables of the source are encrypted, which needs its keys here"));
   }
   if (no_key.count != 0) {
-    throw Error(Code::failed_precondition,
-                "opening the tables of the copy: " + std::to_string(no_key.count) + " cannot be decrypted: " + no_key.text(),
-                "give this server the source's keys: the same key plugin or keyring component, with the same keys");
+    throw Error(
+        Code::failed_precondition,
+        "opening the tables of the copy: " + std::to_string(no_key.count) + " cannot be decrypted: " + no_key.text(),
+        "give this server the source's keys: the same key plugin or keyring component, with the same keys");
   }
-  if (no_engine.count != 0) job.warn("tables whose storage engine is not here, which cannot be read: " + no_engine.text());
-  if (before.count != 0) job.warn("tables that the source could not open, and that cannot be opened here: " + before.text());
+  if (no_engine.count != 0)
+    job.warn("tables whose storage engine is not here, which cannot be read: " + no_engine.text());
+  if (before.count != 0)
+    job.warn("tables that the source could not open, and that cannot be opened here: " + before.text());
   if (opened < tables.size()) {
-    job.warn("of " + std::to_string(tables.size()) + " tables " + std::to_string(opened) + " were opened, all that could be in " +
-             std::to_string(kOpeningTime.count()) + " s; the rest was not looked at");
+    job.warn("of " + std::to_string(tables.size()) + " tables " + std::to_string(opened) +
+             " were opened, all that could be in " + std::to_string(kOpeningTime.count()) +
+             " s; the rest was not looked at");
   }
 }
 

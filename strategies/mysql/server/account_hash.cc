@@ -45,8 +45,7 @@ class Evp {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
 
-constexpr std::string_view kCryptAlphabet =
-    "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+constexpr std::string_view kCryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 void append_base64(std::string& out, unsigned b2, unsigned b1, unsigned b0, int n) {
   unsigned w = (b2 << 16) | (b1 << 8) | b0;

@@ -85,8 +85,7 @@ std::string ConnectTarget::describe() const {
 
 ClientCredentials read_client_file(const fs::path& file) {
   struct stat info {};
-  if (::stat(file.c_str(), &info) != 0)
-    throw system_error("reading the client's option file: " + file.string(), errno);
+  if (::stat(file.c_str(), &info) != 0) throw system_error("reading the client's option file: " + file.string(), errno);
   if ((info.st_mode & S_IROTH) != 0) {
     throw Error(Code::permission_denied,
                 "reading the client's option file: " + file.string() + ": everybody can read it",

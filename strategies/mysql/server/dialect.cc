@@ -200,7 +200,8 @@ constexpr Dialect mariadb_10_4() {
       .super_read_only = false,
       .user_name_max = 32,
       .account_hash = AccountHash::native,
-      .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}",
+      .create_account =
+          "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}",
       .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}",
       .drop_account = "DROP USER IF EXISTS",
       .require_in_create = " REQUIRE SSL",
@@ -213,7 +214,8 @@ constexpr Dialect mariadb_10_4() {
       .purge_variables = kExpireDays,
       .tablespace_paths = "SELECT PATH FROM information_schema.innodb_sys_datafiles",
       .innodb_tables = "information_schema.innodb_sys_tables",
-      .encrypted_tables = "SELECT NAME FROM information_schema.innodb_tablespaces_encryption WHERE ENCRYPTION_SCHEME<>0",
+      .encrypted_tables =
+          "SELECT NAME FROM information_schema.innodb_tablespaces_encryption WHERE ENCRYPTION_SCHEME<>0",
       .looking_opens = true,
       .events = "mysql.event",
       .processlist = "information_schema.processlist",
@@ -274,7 +276,8 @@ constexpr Dialect mysql_5_6() {
       .user_name_max = 16,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",
-      .grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require} WITH MAX_USER_CONNECTIONS {limit}",
+      .grant_replication =
+          "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}{require} WITH MAX_USER_CONNECTIONS {limit}",
       .drop_account = "DROP USER",
       .require_in_create = "",
       .by_hash = "IDENTIFIED BY PASSWORD {hash}",
@@ -308,7 +311,9 @@ constexpr Dialect mysql_5_7() {
   d.user_name_max = 32;
   d.gtid_wait = "WAIT_FOR_EXECUTED_GTID_SET";
   d.gtid_wait_timed_out = "1";
-  d.create_account = "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}";
+  d.create_account =
+      "CREATE USER {account} IDENTIFIED WITH mysql_native_password AS {hash}{require} WITH MAX_USER_CONNECTIONS "
+      "{limit}{lasting}";
   d.lasting = kLasting;
   d.drop_account = "DROP USER IF EXISTS";
   d.grant_replication = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}";
@@ -316,7 +321,8 @@ constexpr Dialect mysql_5_7() {
   d.by_hash = "IDENTIFIED WITH mysql_native_password AS {hash}";
   d.alter_account = true;
   d.encrypted_tables =
-      "SELECT CONCAT(TABLE_SCHEMA,'/',TABLE_NAME) FROM information_schema.TABLES WHERE CREATE_OPTIONS LIKE '%ENCRYPTION=_Y_%'";
+      "SELECT CONCAT(TABLE_SCHEMA,'/',TABLE_NAME) FROM information_schema.TABLES WHERE CREATE_OPTIONS LIKE "
+      "'%ENCRYPTION=_Y_%'";
   return d;
 }
 constexpr Dialect mysql_8_0_0() {
@@ -324,7 +330,9 @@ constexpr Dialect mysql_8_0_0() {
   d.from = v(Family::mysql, 8, 0);
   d.before = v(Family::mysql, 8, 0, 17);
   d.account_hash = AccountHash::caching_sha2;
-  d.create_account = "CREATE USER {account} IDENTIFIED WITH caching_sha2_password AS {hash}{require} WITH MAX_USER_CONNECTIONS {limit}{lasting}";
+  d.create_account =
+      "CREATE USER {account} IDENTIFIED WITH caching_sha2_password AS {hash}{require} WITH MAX_USER_CONNECTIONS "
+      "{limit}{lasting}";
   d.by_hash = "IDENTIFIED WITH caching_sha2_password AS {hash}";
   d.agent_privileges = kMysqlAgent;
   d.source_options = "MASTER_RETRY_COUNT=4294967295, GET_MASTER_PUBLIC_KEY=1";
@@ -385,31 +393,30 @@ constexpr std::array kDialects = {mariadb_10_4(), mariadb_10_6(), mariadb_11_0()
                                   mysql_8_0_26(), mysql_8_2(),    mysql_8_4(),    mysql_9()};
 
 // MySQL upgrades a data directory from one series to the next long-term one, and MariaDB from any to any newer. Percona
-// Server has MySQL's rows. From 8.0.16 on MySQL upgrades its system tables itself; MariaDB, and MySQL before, leave that to
-// a program. The redo log of MariaDB has had one format since 10.8.
+// Server has MySQL's rows. From 8.0.16 on MySQL upgrades its system tables itself; MariaDB, and MySQL before, leave
+// that to a program. The redo log of MariaDB has had one format since 10.8.
 constexpr std::array kCopyFits = {
     CopyFit{v(Family::mariadb, 10, 4), v(Family::mariadb, 10, 8), "mariadb-backup", "=", 0, false,
             v(Family::mariadb, kNoEnd, 0), true, "mariadb-upgrade"},
     CopyFit{v(Family::mariadb, 10, 8), v(Family::mariadb, kNoEnd, 0), "mariadb-backup", "=", 0, true,
             v(Family::mariadb, kNoEnd, 0), true, "mariadb-upgrade"},
-    CopyFit{v(Family::mysql, 5, 6), v(Family::mysql, 5, 7), "xtrabackup", "2.3 2.4", 0, false,
-            v(Family::mysql, 5, 8), true, "mysql_upgrade"},
-    CopyFit{v(Family::mysql, 5, 7), v(Family::mysql, 8, 0), "xtrabackup", "2.4", 0, false,
-            v(Family::mysql, 8, 1), true, ""},
-    CopyFit{v(Family::mysql, 8, 0), v(Family::mysql, 8, 1), "xtrabackup", "8.0", 34, false,
-            v(Family::mysql, 8, 5), false, ""},
-    CopyFit{v(Family::mysql, 8, 1), v(Family::mysql, 8, 4), "xtrabackup", "=", 0, false,
-            v(Family::mysql, 8, 5), false, ""},
-    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "xtrabackup", "=", 0, false,
-            v(Family::mysql, 10, 0), false, ""},
+    CopyFit{v(Family::mysql, 5, 6), v(Family::mysql, 5, 7), "xtrabackup", "2.3 2.4", 0, false, v(Family::mysql, 5, 8),
+            true, "mysql_upgrade"},
+    CopyFit{v(Family::mysql, 5, 7), v(Family::mysql, 8, 0), "xtrabackup", "2.4", 0, false, v(Family::mysql, 8, 1), true,
+            ""},
+    CopyFit{v(Family::mysql, 8, 0), v(Family::mysql, 8, 1), "xtrabackup", "8.0", 34, false, v(Family::mysql, 8, 5),
+            false, ""},
+    CopyFit{v(Family::mysql, 8, 1), v(Family::mysql, 8, 4), "xtrabackup", "=", 0, false, v(Family::mysql, 8, 5), false,
+            ""},
+    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "xtrabackup", "=", 0, false, v(Family::mysql, 10, 0), false,
+            ""},
     CopyFit{v(Family::mysql, 9, 0), v(Family::mysql, kNoEnd, 0), "xtrabackup", "=", 0, false,
             v(Family::mysql, kNoEnd, 0), false, ""},
-    CopyFit{v(Family::mysql, 8, 0, 17), v(Family::mysql, 8, 4), "clone", "", 0, false,
-            v(Family::mysql, 8, 5), false, ""},
-    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "clone", "", 0, false,
-            v(Family::mysql, 10, 0), false, ""},
-    CopyFit{v(Family::mysql, 9, 0), v(Family::mysql, kNoEnd, 0), "clone", "", 0, false,
-            v(Family::mysql, kNoEnd, 0), false, ""},
+    CopyFit{v(Family::mysql, 8, 0, 17), v(Family::mysql, 8, 4), "clone", "", 0, false, v(Family::mysql, 8, 5), false,
+            ""},
+    CopyFit{v(Family::mysql, 8, 4), v(Family::mysql, 9, 0), "clone", "", 0, false, v(Family::mysql, 10, 0), false, ""},
+    CopyFit{v(Family::mysql, 9, 0), v(Family::mysql, kNoEnd, 0), "clone", "", 0, false, v(Family::mysql, kNoEnd, 0),
+            false, ""},
 };
 
 // major.minor[.patch] at the start of `text`.
@@ -472,16 +479,13 @@ std::string ServerVersion::series() const {
 ServerVersion parse_server_version(std::string_view version, std::string_view comment) {
   ServerVersion out;
   const bool mariadb = contains_no_case(version, "mariadb") || contains_no_case(comment, "mariadb");
-  out.family = mariadb                                ? Family::mariadb
-               : contains_no_case(comment, "percona") ? Family::percona
-                                                      : Family::mysql;
+  out.family = mariadb ? Family::mariadb : contains_no_case(comment, "percona") ? Family::percona : Family::mysql;
   // MariaDB before 11 put "5.5.5-" before its version for old replicas.
   std::string_view text = version;
   if (mariadb && text.starts_with("5.5.5-")) text.remove_prefix(6);
   if (!parse_number(text, out)) {
     throw Error(Code::failed_precondition,
-                "reading the server's version: @@version: \"" + std::string(version.substr(0, 80)) +
-                    "\" has no number",
+                "reading the server's version: @@version: \"" + std::string(version.substr(0, 80)) + "\" has no number",
                 "the agent knows MariaDB, MySQL and Percona Server");
   }
   return out;
@@ -511,8 +515,7 @@ const Dialect& dialect_for(const ServerVersion& version) {
     if (oldest == nullptr) oldest = &row;
     if (number(version) >= number(row.from) && number(version) < number(row.before)) return row;
   }
-  throw Error(Code::failed_precondition,
-              "choosing how to speak to the server: " + version.text() + " is too old",
+  throw Error(Code::failed_precondition, "choosing how to speak to the server: " + version.text() + " is too old",
               "supported from " + oldest->from.text() + " on");
 }
 
@@ -529,8 +532,7 @@ const CopyFit* copy_fit(const ServerVersion& version, std::string_view tool) {
 
 std::string unsupported_pair(const ServerVersion& source, const ServerVersion& target) {
   const auto pair = source.text() + " to " + target.text();
-  if (rows_of(source.family) != rows_of(target.family))
-    return pair + ": a physical copy fits only its own family";
+  if (rows_of(source.family) != rows_of(target.family)) return pair + ": a physical copy fits only its own family";
   if (source.family != target.family) return pair + ": MySQL and Percona Server are not mixed";
   const auto series = [](const ServerVersion& s) { return std::pair(s.major, s.minor); };
   const CopyFit* row = nullptr;

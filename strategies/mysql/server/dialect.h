@@ -56,8 +56,8 @@ struct Words {
   StatusColumns columns;
 };
 
-// The limit of connections of a replication account that an agent made. Together with its rights it tells such accounts from
-// those that somebody made by hand, wherever a copy or replication brings them.
+// The limit of connections of a replication account that an agent made. Together with its rights it tells such accounts
+// from those that somebody made by hand, wherever a copy or replication brings them.
 inline constexpr unsigned kAccountLimit = 100003;
 
 struct Dialect {
@@ -74,21 +74,24 @@ struct Dialect {
   std::string_view gtid_start;     // variable that says where replication starts: gtid_slave_pos, gtid_purged
   std::string_view gtid_option;    // of the change-source statement
   std::string_view gtid_option_off;
-  std::string_view gtid_wait;  // function (set, seconds) that waits until the set is applied; 0 done
+  std::string_view gtid_wait;            // function (set, seconds) that waits until the set is applied; 0 done
   std::string_view gtid_wait_timed_out;  // what it answers past its time
 
   bool super_read_only;
   std::size_t user_name_max;  // bytes of an account's name
   AccountHash account_hash;
-  // With {account}, {hash}, {require}, {limit} and {lasting}; {hash} is a quoted string. A limit of connections of its own makes the account
-  // independent of the global max_user_connections: all replicas of a snapshot and their agents share it.
+  // With {account}, {hash}, {require}, {limit} and {lasting}; {hash} is a quoted string. A limit of connections of its
+  // own makes the account independent of the global max_user_connections: all replicas of a snapshot and their agents
+  // share it.
   std::string_view create_account;
   std::string_view grant_replication;  // with {account}, {require} and {limit}
-  std::string_view drop_account;       // words before the account; a replica that lacks it must not stop, where that can be said
+  std::string_view
+      drop_account;  // words before the account; a replica that lacks it must not stop, where that can be said
   std::string_view require_in_create;  // "" where only GRANT knows REQUIRE
   // The agent's own account: by a hash ({hash} quoted) or by the socket's peer.
   std::string_view by_hash, by_peer;
-  std::string_view lasting;  // what keeps an account from expiring by the server's default_password_lifetime; "" where there is none
+  std::string_view
+      lasting;  // what keeps an account from expiring by the server's default_password_lifetime; "" where there is none
   bool alter_account;  // ALTER USER takes them; else the account is dropped and created
   std::string_view agent_privileges;
   // More options of the change-source statement, which this server needs so that the same is meant
@@ -99,13 +102,15 @@ struct Dialect {
   std::span<const std::string_view> purge_variables;
   std::string_view tablespace_paths;  // query: one column, the path of each InnoDB file
   std::string_view innodb_tables;     // table with TABLE_ID and NAME ("db/table") of InnoDB's tables
-  std::string_view encrypted_tables;  // query: one column, the names of what InnoDB has encrypted; "": this server encrypts nothing
-  bool looking_opens;  // information_schema.TABLES opens the tables to tell of them, and so says which ones it cannot open
-  // Table of the events with db, name, status. Not information_schema.EVENTS where there is another: it fails while the event scheduler is
-  // DISABLED.
+  std::string_view
+      encrypted_tables;  // query: one column, the names of what InnoDB has encrypted; "": this server encrypts nothing
+  bool looking_opens;    // information_schema.TABLES opens the tables to tell of them, and so says which ones it cannot
+                         // open
+  // Table of the events with db, name, status. Not information_schema.EVENTS where there is another: it fails while the
+  // event scheduler is DISABLED.
   std::string_view events;
-  std::string_view processlist;       // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
-  std::string_view log_updates;       // name of log_slave_updates
+  std::string_view processlist;  // table with ID, USER, HOST, COMMAND, TIME, STATE, INFO
+  std::string_view log_updates;  // name of log_slave_updates
 
   // The first that is installed and fits takes the copy.
   std::span<const std::string_view> backup_tools;  // "mariadb-backup", "xtrabackup", "clone"
@@ -124,13 +129,15 @@ const Dialect& dialect_for(const ServerVersion& version);
 // All rows, for tests and documentation.
 std::span<const Dialect> dialects();
 
-// Which tool copies which server, and whose data the prepared copy may become: the allowed triples (source, tool, target).
+// Which tool copies which server, and whose data the prepared copy may become: the allowed triples (source, tool,
+// target).
 struct CopyFit {
   ServerVersion from, before;  // of the source: from <= version < before
   std::string_view tool;       // as in Dialect::backup_tools
   std::string_view series;     // of the tool, separated by spaces; "=": the source's own; "": it is part of the server
-  unsigned any_patch_from;     // a tool below this patch does not copy a server with a newer patch than its own; 0: any does
-  bool newer_prepares;         // the tool of a newer target may prepare the copy as well
+  unsigned
+      any_patch_from;   // a tool below this patch does not copy a server with a newer patch than its own; 0: any does
+  bool newer_prepares;  // the tool of a newer target may prepare the copy as well
   ServerVersion target_before;  // targets: the source's series and newer ones below this
   bool older_patch;             // within a series an older patch may follow
   // What the system tables of a newer series need before they are served: a program of the target's; "": the server

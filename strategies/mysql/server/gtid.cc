@@ -10,8 +10,7 @@ namespace guestagent::mysql {
 namespace {
 
 Error malformed(std::string_view member, std::string_view why) {
-  return Error(Code::invalid_argument,
-               "reading a GTID set: \"" + printable(member, 80) + "\": " + std::string(why));
+  return Error(Code::invalid_argument, "reading a GTID set: \"" + printable(member, 80) + "\": " + std::string(why));
 }
 
 std::string_view trim_gtid(std::string_view text) {
@@ -152,12 +151,10 @@ std::string GtidSet::text() const {
     std::vector<std::pair<std::uint64_t, std::string>> members;
     for (const auto& [domain, servers] : servers_) {
       for (const auto& [server, number] : servers) {
-        members.emplace_back(std::stoull(domain),
-                             domain + "-" + std::to_string(server) + "-" + std::to_string(number));
+        members.emplace_back(std::stoull(domain), domain + "-" + std::to_string(server) + "-" + std::to_string(number));
       }
     }
-    std::stable_sort(members.begin(), members.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::stable_sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     for (const auto& [domain, member] : members) out += (out.empty() ? "" : ",") + member;
     return out;
   }

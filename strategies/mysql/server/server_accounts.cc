@@ -11,9 +11,7 @@ constexpr int kSkipGrantTables = 1290;
 constexpr int kNoSuchAccount = 1396;
 
 bool exists(SqlConnection& connection, const std::string& user, const std::string& host) {
-  return !connection
-              .read("SELECT 1 FROM mysql.user WHERE User=" + quote_text(user) +
-                    " AND Host=" + quote_text(host))
+  return !connection.read("SELECT 1 FROM mysql.user WHERE User=" + quote_text(user) + " AND Host=" + quote_text(host))
               .empty();
 }
 
@@ -21,7 +19,9 @@ bool exists(SqlConnection& connection, const std::string& user, const std::strin
 bool only_replicates(std::string_view grant) {
   constexpr std::string_view kGrant = "GRANT ", kOn = " ON *.* TO ";
   const std::size_t end = grant.find(kOn);
-  if (!grant.starts_with(kGrant) || end == std::string_view::npos || grant.find(" WITH GRANT OPTION") != std::string_view::npos) return false;
+  if (!grant.starts_with(kGrant) || end == std::string_view::npos ||
+      grant.find(" WITH GRANT OPTION") != std::string_view::npos)
+    return false;
   std::string_view rights = grant.substr(kGrant.size(), end - kGrant.size());
   bool replicates = false;
   while (!rights.empty()) {
@@ -39,8 +39,7 @@ bool only_replicates(std::string_view grant) {
 
 }  // namespace
 
-WithoutBinlog::WithoutBinlog(SqlConnection& connection, bool active)
-    : connection_(connection), active_(active) {
+WithoutBinlog::WithoutBinlog(SqlConnection& connection, bool active) : connection_(connection), active_(active) {
   if (active_) connection_.run("SET SESSION sql_log_bin=0");
 }
 
@@ -54,8 +53,8 @@ WithoutBinlog::~WithoutBinlog() {
   }
 }
 
-void ServerClient::create_replication_account(const std::string& user, const std::string& host,
-                                              const Secret& password, bool require_tls, bool log) {
+void ServerClient::create_replication_account(const std::string& user, const std::string& host, const Secret& password,
+                                              bool require_tls, bool log) {
   const Dialect& words = dialect();
   SqlConnection& connection = state_->connection;
   const std::string account = quote_account(user, host);
@@ -64,16 +63,14 @@ void ServerClient::create_replication_account(const std::string& user, const std
     connection.ensure();
     const WithoutBinlog quiet(connection, !log);
     if (exists(connection, user, host)) connection.run("DROP USER " + account);
-    connection.run(
-        fill(words.create_account, {{"account", account},
-                                    {"hash", hash},
-                                    {"limit", std::to_string(kAccountLimit)},
-                                    {"lasting", std::string(words.lasting)},
-                                    {"require", require_tls ? std::string(words.require_in_create) : ""}}));
-    connection.run(fill(words.grant_replication,
-                        {{"account", account},
-                         {"require", require_tls ? " REQUIRE SSL" : ""},
-                         {"limit", std::to_string(kAccountLimit)}}));
+    connection.run(fill(words.create_account, {{"account", account},
+                                               {"hash", hash},
+                                               {"limit", std::to_string(kAccountLimit)},
+                                               {"lasting", std::string(words.lasting)},
+                                               {"require", require_tls ? std::string(words.require_in_create) : ""}}));
+    connection.run(fill(words.grant_replication, {{"account", account},
+                                                  {"require", require_tls ? " REQUIRE SSL" : ""},
+                                                  {"limit", std::to_string(kAccountLimit)}}));
   });
 }
 
@@ -97,8 +94,9 @@ bool ServerClient::account_exists(const std::string& user, const std::string& ho
 }
 
 std::vector<ReplicationAccount> ServerClient::replication_accounts(const std::string& prefix) {
-  const Rows rows = state_->connection.read("SELECT User AS u, Host AS h, max_user_connections AS n FROM mysql.user WHERE LEFT(User, " +
-                                            std::to_string(prefix.size()) + ")=" + quote_text(prefix) + " ORDER BY 1, 2");
+  const Rows rows = state_->connection.read(
+      "SELECT User AS u, Host AS h, max_user_connections AS n FROM mysql.user WHERE LEFT(User, " +
+      std::to_string(prefix.size()) + ")=" + quote_text(prefix) + " ORDER BY 1, 2");
   std::vector<ReplicationAccount> out;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::string user = rows.text(i, "u"), host = rows.text(i, "h");
@@ -109,15 +107,13 @@ std::vector<ReplicationAccount> ServerClient::replication_accounts(const std::st
   return out;
 }
 
-void ServerClient::make_agent_account(const std::string& user, const std::string& host,
-                                      const Secret& password) {
+void ServerClient::make_agent_account(const std::string& user, const std::string& host, const Secret& password) {
   const Dialect& words = dialect();
   SqlConnection& connection = state_->connection;
   const std::string account = quote_account(user, host);
   const std::string identified =
-      password.empty()
-          ? std::string(words.by_peer)
-          : fill(words.by_hash, {{"hash", quote_text(account_hash(words.account_hash, password))}});
+      password.empty() ? std::string(words.by_peer)
+                       : fill(words.by_hash, {{"hash", quote_text(account_hash(words.account_hash, password))}});
   const std::string rights = user == "root" ? "ALL PRIVILEGES" : std::string(words.agent_privileges);
   with_context("making the agent's own account " + user, [&] {
     connection.ensure();
@@ -126,7 +122,8 @@ void ServerClient::make_agent_account(const std::string& user, const std::string
       const bool there = exists(connection, user, host);
       if (there && !words.alter_account) connection.run("DROP USER " + account);
       const bool alter = there && words.alter_account;
-      connection.run((alter ? "ALTER USER " : "CREATE USER ") + account + " " + identified + std::string(words.lasting));
+      connection.run((alter ? "ALTER USER " : "CREATE USER ") + account + " " + identified +
+                     std::string(words.lasting));
       connection.run("GRANT " + rights + " ON *.* TO " + account + " WITH GRANT OPTION");
     };
     try {
@@ -153,7 +150,8 @@ bool ServerClient::skips_grants() {
 std::vector<std::string> ServerClient::password_validators() {
   if (variable("strict_password_validation") != "ON") return {};
   const Rows rows = state_->connection.read(
-      "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS='ACTIVE' AND PLUGIN_TYPE='PASSWORD VALIDATION' ORDER BY 1");
+      "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS='ACTIVE' AND PLUGIN_TYPE='PASSWORD "
+      "VALIDATION' ORDER BY 1");
   std::vector<std::string> out;
   for (const auto& row : rows.rows) out.push_back(row.at(0).value_or(""));
   return out;
@@ -167,9 +165,8 @@ std::vector<std::string> ServerClient::own_grants() {
 }
 
 std::vector<DumpThread> ServerClient::dump_threads(const std::string& user) {
-  const Rows rows =
-      state_->connection.read("SELECT ID, USER, HOST FROM " + std::string(dialect().processlist) +
-                              " WHERE COMMAND LIKE 'Binlog Dump%' AND USER=" + quote_text(user));
+  const Rows rows = state_->connection.read("SELECT ID, USER, HOST FROM " + std::string(dialect().processlist) +
+                                            " WHERE COMMAND LIKE 'Binlog Dump%' AND USER=" + quote_text(user));
   std::vector<DumpThread> out;
   for (std::size_t i = 0; i < rows.size(); ++i)
     out.push_back({rows.number(i, "ID"), rows.text(i, "USER"), rows.text(i, "HOST")});
@@ -213,8 +210,7 @@ void ServerClient::set_purge_setting(const std::string& name, const std::string&
   bool known = false;
   for (const std::string_view each : dialect().purge_variables) known = known || each == name;
   if (!known || value.empty() || value.find_first_not_of("0123456789.") != std::string::npos) {
-    throw Error(Code::invalid_argument,
-                "setting the binary log's expiry: " + name + ": not a setting of this server");
+    throw Error(Code::invalid_argument, "setting the binary log's expiry: " + name + ": not a setting of this server");
   }
   state_->connection.run("SET GLOBAL " + name + "=" + value);
 }

@@ -35,8 +35,7 @@ std::string hex64(const std::string& decimal) {
   std::uint64_t value = 0;
   std::from_chars(decimal.data(), decimal.data() + decimal.size(), value);
   std::string out(16, '0');
-  for (int i = 15; i >= 0; --i, value >>= 4)
-    out[static_cast<std::size_t>(i)] = "0123456789abcdef"[value & 15];
+  for (int i = 15; i >= 0; --i, value >>= 4) out[static_cast<std::size_t>(i)] = "0123456789abcdef"[value & 15];
   return out;
 }
 
@@ -51,8 +50,8 @@ Position ServerClient::begin_consistent_read() {
     const std::string before = gtid_executed();
     connection.run("START TRANSACTION WITH CONSISTENT SNAPSHOT");
     // Servers that know it say where in the binary log this very snapshot stands.
-    const Rows status = connection.run(
-        "SHOW STATUS WHERE Variable_name IN ('binlog_snapshot_file', 'binlog_snapshot_position')");
+    const Rows status =
+        connection.run("SHOW STATUS WHERE Variable_name IN ('binlog_snapshot_file', 'binlog_snapshot_position')");
     for (std::size_t row = 0; row < status.size(); ++row) {
       const std::string name = status.text(row, "Variable_name"), value = status.text(row, "Value");
       if (value.empty()) continue;
@@ -69,8 +68,7 @@ Position ServerClient::begin_consistent_read() {
     if (*out.gtid == before) break;
     end_consistent_read();
     if (i == kQuietTries) {
-      throw Error(Code::unavailable,
-                  "reading tables at one position: transactions are committed without a pause",
+      throw Error(Code::unavailable, "reading tables at one position: transactions are committed without a pause",
                   "try again when the server is less busy, or on a replica");
     }
   }
@@ -87,8 +85,7 @@ Position ServerClient::begin_consistent_read() {
     const Rows applied = connection.run(
         "SELECT CONCAT(domain_id, '-', server_id, '-', seq_no) AS g FROM mysql.gtid_slave_pos o WHERE sub_id="
         "(SELECT MAX(sub_id) FROM mysql.gtid_slave_pos i WHERE i.domain_id=o.domain_id)");
-    for (std::size_t row = 0; row < applied.size(); ++row)
-      sets += (sets.empty() ? "" : ",") + applied.text(row, "g");
+    for (std::size_t row = 0; row < applied.size(); ++row) sets += (sets.empty() ? "" : ",") + applied.text(row, "g");
     out.gtid = GtidSet::parse(GtidKind::mariadb, sets).position().text();
   }
   return out;

@@ -84,8 +84,7 @@ void ServerClient::wait_until_up(Millis timeout, Clock& clock, std::stop_token s
                     "see the server's error log; mysql.server.start_timeout is the limit");
       }
     }
-    if (!clock.sleep(Millis(50), stop))
-      throw Error(Code::cancelled, "waiting for the server: cancelled on request");
+    if (!clock.sleep(Millis(50), stop)) throw Error(Code::cancelled, "waiting for the server: cancelled on request");
   }
 }
 
@@ -182,7 +181,9 @@ std::uint64_t ServerClient::redo_written() {
 }
 
 bool ServerClient::has_rows(const TableName& table) {
-  return !state_->connection.read("SELECT 1 FROM " + quote_name(table.schema) + "." + quote_name(table.name) + " LIMIT 1").empty();
+  return !state_->connection
+              .read("SELECT 1 FROM " + quote_name(table.schema) + "." + quote_name(table.name) + " LIMIT 1")
+              .empty();
 }
 
 bool ServerClient::read_quietly() {
@@ -234,8 +235,8 @@ std::uint64_t ServerClient::open_temporary_tables() {
 }
 
 std::vector<std::string> ServerClient::enabled_events() {
-  const Rows rows = state_->connection.read(
-      "SELECT CONCAT(e.db,'.',e.name) FROM " + std::string(dialect().events) + " e WHERE e.status='ENABLED' ORDER BY 1");
+  const Rows rows = state_->connection.read("SELECT CONCAT(e.db,'.',e.name) FROM " + std::string(dialect().events) +
+                                            " e WHERE e.status='ENABLED' ORDER BY 1");
   std::vector<std::string> out;
   for (const auto& row : rows.rows) out.push_back(row.at(0).value_or(""));
   return out;
@@ -254,7 +255,8 @@ BinlogStatus ServerClient::binlog_status() {
   out.position.file = rows.text(0, "File");
   out.position.offset = rows.number(0, "Position");
   // An empty set is a place; without GTIDs there is none.
-  if (words.gtid == GtidKind::mariadb || (words.gtid == GtidKind::mysql && variable("gtid_mode") == "ON")) out.position.gtid = gtid;
+  if (words.gtid == GtidKind::mariadb || (words.gtid == GtidKind::mysql && variable("gtid_mode") == "ON"))
+    out.position.gtid = gtid;
   out.do_db = rows.text(0, "Binlog_Do_DB");
   out.ignore_db = rows.text(0, "Binlog_Ignore_DB");
   return out;
@@ -263,8 +265,7 @@ BinlogStatus ServerClient::binlog_status() {
 std::vector<BinlogFile> ServerClient::binlog_files() {
   const Rows rows = state_->connection.read("SHOW BINARY LOGS");
   std::vector<BinlogFile> out;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    out.push_back({rows.text(i, "Log_name"), rows.number(i, "File_size")});
+  for (std::size_t i = 0; i < rows.size(); ++i) out.push_back({rows.text(i, "Log_name"), rows.number(i, "File_size")});
   return out;
 }
 

@@ -71,7 +71,7 @@ struct ServerIdentity {
   bool read_only = false, super_read_only = false;
   bool event_scheduler = false;
   bool event_scheduler_disabled = false;  // for the life of the process: it cannot be switched on
-  bool tls = false;  // the server can speak TLS
+  bool tls = false;                       // the server can speak TLS
   std::uint64_t page_size = 0;
   unsigned lower_case_table_names = 0;
   std::uint64_t redo_bytes = 0;  // capacity of the redo log
@@ -185,8 +185,7 @@ class ServerClient {
   void ping();  // one round trip
   // Waits until it answers, or deadline_exceeded with the last reason; `alive` (may be empty) says whether
   // waiting still makes sense.
-  void wait_until_up(Millis timeout, Clock& clock, std::stop_token stop,
-                     const std::function<bool()>& alive = {});
+  void wait_until_up(Millis timeout, Clock& clock, std::stop_token stop, const std::function<bool()>& alive = {});
   ServerVersion version();
   const Dialect& dialect();
   ServerIdentity identity();
@@ -204,20 +203,22 @@ class ServerClient {
   bool has_user_data();
   // Data and indexes of all tables, as the server estimates; 0 on a replica that may not be asked (read_quietly).
   std::uint64_t data_bytes();
-  std::uint64_t redo_written();          // bytes of redo log since the server was started
-  // Base tables, ordered by name. With their bytes each of them is opened; without, none, and deadline_exceeded after a second in which a
-  // statement held one (CREATE TABLE … SELECT, on some servers).
+  std::uint64_t redo_written();  // bytes of redo log since the server was started
+  // Base tables, ordered by name. With their bytes each of them is opened; without, none, and deadline_exceeded after a
+  // second in which a statement held one (CREATE TABLE … SELECT, on some servers).
   std::vector<TableName> user_tables(bool with_bytes = true);
   bool has_rows(const TableName& table);
-  // To be called before tables are opened to be looked at. The first opening of a MEMORY table after its server's start makes the server log
-  // a statement that empties it: on a replica that would be a transaction of its own. From here on this session logs nothing there; false:
-  // it is a replica and the account may not do that (BINLOG ADMIN, SYSTEM_VARIABLES_ADMIN).
+  // To be called before tables are opened to be looked at. The first opening of a MEMORY table after its server's start
+  // makes the server log a statement that empties it: on a replica that would be a transaction of its own. From here on
+  // this session logs nothing there; false: it is a replica and the account may not do that (BINLOG ADMIN,
+  // SYSTEM_VARIABLES_ADMIN).
   bool read_quietly();
   // Tables with DATA DIRECTORY or INDEX DIRECTORY, that is outside of the data directory.
   std::vector<std::string> tables_elsewhere();
-  std::uint64_t open_temporary_tables();  // of the applying thread
+  std::uint64_t open_temporary_tables();      // of the applying thread
   std::vector<std::string> enabled_events();  // "db.event"
-  // Tables and sequences that are not the server's own and whose files lie in the data directory; none of them is opened by that.
+  // Tables and sequences that are not the server's own and whose files lie in the data directory; none of them is
+  // opened by that.
   std::vector<TableName> tables_in_files();
   // Opens the table and reads no row. nullopt: it can be opened.
   std::optional<TableFault> why_not_opened(const std::string& schema, const std::string& name);
@@ -247,8 +248,9 @@ class ServerClient {
   // The agent's own account, with all rights it needs, made or given this password again; never in the binary
   // log. An empty password means authentication by the socket's peer where the server can.
   void make_agent_account(const std::string& user, const std::string& host, const Secret& password);
-  bool skips_grants();                    // started with skip_grant_tables: everybody may everything, and no account can be made
-  // Active plugins that must see each new password in clear (MariaDB's strict_password_validation); empty: a hash will do.
+  bool skips_grants();  // started with skip_grant_tables: everybody may everything, and no account can be made
+  // Active plugins that must see each new password in clear (MariaDB's strict_password_validation); empty: a hash will
+  // do.
   std::vector<std::string> password_validators();
   std::vector<std::string> own_grants();  // the lines of SHOW GRANTS for the agent's account; they may hold its hash
   std::vector<DumpThread> dump_threads(const std::string& user);
@@ -266,21 +268,21 @@ class ServerClient {
   // --- cloning (MySQL's plugin) ---
   bool has_clone_plugin();  // there and active
   bool may_load_plugins();  // this account has the right
-  // Neither leaves a trace in the binary log; there already, and gone already, are no errors. A plugin that is in use cannot be
-  // unloaded: failed_precondition.
+  // Neither leaves a trace in the binary log; there already, and gone already, are no errors. A plugin that is in use
+  // cannot be unloaded: failed_precondition.
   void install_clone_plugin();
   void uninstall_clone_plugin();
-  // The server copies its data into `dir`, which must not exist; its parent must be the server's to write. Returns when that is done,
-  // however long it takes (as the target's read_timeout allows); ended early by kill_session().
+  // The server copies its data into `dir`, which must not exist; its parent must be the server's to write. Returns when
+  // that is done, however long it takes (as the target's read_timeout allows); ended early by kill_session().
   void clone_into(const fs::path& dir);
-  std::vector<std::uint64_t> clones_into(const fs::path& dir);        // sessions that do so now
-  std::pair<std::uint64_t, std::uint64_t> clone_progress();  // bytes done and estimated, of the last clone made here
-  // The file and offset of the source that the data stands at which this server was made of by cloning; null when it was not.
+  std::vector<std::uint64_t> clones_into(const fs::path& dir);  // sessions that do so now
+  std::pair<std::uint64_t, std::uint64_t> clone_progress();     // bytes done and estimated, of the last clone made here
+  // The file and offset of the source that the data stands at which this server was made of by cloning; null when it
+  // was not.
   Position cloned_position();
 
   // --- replication ---
-  std::vector<ReplicaStatus>
-  replica_status();  // one per channel, the default one first; empty when there is none
+  std::vector<ReplicaStatus> replica_status();  // one per channel, the default one first; empty when there is none
   void change_source(const NewSource& source);  // REQUIRES: stopped
   // Sets gtid_slave_pos / gtid_purged; on MySQL the server's own binary logs go. REQUIRES: stopped.
   void start_from(const std::string& gtid);
@@ -288,7 +290,7 @@ class ServerClient {
   void stop_replica();     // both threads; not running: no error. All channels.
   void start_receiving();  // the IO thread alone
   void stop_receiving();
-  void start_applying();  // the SQL thread alone
+  void start_applying();     // the SQL thread alone
   void reset_replica_all();  // all settings of all channels are gone; REQUIRES: stopped
   // The table of GTIDs that a copy brings, emptied (MariaDB: mysql.gtid_slave_pos), without a trace in the
   // binary log.
@@ -301,8 +303,8 @@ class ServerClient {
 
   // --- global settings ---
   void set_read_only(bool on);  // with super_read_only where there is one
-  // Whether not even who may pass read_only may write: super_read_only; MariaDB 12: read_only=NO_LOCK_NO_ADMIN. Turned off, read_only
-  // stays on.
+  // Whether not even who may pass read_only may write: super_read_only; MariaDB 12: read_only=NO_LOCK_NO_ADMIN. Turned
+  // off, read_only stays on.
   bool refuses_all_writes();
   void refuse_all_writes(bool on);  // REQUIRES of true: it was so before
   void set_event_scheduler(bool on);
@@ -313,8 +315,8 @@ class ServerClient {
   // Opens a snapshot of all tables at one position without blocking writers; digests read in it until
   // end_snapshot.
   Position begin_consistent_read();
-  TableDigest digest_table(const std::string& schema, const std::string& name,
-                           std::optional<std::uint64_t> sample, std::stop_token stop);
+  TableDigest digest_table(const std::string& schema, const std::string& name, std::optional<std::uint64_t> sample,
+                           std::stop_token stop);
   void end_consistent_read();
 
  private:

@@ -30,11 +30,14 @@ class WithoutBinlog {
   bool active_;
 };
 
-// A second for statements that hold a table, instead of the session's minute, while it lives: past it deadline_exceeded. On some servers a
-// list of tables waits for a statement that makes one (CREATE TABLE … SELECT) for as long as that runs.
+// A second for statements that hold a table, instead of the session's minute, while it lives: past it
+// deadline_exceeded. On some servers a list of tables waits for a statement that makes one (CREATE TABLE … SELECT) for
+// as long as that runs.
 class ShortLockWait {
  public:
-  explicit ShortLockWait(SqlConnection& connection) : connection_(connection) { connection_.run("SET SESSION lock_wait_timeout=1"); }
+  explicit ShortLockWait(SqlConnection& connection) : connection_(connection) {
+    connection_.run("SET SESSION lock_wait_timeout=1");
+  }
   ~ShortLockWait() {
     try {
       connection_.run("SET SESSION lock_wait_timeout=60");

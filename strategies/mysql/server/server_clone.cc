@@ -9,7 +9,9 @@ constexpr int kNoSuchPlugin = 1305;
 constexpr int kPluginThere = 1125;
 constexpr int kPluginInUse = 1883;
 
-std::string clone_statement(const fs::path& dir) { return "CLONE LOCAL DATA DIRECTORY=" + quote_text(dir.string()); }
+std::string clone_statement(const fs::path& dir) {
+  return "CLONE LOCAL DATA DIRECTORY=" + quote_text(dir.string());
+}
 
 }  // namespace
 
@@ -24,9 +26,9 @@ bool ServerClient::may_load_plugins() {
       " WHERE PRIVILEGE_TYPE='INSERT' AND GRANTEE=CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')";
   return !state_->connection
               .read("SELECT 1 FROM information_schema.USER_PRIVILEGES" + mine +
-                    " UNION ALL SELECT 1 FROM information_schema.SCHEMA_PRIVILEGES" + mine + " AND TABLE_SCHEMA='mysql'" +
-                    " UNION ALL SELECT 1 FROM information_schema.TABLE_PRIVILEGES" + mine +
-                    " AND TABLE_SCHEMA='mysql' AND TABLE_NAME='plugin'")
+                    " UNION ALL SELECT 1 FROM information_schema.SCHEMA_PRIVILEGES" + mine +
+                    " AND TABLE_SCHEMA='mysql'" + " UNION ALL SELECT 1 FROM information_schema.TABLE_PRIVILEGES" +
+                    mine + " AND TABLE_SCHEMA='mysql' AND TABLE_NAME='plugin'")
               .empty();
 }
 
@@ -74,8 +76,8 @@ std::pair<std::uint64_t, std::uint64_t> ServerClient::clone_progress() {
 }
 
 Position ServerClient::cloned_position() {
-  const Rows rows =
-      state_->connection.read("SELECT BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status");
+  const Rows rows = state_->connection.read(
+      "SELECT BINLOG_FILE, BINLOG_POSITION, GTID_EXECUTED FROM performance_schema.clone_status");
   Position out;
   if (const std::string file = rows.empty() ? "" : rows.text(0, "BINLOG_FILE"); !file.empty()) {
     out.file = file;

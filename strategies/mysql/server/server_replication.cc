@@ -19,13 +19,9 @@ ThreadState thread_state(const std::string& word) {
   return ThreadState::stopped;
 }
 
-constexpr std::array kFilterColumns = {"Replicate_Do_DB",
-                                       "Replicate_Ignore_DB",
-                                       "Replicate_Do_Table",
-                                       "Replicate_Ignore_Table",
-                                       "Replicate_Wild_Do_Table",
-                                       "Replicate_Wild_Ignore_Table",
-                                       "Replicate_Ignore_Server_Ids"};
+constexpr std::array kFilterColumns = {
+    "Replicate_Do_DB",         "Replicate_Ignore_DB",         "Replicate_Do_Table",         "Replicate_Ignore_Table",
+    "Replicate_Wild_Do_Table", "Replicate_Wild_Ignore_Table", "Replicate_Ignore_Server_Ids"};
 
 // GTID sets of MySQL come with line breaks after commas.
 std::string one_line(std::string text) {
@@ -60,8 +56,7 @@ ReplicaStatus read_status(const Rows& rows, std::size_t i, const Dialect& dialec
   out.by_gtid = !mode.empty() && mode != "No" && mode != "0";
   const std::string tls = rows.text(i, c.tls);
   out.tls = tls == "Yes";
-  if (const auto seconds = rows.get(i, c.seconds_behind))
-    out.seconds_behind = rows.number(i, c.seconds_behind);
+  if (const auto seconds = rows.get(i, c.seconds_behind)) out.seconds_behind = rows.number(i, c.seconds_behind);
   out.delay = rows.number(i, c.delay);
   if (rows.get(i, c.remaining_delay)) out.remaining_delay = rows.number(i, c.remaining_delay);
   out.relay_log_bytes = rows.number(i, "Relay_Log_Space");
@@ -96,8 +91,7 @@ std::string seconds_text(Millis duration) {
 
 std::string without(std::string text, const Secret& secret) {
   const std::string& hidden = secret.reveal();
-  for (std::size_t at = text.find(hidden); !hidden.empty() && at != std::string::npos;
-       at = text.find(hidden, at + 3)) {
+  for (std::size_t at = text.find(hidden); !hidden.empty() && at != std::string::npos; at = text.find(hidden, at + 3)) {
     text.replace(at, hidden.size(), "***");
   }
   return text;
@@ -112,12 +106,10 @@ std::vector<ReplicaStatus> ServerClient::replica_status() {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     ReplicaStatus status = read_status(rows, i, words);
     // What RESET without ALL, or a copy, leaves behind: a channel without a source.
-    if (status.source_host.empty() && status.io == ThreadState::stopped && status.sql == ThreadState::stopped)
-      continue;
+    if (status.source_host.empty() && status.io == ThreadState::stopped && status.sql == ThreadState::stopped) continue;
     out.push_back(std::move(status));
   }
-  std::stable_sort(out.begin(), out.end(),
-                   [](const auto& a, const auto& b) { return a.channel < b.channel; });
+  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.channel < b.channel; });
   return out;
 }
 
@@ -179,13 +171,11 @@ void ServerClient::start_from(const std::string& gtid) {
 }
 
 void ServerClient::start_replica() {
-  unless({kAlreadyRunning},
-         [&] { state_->connection.run("START " + std::string(dialect().words->replica)); });
+  unless({kAlreadyRunning}, [&] { state_->connection.run("START " + std::string(dialect().words->replica)); });
 }
 
 void ServerClient::stop_replica() {
-  unless({kNotConfigured, kNotRunning},
-         [&] { state_->connection.run(std::string(dialect().words->stop_all)); });
+  unless({kNotConfigured, kNotRunning}, [&] { state_->connection.run(std::string(dialect().words->stop_all)); });
 }
 
 void ServerClient::start_receiving() {
@@ -230,15 +220,13 @@ bool ServerClient::wait_applied(const std::string& gtid, Millis slice) {
   const std::string answer =
       state_->connection
           .read("SELECT " + std::string(words.gtid_wait) + "(" + quote_text(gtid) + ", " +
-                (words.gtid == GtidKind::mariadb
-                     ? seconds_text(slice)
-                     : std::to_string(std::max<std::int64_t>(1, slice.count() / 1000))) +
+                (words.gtid == GtidKind::mariadb ? seconds_text(slice)
+                                                 : std::to_string(std::max<std::int64_t>(1, slice.count() / 1000))) +
                 ")")
           .scalar();
   if (answer == words.gtid_wait_timed_out) return false;
   if (answer.empty()) {
-    throw Error(Code::failed_precondition,
-                "waiting for " + gtid + ": the replica does not apply transactions",
+    throw Error(Code::failed_precondition, "waiting for " + gtid + ": the replica does not apply transactions",
                 "see the replica's status for its error");
   }
   return true;
@@ -246,16 +234,14 @@ bool ServerClient::wait_applied(const std::string& gtid, Millis slice) {
 
 bool ServerClient::wait_applied(const std::string& file, std::uint64_t offset, Millis slice) {
   const std::string seconds = std::to_string(std::max<std::int64_t>(1, slice.count() / 1000));
-  const std::string answer =
-      state_->connection
-          .read("SELECT " + std::string(dialect().words->position_wait) + "(" + quote_text(file) + ", " +
-                std::to_string(offset) + ", " + seconds + ")")
-          .scalar();
+  const std::string answer = state_->connection
+                                 .read("SELECT " + std::string(dialect().words->position_wait) + "(" +
+                                       quote_text(file) + ", " + std::to_string(offset) + ", " + seconds + ")")
+                                 .scalar();
   if (answer.empty()) {
-    throw Error(
-        Code::failed_precondition,
-        "waiting for " + file + ":" + std::to_string(offset) + ": the replica does not apply transactions",
-        "see the replica's status for its error");
+    throw Error(Code::failed_precondition,
+                "waiting for " + file + ":" + std::to_string(offset) + ": the replica does not apply transactions",
+                "see the replica's status for its error");
   }
   return answer != "-1";
 }
@@ -264,8 +250,7 @@ void ServerClient::set_read_only(bool on) {
   const Dialect& words = dialect();
   // Turning read_only off leaves super_read_only as it was, and turning super_read_only on sets read_only
   // too: one statement each way.
-  if (words.super_read_only)
-    state_->connection.run(std::string("SET GLOBAL super_read_only=") + (on ? "1" : "0"));
+  if (words.super_read_only) state_->connection.run(std::string("SET GLOBAL super_read_only=") + (on ? "1" : "0"));
   state_->connection.run(std::string("SET GLOBAL read_only=") + (on ? "1" : "0"));
 }
 
@@ -275,9 +260,11 @@ bool ServerClient::refuses_all_writes() {
 }
 
 void ServerClient::refuse_all_writes(bool on) {
-  const std::string setting = dialect().super_read_only ? std::string("super_read_only=") + (on ? "1" : "0")
-                                                        : std::string("read_only=") + (on ? "'NO_LOCK_NO_ADMIN'" : "'NO_LOCK'");
-  with_context("changing whether the server refuses every writer", [&] { state_->connection.run("SET GLOBAL " + setting); });
+  const std::string setting = dialect().super_read_only
+                                  ? std::string("super_read_only=") + (on ? "1" : "0")
+                                  : std::string("read_only=") + (on ? "'NO_LOCK_NO_ADMIN'" : "'NO_LOCK'");
+  with_context("changing whether the server refuses every writer",
+               [&] { state_->connection.run("SET GLOBAL " + setting); });
 }
 
 void ServerClient::set_event_scheduler(bool on) {

@@ -57,20 +57,24 @@ SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {
     case 1203:  // of this user, by max_user_connections
     case 1226:  // by the account's own limit
       return {Code::unavailable, number, message,
-              "all connections that the server allows are in use: end some, or raise max_connections (max_user_connections)"};
+              "all connections that the server allows are in use: end some, or raise max_connections "
+              "(max_user_connections)"};
     case 1129:  // after too many broken connections
       return {Code::unavailable, number, message, "the server blocks this host: FLUSH HOSTS there"};
     case 3159:  // require_secure_transport
       return {Code::failed_precondition, number, message,
-              "the server takes connections by TLS only (require_secure_transport): mysql.require_tls on the source's agent must not be no"};
+              "the server takes connections by TLS only (require_secure_transport): mysql.require_tls on the source's "
+              "agent must not be no"};
     case 1820:
     case 1862:
-      return {Code::permission_denied, number, message, "the account's password has expired: ALTER USER … PASSWORD EXPIRE NEVER"};
+      return {Code::permission_denied, number, message,
+              "the account's password has expired: ALTER USER … PASSWORD EXPIRE NEVER"};
     case 3118:  // locked
     case 3955:  // after failed logins
     case 4150:  // max_password_errors
     case 4151:
-      return {Code::permission_denied, number, message, "the account is locked: ALTER USER … ACCOUNT UNLOCK, or FLUSH PRIVILEGES"};
+      return {Code::permission_denied, number, message,
+              "the account is locked: ALTER USER … ACCOUNT UNLOCK, or FLUSH PRIVILEGES"};
     case 1044:
     case 1045:
     case 1142:
@@ -89,8 +93,7 @@ SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {
     case 1317:
     case 1969:
     case 3024:
-      return {Code::deadline_exceeded, number, message,
-              "the server gave up waiting; try again when it is less busy"};
+      return {Code::deadline_exceeded, number, message, "the server gave up waiting; try again when it is less busy"};
     case 1021:
     case 1041:
     case 1037:
@@ -108,15 +111,17 @@ sql::mysql::MySQL_Driver& driver() {
   return *sql::mysql::get_driver_instance();
 }
 
-// What the client library may answer when a server asks for another way to log in. Whoever stands in the server's place chooses
-// that way, so none is here that hands the password over as it is (mysql_clear_password, dialog, mysql_old_password).
+// What the client library may answer when a server asks for another way to log in. Whoever stands in the server's place
+// chooses that way, so none is here that hands the password over as it is (mysql_clear_password, dialog,
+// mysql_old_password).
 constexpr std::string_view kLoginWays =
     "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client";
 constexpr std::string_view kLocalLoginWays =
-    "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client,sha256_password,auth_socket,unix_socket";
+    "mysql_native_password,caching_sha2_password,client_ed25519,parsec,auth_gssapi_client,sha256_password,auth_socket,"
+    "unix_socket";
 
-// The connector has no option for these, the library has, in an option file: one that only this process sees, or, in a root without
-// /proc (a disk image that is being made), one of its own for as long as this lives.
+// The connector has no option for these, the library has, in an option file: one that only this process sees, or, in a
+// root without /proc (a disk image that is being made), one of its own for as long as this lives.
 class LibraryOptions {
  public:
   explicit LibraryOptions(bool local) {
@@ -129,8 +134,8 @@ class LibraryOptions {
       if (!file) throw system_error(std::string(what) + ": " + path_, errno);
       named_ = true;
     }
-    const std::string text = "[client]\nrestricted-auth=" + std::string(local ? kLocalLoginWays : kLoginWays) +
-                             "\ndisable-local-infile\n";
+    const std::string text =
+        "[client]\nrestricted-auth=" + std::string(local ? kLocalLoginWays : kLoginWays) + "\ndisable-local-infile\n";
     // The library takes a file that it cannot read for an empty one.
     if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
       const int err = errno;
@@ -152,16 +157,18 @@ class LibraryOptions {
   bool named_ = false;
 };
 
-// What a server sets for everybody must not change what we say or hear: our quoting is right only in this mode and character set, answers
-// must not be cut, waits not be ended, and a session is to write what it is told to. In comments what only some versions know.
-// The first of all is for the connector, which asks the server something before we can.
+// What a server sets for everybody must not change what we say or hear: our quoting is right only in this mode and
+// character set, answers must not be cut, waits not be ended, and a session is to write what it is told to. In comments
+// what only some versions know. The first of all is for the connector, which asks the server something before we can.
 constexpr const char* kNoLimits =
     "SET SESSION sql_select_limit=18446744073709551615, max_join_size=18446744073709551615, sql_big_selects=1 "
     "/*M!100100 , max_statement_time=0 */ /*!50708 , max_execution_time=0 */";
 constexpr const char* kOwnSession[] = {
     "SET SESSION sql_mode='', autocommit=1, character_set_client=utf8mb4, character_set_results=utf8mb4, "
-    "collation_connection=utf8mb4_general_ci, time_zone='+00:00', sql_safe_updates=0, sql_auto_is_null=0, completion_type=0, "
-    "group_concat_max_len=1048576, lock_wait_timeout=60, wait_timeout=86400, net_read_timeout=600, net_write_timeout=600 "
+    "collation_connection=utf8mb4_general_ci, time_zone='+00:00', sql_safe_updates=0, sql_auto_is_null=0, "
+    "completion_type=0, "
+    "group_concat_max_len=1048576, lock_wait_timeout=60, wait_timeout=86400, net_read_timeout=600, "
+    "net_write_timeout=600 "
     "/*M!100300 , idle_transaction_timeout=0, idle_readonly_transaction_timeout=0, idle_write_transaction_timeout=0 */",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
 };
@@ -195,8 +202,7 @@ struct SqlConnection::State {
   std::unique_ptr<sql::Connection> connection;
 };
 
-SqlConnection::SqlConnection(ConnectTarget target)
-    : target_(std::move(target)), state_(std::make_unique<State>()) {}
+SqlConnection::SqlConnection(ConnectTarget target) : target_(std::move(target)), state_(std::make_unique<State>()) {}
 SqlConnection::~SqlConnection() {
   close();
 }
@@ -333,8 +339,7 @@ std::string quote_account(std::string_view user, std::string_view host) {
   return quote_text(user) + "@" + quote_text(host);
 }
 
-std::string fill(std::string_view pattern,
-                 std::initializer_list<std::pair<std::string_view, std::string>> values) {
+std::string fill(std::string_view pattern, std::initializer_list<std::pair<std::string_view, std::string>> values) {
   std::string out;
   while (!pattern.empty()) {
     const std::size_t open = pattern.find('{');

@@ -70,7 +70,6 @@ class SqlConnection {
 std::string quote_text(std::string_view text);
 
 // Replaces each {name} of `pattern` by its value.
-std::string fill(std::string_view pattern,
-                 std::initializer_list<std::pair<std::string_view, std::string>> values);
+std::string fill(std::string_view pattern, std::initializer_list<std::pair<std::string_view, std::string>> values);
 
 }  // namespace guestagent::mysql

@@ -36,7 +36,8 @@ void Writable::close() {
 
 void refuse_again(ServerClient& client, Journal& journal) {
   const auto count = [&](std::string_view name) {
-    return std::count_if(journal.steps().begin(), journal.steps().end(), [&](const auto& step) { return step.name == name; });
+    return std::count_if(journal.steps().begin(), journal.steps().end(),
+                         [&](const auto& step) { return step.name == name; });
   };
   if (count(kOpenStep) == count(kClosedStep)) return;
   client.refuse_all_writes(true);

@@ -1,5 +1,5 @@
-// A server that refuses every writer, as a replica on MySQL does (super_read_only; on MariaDB 12 read_only=NO_LOCK_NO_ADMIN), refuses
-// the statements on accounts and plugins as well, which a source needs.
+// A server that refuses every writer, as a replica on MySQL does (super_read_only; on MariaDB 12
+// read_only=NO_LOCK_NO_ADMIN), refuses the statements on accounts and plugins as well, which a source needs.
 #pragma once
 
 #include "base/journal.h"
@@ -7,8 +7,8 @@
 
 namespace guestagent::mysql {
 
-// While it lives those get through who may pass read_only, which stays on for everybody else. Journaled. Does nothing where nobody is refused
-// that much.
+// While it lives those get through who may pass read_only, which stays on for everybody else. Journaled. Does nothing
+// where nobody is refused that much.
 class Writable {
  public:
   Writable(ServerClient& client, Journal& journal);

@@ -16,18 +16,20 @@ constexpr std::string_view kLibrary = "mysql_clone.so";
 
 using Result = Check::Result;
 
-
 Check check_tables(ServerClient& client) {
   std::string named;
   std::size_t count = 0;
   for (const TableName& table : client.user_tables(false)) {
     if (table.engine == "InnoDB") continue;
-    if (++count <= kTablesNamed) named += (named.empty() ? "" : ", ") + table.schema + "." + table.name + " (" + table.engine + ")";
+    if (++count <= kTablesNamed)
+      named += (named.empty() ? "" : ", ") + table.schema + "." + table.name + " (" + table.engine + ")";
   }
   if (count == 0) return {"tables for clone", Result::ok, "all are InnoDB", "", Code::failed_precondition};
   if (count > kTablesNamed) named += " and " + std::to_string(count - kTablesNamed) + " more";
-  return {"tables for clone", Result::failed, "the clone plugin copies only InnoDB tables with their rows; these are not: " + named,
-          "ALTER TABLE … ENGINE=InnoDB, or take the snapshot by xtrabackup (mysql.backup_tool)", Code::failed_precondition};
+  return {"tables for clone", Result::failed,
+          "the clone plugin copies only InnoDB tables with their rows; these are not: " + named,
+          "ALTER TABLE … ENGINE=InnoDB, or take the snapshot by xtrabackup (mysql.backup_tool)",
+          Code::failed_precondition};
 }
 
 Check check_plugin(ServerClient& client) {
@@ -39,10 +41,12 @@ Check check_plugin(ServerClient& client) {
   }
   if (!client.may_load_plugins()) {
     return {"clone plugin", Result::failed, "it is not loaded, and the agent's account may not load it",
-            "plugin-load-add=mysql_clone.so in the server's option file, or once by hand: INSTALL PLUGIN clone SONAME 'mysql_clone.so'",
+            "plugin-load-add=mysql_clone.so in the server's option file, or once by hand: INSTALL PLUGIN clone SONAME "
+            "'mysql_clone.so'",
             Code::permission_denied};
   }
-  return {"clone plugin", Result::ok, "it is not loaded, and will be for the time of the copy", "", Code::failed_precondition};
+  return {"clone plugin", Result::ok, "it is not loaded, and will be for the time of the copy", "",
+          Code::failed_precondition};
 }
 
 Check check_room(const MysqlSettings& settings, const ServerIdentity& server) {
@@ -50,11 +54,12 @@ Check check_room(const MysqlSettings& settings, const ServerIdentity& server) {
   const std::uint64_t data = copied_bytes(server);
   const std::uint64_t needed = data + data / 50 + 64 * kMiB;
   const std::uint64_t free = free_bytes(parent);
-  const std::string numbers =
-      parent.string() + ": " + std::to_string(needed / kMiB) + " MiB needed for the clone, " + std::to_string(free / kMiB) + " MiB free";
+  const std::string numbers = parent.string() + ": " + std::to_string(needed / kMiB) + " MiB needed for the clone, " +
+                              std::to_string(free / kMiB) + " MiB free";
   if (free >= needed) return {"room for the clone", Result::ok, numbers, "", Code::resource_exhausted};
   return {"room for the clone", Result::failed, numbers,
-          "free space there, set mysql.staging_dir to a larger file system, or take the snapshot by xtrabackup", Code::resource_exhausted};
+          "free space there, set mysql.staging_dir to a larger file system, or take the snapshot by xtrabackup",
+          Code::resource_exhausted};
 }
 
 // The server writes there and the agent reads it: the server's user must be one that the agent is or can become.
@@ -77,7 +82,8 @@ Check check_place(const MysqlSettings& settings) {
 
 }  // namespace
 
-void check_clone(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server, std::vector<Check>& out) {
+void check_clone(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server,
+                 std::vector<Check>& out) {
   out.push_back(check_tables(client));
   out.push_back(check_plugin(client));
   out.push_back(check_place(settings));

@@ -10,8 +10,8 @@
 #include "base/child.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -42,14 +42,16 @@ std::string data_directory(const MysqlSettings& settings) {
     const Error why = system_error("mysql.data_dir: " + dir.string(), errno);
     throw Error(why.code(), why.what(), "set it to the server's datadir, and initialise the server if it never ran");
   }
-  if (!S_ISDIR(info.st_mode)) refuse_host("mysql.data_dir: " + dir.string() + ": not a directory", "set it to the server's datadir");
+  if (!S_ISDIR(info.st_mode))
+    refuse_host("mysql.data_dir: " + dir.string() + ": not a directory", "set it to the server's datadir");
   if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0) {
     throw Error(Code::permission_denied, "mysql.data_dir: " + dir.string() + ": the agent may not read and write there",
                 "run the agent as root");
   }
   if (const passwd* user = ::getpwnam(settings.os_user.c_str()); user != nullptr && user->pw_uid != info.st_uid) {
-    refuse_host("mysql.data_dir: " + dir.string() + ": belongs to uid " + std::to_string(info.st_uid) + ", not to " + settings.os_user,
-           "set mysql.os_user to the user that the server runs as, or chown the directory");
+    refuse_host("mysql.data_dir: " + dir.string() + ": belongs to uid " + std::to_string(info.st_uid) + ", not to " +
+                    settings.os_user,
+                "set mysql.os_user to the user that the server runs as, or chown the directory");
   }
   return dir.string() + " is the server's";
 }
@@ -57,7 +59,9 @@ std::string data_directory(const MysqlSettings& settings) {
 std::string control(const MysqlSettings& settings) {
   std::string how = check_control(settings);
   if (settings.server.control != "systemd") return how;
-  const std::string hint = "set mysql.server.unit to the server's unit; where systemd does not run, mysql.server.control: commands or process";
+  const std::string hint =
+      "set mysql.server.unit to the server's unit; where systemd does not run, mysql.server.control: commands or "
+      "process";
   ChildSpec ask;
   ask.argv = {"systemctl", "show", "--property=LoadState", "--value", settings.server.unit};
   std::string state;
@@ -66,7 +70,8 @@ std::string control(const MysqlSettings& settings) {
   } catch (const Error& e) {
     refuse_host("mysql.server.unit: " + settings.server.unit + ": systemd does not tell of it: " + e.what(), hint);
   }
-  if (!state.starts_with("loaded")) refuse_host("mysql.server.unit: " + settings.server.unit + ": there is no such unit", hint);
+  if (!state.starts_with("loaded"))
+    refuse_host("mysql.server.unit: " + settings.server.unit + ": there is no such unit", hint);
   return how;
 }
 
@@ -91,7 +96,8 @@ std::string with_commas(const std::vector<std::string>& words) {
 std::string account_rights(ServerClient& client) {
   const std::vector<std::string> missing = missing_privileges(client.dialect().agent_privileges, client.own_grants());
   if (!missing.empty()) {
-    throw Error(Code::permission_denied, "the agent's account " + client.target().user + " lacks " + with_commas(missing),
+    throw Error(Code::permission_denied,
+                "the agent's account " + client.target().user + " lacks " + with_commas(missing),
                 "GRANT them ON *.* TO it WITH GRANT OPTION");
   }
   return client.target().user + " may do what the agent does";
@@ -103,9 +109,13 @@ std::string check_control(const MysqlSettings& settings) {
   server_user(settings);
   const ServerSettings& server = settings.server;
   const std::string& kind = server.control;
-  const std::string program = kind == "systemd" ? "systemctl" : kind == "commands" ? server.start.at(0) : server.command.at(0);
+  const std::string program = kind == "systemd"    ? "systemctl"
+                              : kind == "commands" ? server.start.at(0)
+                                                   : server.command.at(0);
   for (const std::string& name : {program, server.command.at(0)}) {
-    if (!find_program(name)) refuse_host("mysql.server: " + name + ": there is no such program", "install it, or set mysql.server.control and mysql.server.command");
+    if (!find_program(name))
+      refuse_host("mysql.server: " + name + ": there is no such program",
+                  "install it, or set mysql.server.control and mysql.server.command");
   }
   return "by " + (kind == "systemd" ? server.unit : kind == "process" ? "the agent itself (" + program + ")" : program);
 }

@@ -22,7 +22,8 @@ std::string_view hazard_trimmed(std::string_view text) {
 
 std::string hazard_lower(std::string_view text) {
   std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return out;
 }
 
@@ -87,14 +88,16 @@ Check failed_hazard(std::string name, std::string message, std::string hint) {
 }  // namespace
 
 std::string first_logged_change(std::string_view sql) {
-  static constexpr std::array<std::string_view, 9> kHarmless = {"set", "select", "show", "use", "do", "begin", "commit", "start", "rollback"};
+  static constexpr std::array<std::string_view, 9> kHarmless = {"set",   "select", "show",  "use",     "do",
+                                                                "begin", "commit", "start", "rollback"};
   for (const std::string& statement : statements_of(sql)) {
     const std::string lower = hazard_lower(statement);
     const std::string word = lower.substr(0, lower.find_first_of(" \t\r\n("));
     if (std::find(kHarmless.begin(), kHarmless.end(), word) == kHarmless.end()) return statement;
     if (word != "set") continue;
     std::string tight;
-    std::copy_if(lower.begin(), lower.end(), std::back_inserter(tight), [](unsigned char c) { return std::isspace(c) == 0; });
+    std::copy_if(lower.begin(), lower.end(), std::back_inserter(tight),
+                 [](unsigned char c) { return std::isspace(c) == 0; });
     for (const char* const off : {"sql_log_bin=0", "sql_log_bin=off", "sql_log_bin:=0", "sql_log_bin:=off"}) {
       if (tight.find(off) != std::string::npos) return "";
     }
@@ -129,7 +132,8 @@ std::vector<Check> check_replica_hazards(const ReplicaHazards& hazards) {
   }
   if (!hazards.init_file.empty() && !hazards.init_file_text) {
     out.push_back({"init_file", Check::Result::warning,
-                   "init_file: " + hazards.init_file + " cannot be read here: what it changes at a start, the replica would have of its own",
+                   "init_file: " + hazards.init_file +
+                       " cannot be read here: what it changes at a start, the replica would have of its own",
                    "see that it changes no data" + unlogged, Code::failed_precondition});
   }
   if (const std::string change = first_logged_change(hazards.init_file_text.value_or("")); !change.empty()) {
@@ -139,12 +143,14 @@ std::vector<Check> check_replica_hazards(const ReplicaHazards& hazards) {
                                 "take that statement out of the file" + unlogged));
   }
   if (hazards.row_triggers == "ENFORCE") {
-    out.push_back(failed_hazard("triggers",
-                                "slave_run_triggers_for_rbr is ENFORCE: triggers that ran on the source would run here once more",
-                                "slave_run_triggers_for_rbr=NO (or YES) in the server's option files, and a restart"));
+    out.push_back(failed_hazard(
+        "triggers", "slave_run_triggers_for_rbr is ENFORCE: triggers that ran on the source would run here once more",
+        "slave_run_triggers_for_rbr=NO (or YES) in the server's option files, and a restart"));
   }
   if (hazards.skips_grants) {
-    out.push_back(failed_hazard("skip_grant_tables", "the server was started with skip_grant_tables: the agent's own account cannot be made again on the restored data",
+    out.push_back(failed_hazard("skip_grant_tables",
+                                "the server was started with skip_grant_tables: the agent's own account cannot be made "
+                                "again on the restored data",
                                 "take skip_grant_tables out of the server's option files and restart it"));
   }
   return out;

@@ -1,4 +1,5 @@
-// Options of a server that break the replica made of it: it starts with them and follows at first. Named before anything is touched.
+// Options of a server that break the replica made of it: it starts with them and follows at first. Named before
+// anything is touched.
 #pragma once
 
 #include <optional>
@@ -25,8 +26,8 @@ ReplicaHazards read_replica_hazards(ServerClient& client);
 // One failed check or warning for each that is there; nothing where all is well.
 std::vector<Check> check_replica_hazards(const ReplicaHazards& hazards);
 
-// The first statement of `sql` that may change data and would stand in the binary log; empty where there is none. A session's variables,
-// reading, and what follows SET sql_log_bin=0 do not count.
+// The first statement of `sql` that may change data and would stand in the binary log; empty where there is none. A
+// session's variables, reading, and what follows SET sql_log_bin=0 do not count.
 std::string first_logged_change(std::string_view sql);
 
 }  // namespace guestagent::mysql

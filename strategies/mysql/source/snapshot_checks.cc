@@ -26,8 +26,8 @@ constexpr Millis kSample{200};
 constexpr std::size_t kNamed = 5;  // how many of a list are named in a message
 
 // Of the rights that an agent's account has, those that a snapshot uses everywhere.
-constexpr std::array<std::string_view, 7> kSourceRights = {"RELOAD",         "PROCESS",     "CREATE USER", "REPLICATION SLAVE", "REPLICATION CLIENT",
-                                                           "BINLOG MONITOR", "BACKUP_ADMIN"};
+constexpr std::array<std::string_view, 7> kSourceRights = {
+    "RELOAD", "PROCESS", "CREATE USER", "REPLICATION SLAVE", "REPLICATION CLIENT", "BINLOG MONITOR", "BACKUP_ADMIN"};
 constexpr std::array<std::string_view, 3> kPurgeRights = {"SYSTEM_VARIABLES_ADMIN", "BINLOG ADMIN", "SUPER"};
 
 using Result = Check::Result;
@@ -51,7 +51,7 @@ bool is_loopback(const std::string& address) {
 class SourceChecks {
  public:
   SourceChecks(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& server,
-         std::vector<Check>& out)
+               std::vector<Check>& out)
       : settings_(settings), client_(client), server_(server), out_(out) {}
 
   void all() {
@@ -70,7 +70,8 @@ class SourceChecks {
   }
 
  private:
-  // Those without which the copy, the account or the lease would fail, some of them only after all the data has been read.
+  // Those without which the copy, the account or the lease would fail, some of them only after all the data has been
+  // read.
   bool rights() {
     const std::vector<std::string> grants = client_.own_grants();
     const auto held = [&](std::string_view right) {
@@ -83,11 +84,13 @@ class SourceChecks {
       if (named_in(wanted, right) && !held(right)) lacks.emplace_back(right);
     }
     const auto purges = client_.purge_settings();
-    const bool purged = std::any_of(purges.begin(), purges.end(),
-                                    [](const auto& each) { return each.second.find_first_not_of("0.") != std::string::npos; });
+    const bool purged = std::any_of(purges.begin(), purges.end(), [](const auto& each) {
+      return each.second.find_first_not_of("0.") != std::string::npos;
+    });
     // Any one of them may set the expiry of binary logs.
     if (purged && std::none_of(kPurgeRights.begin(), kPurgeRights.end(), held)) {
-      lacks.emplace_back(*std::find_if(kPurgeRights.begin(), kPurgeRights.end(), [&](auto right) { return named_in(wanted, right); }));
+      lacks.emplace_back(
+          *std::find_if(kPurgeRights.begin(), kPurgeRights.end(), [&](auto right) { return named_in(wanted, right); }));
     }
     if (const auto option = missing_privileges("", grants); !option.empty()) lacks.push_back(option.back());
     if (lacks.empty()) {
@@ -119,8 +122,8 @@ class SourceChecks {
     }
     add("binary log", Result::ok, "on");
     if (server_.binlog_format == "STATEMENT") {
-      add("binary log format", Result::warning,
-          "STATEMENT: statements that are not deterministic make replicas differ", "binlog_format=ROW");
+      add("binary log format", Result::warning, "STATEMENT: statements that are not deterministic make replicas differ",
+          "binlog_format=ROW");
     }
     const BinlogStatus status = client_.binlog_status();
     if (!status.do_db.empty() || !status.ignore_db.empty()) {
@@ -138,8 +141,7 @@ class SourceChecks {
       add("server id", Result::ok, std::to_string(server_.server_id));
     }
     if (settings_.replication == "gtid" && !server_.gtid_on) {
-      add("GTID", Result::warning, "it is off: replicas follow by file and position",
-          "gtid_mode=ON on the source");
+      add("GTID", Result::warning, "it is off: replicas follow by file and position", "gtid_mode=ON on the source");
     }
   }
 
@@ -157,15 +159,15 @@ class SourceChecks {
       return;
     }
     add("network", Result::ok,
-        settings_.advertised_address + ":" +
-            std::to_string(settings_.advertised_port.value_or(server_.port)));
+        settings_.advertised_address + ":" + std::to_string(settings_.advertised_port.value_or(server_.port)));
   }
 
   // What no copy can be taken in.
   void mode() {
     const std::string recovery = client_.variable("innodb_force_recovery").value_or("0");
     if (recovery != "0") {
-      add("server mode", Result::failed, "innodb_force_recovery is " + recovery + ": the server is being rescued, and a copy of it is not sound",
+      add("server mode", Result::failed,
+          "innodb_force_recovery is " + recovery + ": the server is being rescued, and a copy of it is not sound",
           "make its data sound, take innodb_force_recovery out of its option files and restart it");
     }
     if (client_.variable("innodb_read_only").value_or("OFF") == "ON") {
@@ -173,12 +175,15 @@ class SourceChecks {
           "take innodb_read_only out of the server's option files and restart it");
     }
     if (client_.skips_grants()) {
-      add("server mode", Result::failed, "the server was started with skip_grant_tables: no account for replicas can be made",
+      add("server mode", Result::failed,
+          "the server was started with skip_grant_tables: no account for replicas can be made",
           "take skip_grant_tables out of its option files and restart it");
     }
-    if (const std::string change = first_logged_change(client_.variable("init_connect").value_or("")); !change.empty()) {
+    if (const std::string change = first_logged_change(client_.variable("init_connect").value_or(""));
+        !change.empty()) {
       add("init_connect", Result::warning,
-          "init_connect has \"" + change + "\": who may not do that cannot connect, and the replicas' account has the rights of replication only",
+          "init_connect has \"" + change +
+              "\": who may not do that cannot connect, and the replicas' account has the rights of replication only",
           "let everybody do it, or leave that account out of it");
     }
     if (client_.variable("offline_mode").value_or("OFF") == "ON") {
@@ -189,8 +194,7 @@ class SourceChecks {
   void tool() {
     try {
       const BackupTool tool = choose_tool(settings_, server_.version);
-      add("tool", Result::ok,
-          tool.name == kClone ? "the server's clone plugin" : tool.name + " " + tool.version);
+      add("tool", Result::ok, tool.name == kClone ? "the server's clone plugin" : tool.name + " " + tool.version);
       cloned_ = tool.name == kClone;
       if (cloned_) check_clone(settings_, client_, server_, out_);
     } catch (const Error& e) {
@@ -202,8 +206,10 @@ class SourceChecks {
     if (client_.replica_status().empty()) return;
     if (const std::uint64_t open = client_.open_temporary_tables(); open > 0) {
       add("temporary tables", Result::warning,
-          "its applying thread has " + std::to_string(open) + " temporary tables open, which are in no copy: statements that use them stop a replica",
-          "binlog_format=ROW on its source; or take the snapshot when Slave_open_temp_tables (Replica_open_temp_tables) is 0");
+          "its applying thread has " + std::to_string(open) +
+              " temporary tables open, which are in no copy: statements that use them stop a replica",
+          "binlog_format=ROW on its source; or take the snapshot when Slave_open_temp_tables "
+          "(Replica_open_temp_tables) is 0");
     }
     if (server_.log_updates) {
       add("own source", Result::ok, "a replica itself, which logs what it applies");
@@ -240,21 +246,27 @@ class SourceChecks {
       tables = client_.user_tables(false);
     } catch (const Error& e) {
       if (e.code() != Code::deadline_exceeded) throw;
-      return add("engines", Result::warning, "a statement that runs holds a table that it makes: which engines the tables have was not looked at",
-                 "rows of MEMORY tables are not in a copy: see that there are none, or take the snapshot when that statement is done");
+      return add("engines", Result::warning,
+                 "a statement that runs holds a table that it makes: which engines the tables have was not looked at",
+                 "rows of MEMORY tables are not in a copy: see that there are none, or take the snapshot when that "
+                 "statement is done");
     }
-    check_engines(tables, [&](const TableName& table) { return !may_look || client_.has_rows(table); }, out_);
+    check_engines(
+        tables, [&](const TableName& table) { return !may_look || client_.has_rows(table); }, out_);
   }
 
   void account() {
     if (const auto plugins = client_.password_validators(); !plugins.empty()) {
       add("account rules", Result::failed,
           "strict_password_validation is on, and " + first_of(plugins) +
-              " must see each new password in clear: the agent makes the replication account by a hash, so that no log has its password",
-          "SET GLOBAL strict_password_validation=OFF until the snapshot has begun (the password is 32 random letters and digits)");
+              " must see each new password in clear: the agent makes the replication account by a hash, so that no log "
+              "has its password",
+          "SET GLOBAL strict_password_validation=OFF until the snapshot has begun (the password is 32 random letters "
+          "and digits)");
     }
     if (client_.refuses_all_writes()) {
-      add("read only", Result::ok, "it refuses every writer; that is lifted for the statement that makes the account, read_only stays on");
+      add("read only", Result::ok,
+          "it refuses every writer; that is lifted for the statement that makes the account, read_only stays on");
     }
   }
 
@@ -272,10 +284,13 @@ class SourceChecks {
   void tls() {
     const bool only_tls = client_.variable("require_secure_transport") == "ON";
     if (only_tls && !server_.tls) {
-      add("TLS", Result::failed, "the server takes connections by TLS only (require_secure_transport), but has no certificate: no replica could connect",
+      add("TLS", Result::failed,
+          "the server takes connections by TLS only (require_secure_transport), but has no certificate: no replica "
+          "could connect",
           "ssl_cert and ssl_key in the server's option file, or require_secure_transport=OFF");
     } else if (only_tls && settings_.require_tls == "no") {
-      add("TLS", Result::failed, "mysql.require_tls is no, but the server takes connections by TLS only (require_secure_transport)",
+      add("TLS", Result::failed,
+          "mysql.require_tls is no, but the server takes connections by TLS only (require_secure_transport)",
           "mysql.require_tls: auto");
     } else if (settings_.require_tls == "yes" && !server_.tls) {
       add("TLS", Result::failed, "mysql.require_tls is yes, but the server has no certificate",
@@ -295,9 +310,11 @@ class SourceChecks {
 
 }  // namespace
 
-void check_engines(const std::vector<TableName>& tables, const std::function<bool(const TableName&)>& has_rows, std::vector<Check>& out) {
+void check_engines(const std::vector<TableName>& tables, const std::function<bool(const TableName&)>& has_rows,
+                   std::vector<Check>& out) {
   // Whose rows are files of the data directory that the tools copy, or that have none.
-  static const std::vector<std::string> kCopied = {"InnoDB", "MyISAM", "Aria", "MRG_MyISAM", "CSV", "ARCHIVE", "BLACKHOLE", "ROCKSDB"};
+  static const std::vector<std::string> kCopied = {"InnoDB", "MyISAM",  "Aria",      "MRG_MyISAM",
+                                                   "CSV",    "ARCHIVE", "BLACKHOLE", "ROCKSDB"};
   static const std::vector<std::string> kRemote = {"FEDERATED", "SPIDER", "CONNECT", "S3", "SPHINX"};
   static const std::vector<std::string> kNowhere = {"TokuDB", "Columnstore", "ndbcluster"};
   std::vector<std::string> in_memory, remote, missing, unknown;
@@ -326,20 +343,24 @@ void check_engines(const std::vector<TableName>& tables, const std::function<boo
   };
   if (!in_memory.empty()) {
     add("tables in memory", Result::failed,
-        "the rows of these are in no copy, and the first change of one of them would stop the replica: " + first_of(in_memory),
+        "the rows of these are in no copy, and the first change of one of them would stop the replica: " +
+            first_of(in_memory),
         "empty them (what is written to them after the snapshot is replicated), or ALTER TABLE … ENGINE=InnoDB");
   }
   if (!missing.empty()) {
-    add("engines", Result::failed, "the backup tool does not copy the rows of these: " + first_of(missing), "ALTER TABLE … ENGINE=InnoDB");
+    add("engines", Result::failed, "the backup tool does not copy the rows of these: " + first_of(missing),
+        "ALTER TABLE … ENGINE=InnoDB");
   }
   if (!remote.empty()) {
     add("remote tables", Result::warning,
-        "the rows of these lie outside of the server: a replica sees the same ones, and what it applies to them is written there twice: " +
+        "the rows of these lie outside of the server: a replica sees the same ones, and what it applies to them is "
+        "written there twice: " +
             first_of(remote),
         "leave them out on the replica (replicate_ignore_table)");
   }
   if (!unknown.empty()) {
-    add("engines", Result::warning, "it is not known whether the copy has the rows of these: " + first_of(unknown), "compare them by checksum_tables");
+    add("engines", Result::warning, "it is not known whether the copy has the rows of these: " + first_of(unknown),
+        "compare them by checksum_tables");
   }
 }
 
@@ -351,10 +372,9 @@ Check check_redo(std::uint64_t redo_bytes, std::uint64_t data, std::uint64_t wri
   const std::uint64_t seconds = data / kCopyRate + 1;
   if (redo_bytes != 0 && written > redo_bytes / seconds) {
     return {"redo log", Result::warning,
-            "it holds " + holds + ", which the server writes over in " +
-                std::to_string(redo_bytes / written) + " s at its present rate, and the copy of " +
-                std::to_string(data / kMiB) + " MiB takes some " + std::to_string(seconds) +
-                " s: a store that holds it up for longer than that fails it",
+            "it holds " + holds + ", which the server writes over in " + std::to_string(redo_bytes / written) +
+                " s at its present rate, and the copy of " + std::to_string(data / kMiB) + " MiB takes some " +
+                std::to_string(seconds) + " s: a store that holds it up for longer than that fails it",
             hint, Code::failed_precondition};
   }
   if (redo_bytes != 0 && redo_bytes < kSmallRedo && data > kMuchData) {
@@ -387,8 +407,7 @@ std::vector<std::string> links_out(const fs::path& data_dir) {
   std::vector<std::string> out;
   std::error_code failed;
   const auto look = [&](const fs::path& dir, const fs::path& relative, auto&& deeper) -> void {
-    for (const auto& entry :
-         fs::directory_iterator(dir, fs::directory_options::skip_permission_denied, failed)) {
+    for (const auto& entry : fs::directory_iterator(dir, fs::directory_options::skip_permission_denied, failed)) {
       const fs::path name = relative / entry.path().filename();
       if (entry.is_symlink(failed)) {
         // A link to a file beside it (a socket, a log) is no table.
@@ -414,20 +433,17 @@ std::uint64_t copied_bytes(const ServerIdentity& server) {
       return !basename.empty() && name.starts_with(fs::path(basename).filename().string() + ".");
     };
     return of(server.log_bin_basename) || of(server.relay_log_basename) || name.starts_with("ib_logfile") ||
-           name == "ibtmp1" || name.starts_with("#ib_redo") || name.ends_with(".pid") ||
-           name.ends_with(".err");
+           name == "ibtmp1" || name.starts_with("#ib_redo") || name.ends_with(".pid") || name.ends_with(".err");
   };
   std::uint64_t sum = 0;
   const auto add = [&](const fs::path& dir) {
     std::error_code failed;
-    for (auto it =
-             fs::recursive_directory_iterator(dir, fs::directory_options::skip_permission_denied, failed);
+    for (auto it = fs::recursive_directory_iterator(dir, fs::directory_options::skip_permission_denied, failed);
          !failed && it != fs::recursive_directory_iterator(); it.increment(failed)) {
       struct stat info {};
       // Sparse and compressed tables have less on the disk than in length, and are read and sent at their
       // length.
-      if (left_out(it->path().filename().string()) || ::lstat(it->path().c_str(), &info) != 0 ||
-          !S_ISREG(info.st_mode))
+      if (left_out(it->path().filename().string()) || ::lstat(it->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode))
         continue;
       sum += static_cast<std::uint64_t>(info.st_size);
     }

@@ -16,9 +16,10 @@ namespace guestagent::mysql {
 // than the server takes to write it over.
 Check check_redo(std::uint64_t redo_bytes, std::uint64_t data, std::uint64_t written);
 
-// Tables whose rows a backup tool does not copy, or that lie outside of the server, by name: MEMORY tables are refused while `has_rows`, since
-// the first change of such a row stops the replica. Appends nothing where all is well.
-void check_engines(const std::vector<TableName>& tables, const std::function<bool(const TableName&)>& has_rows, std::vector<Check>& out);
+// Tables whose rows a backup tool does not copy, or that lie outside of the server, by name: MEMORY tables are refused
+// while `has_rows`, since the first change of such a row stops the replica. Appends nothing where all is well.
+void check_engines(const std::vector<TableName>& tables, const std::function<bool(const TableName&)>& has_rows,
+                   std::vector<Check>& out);
 
 // Appends each check with its result; asks the server and looks at its files, changes nothing. A server that
 // does not answer is a failed check, after which there is no other.

@@ -7,10 +7,10 @@
 #include "strategies/mysql/copy/backup_copy.h"
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/copy/copy_place.h"
+#include "strategies/mysql/copy/tool_copy.h"
+#include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/source/snapshot_checks.h"
 #include "strategies/mysql/source/source_server.h"
-#include "strategies/mysql/host/work_places.h"
-#include "strategies/mysql/copy/tool_copy.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -43,9 +43,13 @@ class WorkDir {
 class Stream : public SnapshotStream {
  public:
   // `undo` is called once when the stream dies before facts(); `prove` with the copy's position when it is whole.
-  Stream(std::unique_ptr<WorkDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy,
-         std::function<void()> undo, std::function<void(const Position&)> prove)
-      : work_(std::move(work)), facts_(std::move(facts)), undo_(std::move(undo)), prove_(std::move(prove)), copy_(std::move(copy)) {}
+  Stream(std::unique_ptr<WorkDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy, std::function<void()> undo,
+         std::function<void(const Position&)> prove)
+      : work_(std::move(work)),
+        facts_(std::move(facts)),
+        undo_(std::move(undo)),
+        prove_(std::move(prove)),
+        copy_(std::move(copy)) {}
 
   ~Stream() override {
     copy_.reset();
@@ -94,13 +98,12 @@ Plan SnapshotSource::plan(const SnapshotRequest& request) {
   const bool answers = plan.checks.front().result == Check::Result::ok;
   if (answers) {
     const auto taken = accounts_.name_taken(client, request.snapshot_id);
-    plan.checks.push_back(
-        taken ? Check{"account", Check::Result::failed, taken->what(), taken->hint(), taken->code()}
-              : Check{"account", Check::Result::ok, "its name is free", "", Code::already_exists});
+    plan.checks.push_back(taken ? Check{"account", Check::Result::failed, taken->what(), taken->hint(), taken->code()}
+                                : Check{"account", Check::Result::ok, "its name is free", "", Code::already_exists});
   }
-  plan.steps = {"make the replication account for snapshot " + request.snapshot_id +
-                    " and keep the binary logs from now on",
-                "copy the server's data as a stream while it serves"};
+  plan.steps = {
+      "make the replication account for snapshot " + request.snapshot_id + " and keep the binary logs from now on",
+      "copy the server's data as a stream while it serves"};
   for (const Check& check : plan.checks) {
     if (check.name == "binary log" && check.result == Check::Result::warning) {
       plan.steps.insert(plan.steps.begin(), "restart the server with its binary log on");
@@ -119,8 +122,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   ServerClient client(target);
   ServerIdentity server = client.identity();
   if (!server.log_bin) {
-    if (!turn_on_binlog_)
-      throw Error(Code::failed_precondition, "turning the binary log on: not possible here");
+    if (!turn_on_binlog_) throw Error(Code::failed_precondition, "turning the binary log on: not possible here");
     job.phase("restart");
     turn_on_binlog_(job);
     server = client.identity();
@@ -165,7 +167,8 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
     facts.server_json = write_source_server(described);
     job.phase("copy");
     BackupSpec spec{tool,         server,           target,
-                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); }, &job};
+                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); },
+                    &job};
     auto copy = start_copy(settings_, std::move(spec), clock_);
     const auto prove = [this, lease = facts.lease_position](const Position& position) {
       ServerClient now(local_target(settings_));

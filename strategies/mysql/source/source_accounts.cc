@@ -60,7 +60,8 @@ std::string write_step(const SourceAccount& account) {
   return JsonWriter().begin_object().member("user", account.user).member("mark", account.mark).end_object().text();
 }
 
-// Whether it is the account that the step tells of, not a later one of the same name. Agents before this one wrote no mark.
+// Whether it is the account that the step tells of, not a later one of the same name. Agents before this one wrote no
+// mark.
 bool same_account(const JsonReader& step, const SourceAccount& account) {
   return step.opt_string("mark").value_or(account.mark) == account.mark;
 }
@@ -74,9 +75,8 @@ bool logs_accounts(ServerClient& client) {
 
 std::string replication_user_name(const std::string& snapshot_id, std::size_t max) {
   const std::string prefix(kUserPrefix);
-  const bool plain = std::all_of(snapshot_id.begin(), snapshot_id.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-  });
+  const bool plain = std::all_of(snapshot_id.begin(), snapshot_id.end(),
+                                 [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
   // Names are compared without regard to case in places, so only what needs no change at all is taken as it
   // is.
   if (plain && prefix.size() + snapshot_id.size() <= max) return prefix + snapshot_id;
@@ -84,10 +84,7 @@ std::string replication_user_name(const std::string& snapshot_id, std::size_t ma
 }
 
 SourceAccounts::SourceAccounts(const MysqlSettings& settings, fs::path state_dir, Clock& clock)
-    : settings_(settings),
-      dir_(state_dir / "accounts"),
-      lease_file_(state_dir / "lease.json"),
-      clock_(clock) {}
+    : settings_(settings), dir_(state_dir / "accounts"), lease_file_(state_dir / "lease.json"), clock_(clock) {}
 
 fs::path SourceAccounts::file_of(const std::string& user) const {
   const bool plain = !user.empty() && std::all_of(user.begin(), user.end(), [](char c) {
@@ -124,8 +121,8 @@ FileLock SourceAccounts::lock() const {
   for (;;) {
     if (auto held = FileLock::try_take(dir_ / ".lock")) return std::move(*held);
     if (clock_.steady() >= deadline) {
-      throw Error(Code::busy, "using the list of replication accounts: another process holds " +
-                                  (dir_ / ".lock").string());
+      throw Error(Code::busy,
+                  "using the list of replication accounts: another process holds " + (dir_ / ".lock").string());
     }
     clock_.sleep(Millis(20), {});
   }
@@ -182,16 +179,15 @@ std::optional<Error> SourceAccounts::name_taken(ServerClient& client, const std:
                  "choose another snapshot_id, or end that one's use first: cleanup_replication_source");
   }
   if (client.account_exists(user, settings_.replication_host)) {
-    return Error(
-        Code::already_exists,
-        "creating the replication account " + user + ": the server has one which this agent did not make",
-        "choose another snapshot_id, or drop that account if nothing uses it");
+    return Error(Code::already_exists,
+                 "creating the replication account " + user + ": the server has one which this agent did not make",
+                 "choose another snapshot_id, or drop that account if nothing uses it");
   }
   return std::nullopt;
 }
 
-SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snapshot_id,
-                                   const Secret& password, bool require_tls, JobContext& job) {
+SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snapshot_id, const Secret& password,
+                                   bool require_tls, JobContext& job) {
   const FileLock held = lock();
   SourceAccount account;
   account.user = replication_user_name(snapshot_id, client.dialect().user_name_max);
@@ -245,7 +241,8 @@ std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job
   {
     const FileLock held = lock();
     refuse_again(client, job.journal());
-    if (const auto account = load(file_of(user)); account && same_account(in, *account)) end(client, *account, job.journal());
+    if (const auto account = load(file_of(user)); account && same_account(in, *account))
+      end(client, *account, job.journal());
     end_lease_if_last(client);
   }
   job.journal().record(kFinishedStep, JsonWriter().begin_object().member("replication_user", user).end_object().text());

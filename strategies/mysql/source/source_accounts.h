@@ -42,23 +42,23 @@ class SourceAccounts {
 
   // Makes the account and takes the lease; journaled, so that undo_journal() undoes it. already_exists as
   // above.
-  SourceAccount make(ServerClient& client, const std::string& snapshot_id, const Secret& password,
-                     bool require_tls, JobContext& job);
+  SourceAccount make(ServerClient& client, const std::string& snapshot_id, const Secret& password, bool require_tls,
+                     JobContext& job);
 
-  // Drops it and ends its lease; journaled, so that finish_release() ends what a crash left half done. not_found for one that is
-  // not ours, and then nothing is journaled.
+  // Drops it and ends its lease; journaled, so that finish_release() ends what a crash left half done. not_found for
+  // one that is not ours, and then nothing is journaled.
   void release(ServerClient& client, const std::string& user, JobContext& job);
   // After a crash in release(). Answers in words.
   std::string finish_release(ServerClient& client, JobContext& job);
 
-  // What a job that died or failed made, by its journal; nothing to undo is no error. The lease ends even where the account cannot
-  // be dropped. Answers in words, "" when there was nothing.
+  // What a job that died or failed made, by its journal; nothing to undo is no error. The lease ends even where the
+  // account cannot be dropped. Answers in words, "" when there was nothing.
   std::string undo_journal(ServerClient& client, JobContext& job);
 
-  // On a server that has just ceased to be a replica: drops, without a trace in the binary log, the replication accounts that a copy or
-  // replication brought from its source, where every replica of that source knows a password. They are those with an agent's mark, and
-  // `followed_by`, which this server itself used; never one that this agent made here, nor one that a replica is connected with
-  // now. Answers their names.
+  // On a server that has just ceased to be a replica: drops, without a trace in the binary log, the replication
+  // accounts that a copy or replication brought from its source, where every replica of that source knows a password.
+  // They are those with an agent's mark, and `followed_by`, which this server itself used; never one that this agent
+  // made here, nor one that a replica is connected with now. Answers their names.
   std::vector<std::string> drop_inherited(ServerClient& client, const std::string& followed_by) const;
 
   // To be called now and then: notes which accounts have a replica connected, ends leases that passed

@@ -4,8 +4,8 @@
 
 namespace guestagent::mysql {
 
-SourceServer describe_source(const ServerIdentity& identity, bool gtid,
-                             std::vector<std::string> enabled_events, std::string tool_version) {
+SourceServer describe_source(const ServerIdentity& identity, bool gtid, std::vector<std::string> enabled_events,
+                             std::string tool_version) {
   SourceServer out;
   out.version = identity.version.text();
   out.version_text = identity.version_text;

@@ -23,16 +23,16 @@ struct SourceServer {
   std::uint64_t redo_bytes = 0;
   bool gtid = false;  // replicas may follow by GTID
   bool event_scheduler = false;
-  std::vector<std::string> plugins;         // active, not built in
-  std::vector<std::string> enabled_events;  // "db.event"
-  std::string tool_version;                 // of the tool that took the copy
-  std::string keyring_component;            // MySQL's, where one is active
+  std::vector<std::string> plugins;            // active, not built in
+  std::vector<std::string> enabled_events;     // "db.event"
+  std::string tool_version;                    // of the tool that took the copy
+  std::string keyring_component;               // MySQL's, where one is active
   std::vector<std::string> encrypted_tables;   // "db/table"; a thousand at most
   std::vector<std::string> unopenable_tables;  // "db.table": broken already when the copy was taken; a thousand at most
 };
 
-SourceServer describe_source(const ServerIdentity& identity, bool gtid,
-                             std::vector<std::string> enabled_events, std::string tool_version);
+SourceServer describe_source(const ServerIdentity& identity, bool gtid, std::vector<std::string> enabled_events,
+                             std::string tool_version);
 // Fills in what a look at the server's tables and keys tells: the last three of the above.
 void look_at_tables(SourceServer& server, ServerClient& client);
 std::string write_source_server(const SourceServer& server);

@@ -35,15 +35,13 @@ StoreUnderTest with_retries() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Local, ObjectStoreContract,
-                         testing::Values(StoreKind{"plain", plain}, StoreKind{"retrying", with_retries}),
-                         kind_name);
+                         testing::Values(StoreKind{"plain", plain}, StoreKind{"retrying", with_retries}), kind_name);
 
 // What only a directory can show.
 class LocalStoreTest : public testing::Test {
  protected:
   LocalStoreTest()
-      : dir_(fs::temp_directory_path(), "guestagent-store"),
-        store_(make_local_store(dir_.path(), "c", "p")) {}
+      : dir_(fs::temp_directory_path(), "guestagent-store"), store_(make_local_store(dir_.path(), "c", "p")) {}
   fs::path root() const { return dir_.path() / "c" / "p"; }
   std::vector<std::string> listed() {
     std::vector<std::string> out;
@@ -64,15 +62,13 @@ TEST_F(LocalStoreTest, FilesAreForTheOwnerAlone) {
   store_->put("id/segment-1", Buffer::from("x"), {});
   ::umask(before);
   EXPECT_EQ(mode(root() / "id" / "segment-1"), 0600U);
-  for (const fs::path& dir : {root() / "id", root(), root().parent_path()})
-    EXPECT_EQ(mode(dir), 0700U) << dir;
+  for (const fs::path& dir : {root() / "id", root(), root().parent_path()}) EXPECT_EQ(mode(dir), 0700U) << dir;
 }
 
 TEST_F(LocalStoreTest, NothingButObjectsIsLeft) {
   store_->put("id/segment-1", Buffer::from("x"), {});
   int files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(dir_.path()))
-    files += entry.is_regular_file() ? 1 : 0;
+  for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) files += entry.is_regular_file() ? 1 : 0;
   EXPECT_EQ(files, 1);
   EXPECT_TRUE(store_->remove("id/segment-1", {}));
   EXPECT_FALSE(fs::exists(root() / "id"));
@@ -245,7 +241,8 @@ TEST_F(LocalStoreTest, PuttingNewDoesNotFollowOrReplaceWhatIsThere) {
   EXPECT_FALSE(fs::exists(dir_.path() / "nowhere"));
   EXPECT_EQ(listed(), std::vector<std::string>{"id/segment-1"});
   int files = 0;
-  for (const auto& entry : fs::directory_iterator(root() / "id")) files += !entry.is_symlink() && entry.is_regular_file() ? 1 : 0;
+  for (const auto& entry : fs::directory_iterator(root() / "id"))
+    files += !entry.is_symlink() && entry.is_regular_file() ? 1 : 0;
   EXPECT_EQ(files, 1) << "no temporary file is left";
 }
 

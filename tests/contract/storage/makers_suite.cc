@@ -1,4 +1,5 @@
-// Two hosts and one store: who makes a snapshot of an id at the same time as another, or where another's remains are. On every store.
+// Two hosts and one store: who makes a snapshot of an id at the same time as another, or where another's remains are.
+// On every store.
 #include <barrier>
 #include <mutex>
 #include <thread>
@@ -92,7 +93,8 @@ TEST_P(ObjectStoreContract, OfTwoMakersAtOnceOneSucceedsAtMostAndItsSnapshotIsWh
       } else {
         // Where the store is not sure, both may give up, and one may find that its claim went with the other's.
         EXPECT_TRUE(failures[m].starts_with("ALREADY_EXISTS: ") ||
-                    (!store().promises_new() && (failures[m].starts_with("FAILED_PRECONDITION: ") || failures[m].starts_with("UNAVAILABLE: "))));
+                    (!store().promises_new() &&
+                     (failures[m].starts_with("FAILED_PRECONDITION: ") || failures[m].starts_with("UNAVAILABLE: "))));
       }
     }
     EXPECT_LE(successes, 1U);

@@ -17,8 +17,7 @@ StoreUnderTest retrying_memory() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Memory, ObjectStoreContract,
-                         testing::Values(StoreKind{"plain", plain_memory},
-                                         StoreKind{"retrying", retrying_memory}),
+                         testing::Values(StoreKind{"plain", plain_memory}, StoreKind{"retrying", retrying_memory}),
                          kind_name);
 
 }  // namespace

@@ -83,7 +83,8 @@ TEST_P(ObjectStoreContract, PutsOnlyWhereNothingIs) {
   EXPECT_TRUE(store().put_new("new/thing", first, {}).ours);
   EXPECT_EQ(sha256_hex(store().get("new/thing", kAny, {})), digest);
   EXPECT_TRUE(store().put_new("new/thing", first, {}).ours) << "an earlier try of its own, whose answer was lost";
-  const Buffer others[] = {test_bytes(first.size(), 2), test_bytes(first.size() - 1, 1), test_bytes(first.size() + 1, 1), Buffer()};
+  const Buffer others[] = {test_bytes(first.size(), 2), test_bytes(first.size() - 1, 1),
+                           test_bytes(first.size() + 1, 1), Buffer()};
   for (const Buffer& other : others) {
     EXPECT_FALSE(store().put_new("new/thing", other, {}).ours) << other.size();
     EXPECT_EQ(sha256_hex(store().get("new/thing", kAny, {})), digest);
@@ -214,10 +215,9 @@ TEST_P(ObjectStoreContract, RefusesWhatIsNoName) {
   const Buffer body = Buffer::from("x");
   for (const std::string& bad :
        {std::string(), std::string("/abs"), std::string("a//b"), std::string("a/"), std::string("../up"),
-        std::string("a/../b"), std::string("a/.."), std::string("."), std::string("a/./b"),
-        std::string("sp ace"), std::string("per%41cent"), std::string("q?x"), std::string("new\nline"),
-        std::string("nul\0l", 5), std::string("caf\xc3\xa9"), std::string("til~de"), std::string(201, 'x'),
-        std::string("a\\b")}) {
+        std::string("a/../b"), std::string("a/.."), std::string("."), std::string("a/./b"), std::string("sp ace"),
+        std::string("per%41cent"), std::string("q?x"), std::string("new\nline"), std::string("nul\0l", 5),
+        std::string("caf\xc3\xa9"), std::string("til~de"), std::string(201, 'x'), std::string("a\\b")}) {
     EXPECT_EQ(code_of([&] { store().put(bad, body, {}); }), Code::invalid_argument) << bad;
     EXPECT_EQ(code_of([&] { store().put_new(bad, body, {}); }), Code::invalid_argument) << bad;
     EXPECT_EQ(code_of([&] { store().get(bad, kAny, {}); }), Code::invalid_argument) << bad;
@@ -230,9 +230,8 @@ TEST_P(ObjectStoreContract, RefusesWhatIsNoName) {
 
 TEST_P(ObjectStoreContract, TakesEveryNameThatIsOne) {
   const std::string part(200, 'n');
-  for (const std::string& good :
-       {std::string("..."), std::string("a..b"), std::string("-"), std::string("_/-/x.y"),
-        std::string("20260131T235959Z-1f9a3c5e/segment-00000001"), part + "/" + part}) {
+  for (const std::string& good : {std::string("..."), std::string("a..b"), std::string("-"), std::string("_/-/x.y"),
+                                  std::string("20260131T235959Z-1f9a3c5e/segment-00000001"), part + "/" + part}) {
     store().put(good, Buffer::from(good), {});
     EXPECT_EQ(store().get(good, kAny, {}).text(), good);
     EXPECT_EQ(store().name_of(store().href(good)), good);
@@ -277,8 +276,8 @@ TEST_P(ObjectStoreContract, IsUsedFromManyThreads) {
   constexpr unsigned kThreads = 8;
   std::vector<std::jthread> threads;
   std::atomic<unsigned> wrong{0};
-  // Swift removes an object's older file when the newer is there, also under a reader that has just chosen it: for such a reader
-  // there is none, for a moment. Objects of a snapshot are never replaced.
+  // Swift removes an object's older file when the newer is there, also under a reader that has just chosen it: for such
+  // a reader there is none, for a moment. Objects of a snapshot are never replaced.
   const auto get_replaced = [&](const char* name) {
     for (unsigned tries = 0;; ++tries) {
       try {
@@ -291,20 +290,20 @@ TEST_P(ObjectStoreContract, IsUsedFromManyThreads) {
   for (unsigned t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (unsigned round = 0; round < 4; ++round) try {
-        const Buffer body = test_bytes(200000 + t, t);
-        const std::string own = "own/" + std::to_string(t) + "/" + std::to_string(round);
-        store().put(own, body, {});
-        store().put("shared", body, {});
-        if (sha256_hex(store().get(own, kAny, {})) != sha256_hex(body)) ++wrong;
-        const Buffer shared = get_replaced("shared");
-        if (shared.size() < 200000 ||
-            sha256_hex(shared) !=
-                sha256_hex(test_bytes(shared.size(), static_cast<unsigned>(shared.size() - 200000))))
-          ++wrong;
-        if (round % 2 == 1 && !store().remove(own, {})) ++wrong;
-      } catch (const Error& e) {
-        ADD_FAILURE() << e.what();
-      }
+          const Buffer body = test_bytes(200000 + t, t);
+          const std::string own = "own/" + std::to_string(t) + "/" + std::to_string(round);
+          store().put(own, body, {});
+          store().put("shared", body, {});
+          if (sha256_hex(store().get(own, kAny, {})) != sha256_hex(body)) ++wrong;
+          const Buffer shared = get_replaced("shared");
+          if (shared.size() < 200000 ||
+              sha256_hex(shared) !=
+                  sha256_hex(test_bytes(shared.size(), static_cast<unsigned>(shared.size() - 200000))))
+            ++wrong;
+          if (round % 2 == 1 && !store().remove(own, {})) ++wrong;
+        } catch (const Error& e) {
+          ADD_FAILURE() << e.what();
+        }
     });
   }
   threads.clear();

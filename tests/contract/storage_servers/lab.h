@@ -17,8 +17,7 @@ namespace guestagent {
 inline std::string lab(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr)
-    throw Error(Code::failed_precondition, std::string(name) + ": not set",
-                "run by tests/lab/swift.py run -- PROGRAM");
+    throw Error(Code::failed_precondition, std::string(name) + ": not set", "run by tests/lab/swift.py run -- PROGRAM");
   return value;
 }
 

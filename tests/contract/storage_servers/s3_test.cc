@@ -26,8 +26,7 @@ StoreUnderTest by_key() {
   return {settings.files, make_store(settings.storage, system_clock())};
 }
 
-INSTANTIATE_TEST_SUITE_P(S3, ObjectStoreContract, testing::Values(StoreKind{"path_style", by_key}),
-                         kind_name);
+INSTANTIATE_TEST_SUITE_P(S3, ObjectStoreContract, testing::Values(StoreKind{"path_style", by_key}), kind_name);
 
 TEST(S3StoreTest, AWrongSecretIsRefusedAndNotTold) {
   LabSettings settings = lab_s3();
@@ -51,9 +50,11 @@ TEST(S3StoreTest, TheFirstRequestIsToldWhatIsWrong) {
     const char* hint;
   };
   for (const Row& row : {
-           Row{[](LabSettings& s) { s.storage.s3.secret_key_file = s.secret("wrong", "not-the-secret"); }, "SignatureDoesNotMatch", "secret_key_file"},
+           Row{[](LabSettings& s) { s.storage.s3.secret_key_file = s.secret("wrong", "not-the-secret"); },
+               "SignatureDoesNotMatch", "secret_key_file"},
            Row{[](LabSettings& s) { s.storage.s3.access_key = "test:nobody"; }, "", "access_key"},
-           Row{[](LabSettings& s) { s.storage.s3.region = "eu-central-1"; }, "is in us-east-1, not in eu-central-1", "storage.s3.region to us-east-1"},
+           Row{[](LabSettings& s) { s.storage.s3.region = "eu-central-1"; }, "is in us-east-1, not in eu-central-1",
+               "storage.s3.region to us-east-1"},
            Row{[](LabSettings& s) { s.storage.container = "No_Bucket"; }, "InvalidBucketName", "storage.container"},
        }) {
     LabSettings settings = lab_s3();
@@ -74,7 +75,9 @@ TEST(S3StoreTest, AClockThatIsWrongIsSaid) {
    public:
     WallTime now() const override { return system_clock().now() - std::chrono::hours(2); }
     SteadyTime steady() const override { return system_clock().steady(); }
-    bool sleep(Millis duration, std::stop_token stop) override { return system_clock().sleep(duration, std::move(stop)); }
+    bool sleep(Millis duration, std::stop_token stop) override {
+      return system_clock().sleep(duration, std::move(stop));
+    }
   } clock;
   const LabSettings settings = lab_s3();
   const auto store = make_store(settings.storage, clock);
@@ -99,8 +102,7 @@ TEST(S3StoreTest, NothingIsJoined) {
 TEST(S3StoreTest, AddressesAreOfBucketAndKey) {
   LabSettings settings = lab_s3();
   const std::string bucket = settings.storage.container;
-  EXPECT_EQ(make_store(settings.storage, system_clock())->href("x"),
-            lab("S3_ENDPOINT") + "/" + bucket + "/a/prefix/x");
+  EXPECT_EQ(make_store(settings.storage, system_clock())->href("x"), lab("S3_ENDPOINT") + "/" + bucket + "/a/prefix/x");
   settings.storage.s3.path_style = false;
   settings.storage.s3.endpoint = "https://s3.example.com";
   const auto store = make_store(settings.storage, system_clock());

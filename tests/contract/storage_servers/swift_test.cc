@@ -115,8 +115,7 @@ TEST_F(SwiftStoreTest, ListsMoreThanAPage) {
   std::vector<std::jthread> writers;
   for (unsigned t = 0; t < 4; ++t) {
     writers.emplace_back([&, t] {
-      for (unsigned i = t; i < kCount; i += 4)
-        store_->put("many/" + std::to_string(100000 + i), Buffer::from("x"), {});
+      for (unsigned i = t; i < kCount; i += 4) store_->put("many/" + std::to_string(100000 + i), Buffer::from("x"), {});
     });
   }
   writers.clear();

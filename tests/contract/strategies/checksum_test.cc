@@ -6,8 +6,8 @@
 
 #include <map>
 
-#include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/server/gtid.h"
 #include "tests/support/copied_server.h"
 #include "tests/support/errors.h"
 
@@ -70,12 +70,11 @@ TEST(Checksum, AnyChangeOfOneValueShows) {
   MariadbServer server;
   server.sql(kTables);
   const std::string before = read(server).digests.at("d.many");
-  for (const char* set : {"f=f+1e-9", "t=CONCAT(t,' ')", "b=CONCAT(b,'x')", "e='a'", "bits=b'100'",
-                          "dt='2026-01-01'", "l='e'", "t=NULL", "ts=ts + INTERVAL 1 SECOND"}) {
-    server.sql(
-        std::string("USE d; CREATE TABLE keep LIKE many; INSERT INTO keep(i,f,t,b,e,bits,dt,l,ts) SELECT "
-                    "i,f,t,b,e,bits,dt,l,ts FROM many WHERE i=1500; UPDATE many SET ") +
-        set + " WHERE i=1500");
+  for (const char* set : {"f=f+1e-9", "t=CONCAT(t,' ')", "b=CONCAT(b,'x')", "e='a'", "bits=b'100'", "dt='2026-01-01'",
+                          "l='e'", "t=NULL", "ts=ts + INTERVAL 1 SECOND"}) {
+    server.sql(std::string("USE d; CREATE TABLE keep LIKE many; INSERT INTO keep(i,f,t,b,e,bits,dt,l,ts) SELECT "
+                           "i,f,t,b,e,bits,dt,l,ts FROM many WHERE i=1500; UPDATE many SET ") +
+               set + " WHERE i=1500");
     EXPECT_NE(read(server).digests.at("d.many"), before) << set;
     server.sql(
         "USE d; UPDATE many m JOIN keep k USING(i) SET m.f=k.f, m.t=k.t, m.b=k.b, m.e=k.e, m.bits=k.bits, "

@@ -107,8 +107,7 @@ class MysqlDatastore : public ::testing::Test {
   // Until the target has everything that the source has now.
   void catch_up() {
     const std::string gtid = source.server.sql("SELECT @@gtid_binlog_pos");
-    EXPECT_EQ(target.server.sql("SELECT MASTER_GTID_WAIT('" + gtid.substr(0, gtid.find('\n')) + "', 60)"),
-              "0\n");
+    EXPECT_EQ(target.server.sql("SELECT MASTER_GTID_WAIT('" + gtid.substr(0, gtid.find('\n')) + "', 60)"), "0\n");
   }
 
   Host source, target;
@@ -133,7 +132,8 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   EXPECT_EQ(written_here.find("-" + std::to_string(outcome.server_id) + "-"), std::string::npos)
       << "errant: " << written_here;
 
-  // What the source's agent made is on the target too, by the copy or by replication; so is what others made, and one of its own.
+  // What the source's agent made is on the target too, by the copy or by replication; so is what others made, and one
+  // of its own.
   source.server.sql("CREATE USER repl_hand@'%'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO repl_hand@'%'");
   {
     mysql::ServerClient by_replication(mysql::local_target(source.settings.mysql));
@@ -141,7 +141,9 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   }
   catch_up();
   const auto own_stream = target.store().open_snapshot({"own"}, target.job());
-  const auto accounts = [&] { return target.server.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl%' ORDER BY 1"); };
+  const auto accounts = [&] {
+    return target.server.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl%' ORDER BY 1");
+  };
   EXPECT_EQ(accounts(), "repl_hand\nrepl_later\nrepl_own\nrepl_snap\n");
   const std::string status = target.server.sql("SHOW MASTER STATUS");  // FILE, tab, position
   const std::size_t file_end = status.find('\t');
@@ -150,7 +152,9 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   EXPECT_EQ(detached.dropped_accounts, (std::vector<std::string>{"repl_later", "repl_snap"}));
   EXPECT_EQ(accounts(), "repl_hand\nrepl_own\n");
   // An event of the copy may write there again by now.
-  EXPECT_EQ(target.server.sql("SHOW BINLOG EVENTS IN '" + status.substr(0, file_end) + "' FROM " + position).find("DROP USER"), std::string::npos)
+  EXPECT_EQ(target.server.sql("SHOW BINLOG EVENTS IN '" + status.substr(0, file_end) + "' FROM " + position)
+                .find("DROP USER"),
+            std::string::npos)
       << "not in the binary log";
   EXPECT_TRUE(detached.last_applied.gtid);
   EXPECT_EQ(target.verdict(), "source") << "it has made a snapshot of its own";

@@ -122,8 +122,7 @@ TEST_F(Replica, ASnapshotOfASourceWithoutTransactionsIsFollowed) {
   test::run_on_copy(copy, source.dir() / "snap.xb");
   test::make_table(source, 10);
   FakeJob attach(copy.dir() / "journal");
-  EXPECT_TRUE(
-      start_replicating(copy.settings(), copy.dir() / "state", request, attach, system_clock()).caught_up);
+  EXPECT_TRUE(start_replicating(copy.settings(), copy.dir() / "state", request, attach, system_clock()).caught_up);
   EXPECT_EQ(source.sql(kSum), copy.sql(kSum));
 }
 
@@ -180,8 +179,7 @@ TEST_F(Replica, TheTimeIsUpWhileBothThreadsRunIsASuccessThatLags) {
   auto holder = pair.copy->sql_async("BEGIN; SELECT * FROM d.t WHERE a=1 FOR UPDATE; SELECT SLEEP(600)");
   pair.source->sql("UPDATE d.t SET b='blocked' WHERE a=1");
   wait_for([&] {
-    return pair.copy->sql(
-               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
+    return pair.copy->sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
            "1\n";
   });
   const AttachOutcome outcome = start(pair, Seconds(2));
@@ -198,8 +196,7 @@ TEST_F(Replica, TransactionsOfItsOwnAreDiverged) {
   EXPECT_EQ(verdict.verdict, "diverged");
   EXPECT_THAT(facts_.errant, HasSubstr("-2-"));
   // Also when the source has long overtaken its number.
-  pair.source->sql(
-      "USE d; INSERT INTO t(b) VALUES (1); INSERT INTO t(b) VALUES (2); INSERT INTO t(b) VALUES (3)");
+  pair.source->sql("USE d; INSERT INTO t(b) VALUES (1); INSERT INTO t(b) VALUES (2); INSERT INTO t(b) VALUES (3)");
   wait_equal(pair);
   EXPECT_EQ(status(pair).verdict, "diverged");
 }
@@ -240,8 +237,7 @@ TEST_F(Replica, ADetachThatCannotDrainInTimeLeavesItFollowing) {
   pair.copy->sql("SET GLOBAL read_only=1");
   auto holder = pair.copy->sql_async("BEGIN; SELECT * FROM d.t WHERE a=1 FOR UPDATE; SELECT SLEEP(600)");
   wait_for([&] {
-    return pair.copy->sql(
-               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
+    return pair.copy->sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
            "1\n";
   });
   pair.source->sql("UPDATE d.t SET b='blocked' WHERE a=1");
@@ -282,7 +278,8 @@ TEST_F(Replica, ACrashInTheDrainGoesOnFollowingOneAfterItIsFinished) {
     pair.copy->sql("STOP SLAVE IO_THREAD");
     EXPECT_THAT(recover_stop_replicating(settings(pair), state(pair), {}, job), HasSubstr("go on following"));
     wait_for([&] { return channel(pair).io == ThreadState::running; });
-    job.journal().record("detach.end", R"({"last_applied":{"file":"binlog.000001","position":4,"gtid":"0-1-1","known":"now"}})");
+    job.journal().record("detach.end",
+                         R"({"last_applied":{"file":"binlog.000001","position":4,"gtid":"0-1-1","known":"now"}})");
   }
   pair.copy->sql("SET GLOBAL read_only=1");
   FakeJob job(journal);
@@ -298,9 +295,7 @@ TEST_F(Replica, ACrashInTheDrainGoesOnFollowingOneAfterItIsFinished) {
 TEST_F(Replica, WhatIsNoReplicaCannotBeDetached) {
   MariadbServer server;
   FakeJob job(server.dir() / "journal");
-  EXPECT_EQ(code_of([&] {
-              stop_replicating(server.settings(), server.dir() / "state", {}, {}, job, system_clock());
-            }),
+  EXPECT_EQ(code_of([&] { stop_replicating(server.settings(), server.dir() / "state", {}, {}, job, system_clock()); }),
             "FAILED_PRECONDITION");
 }
 
@@ -309,8 +304,7 @@ TEST_F(Replica, TheRecordIsForTheAgentAlone) {
   start(pair);
   EXPECT_EQ(fs::status(state(pair) / "replica.json").permissions() & fs::perms::mask, fs::perms(0600));
   EXPECT_EQ(status(pair).verdict, "healthy");
-  EXPECT_EQ(write_status(facts_, judge(facts_, Seconds(60)))
-                .find(pair.attach.snapshot.replication_password.reveal()),
+  EXPECT_EQ(write_status(facts_, judge(facts_, Seconds(60))).find(pair.attach.snapshot.replication_password.reveal()),
             std::string::npos);
 }
 
@@ -334,17 +328,16 @@ TEST_F(Replica, WithACertificateTheAccountRequiresTlsAndTheReplicaVerifiesIt) {
   const TempDir keys("/tmp", "guestagent-keys-");
   const auto key = [&](const char* name) { return (keys.path() / name).string(); };
   ChildSpec openssl;
-  openssl.argv = {
-      "/bin/sh", "-c",
-      "cd '" + keys.path().string() +
-          "' && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -keyout ca.key -out "
-          "ca.pem && "
-          "openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr && "
-          "printf 'subjectAltName=IP:127.0.0.1' > ext && "
-          "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile ext "
-          "-out server.pem && "
-          "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout other.key -out "
-          "other.pem"};
+  openssl.argv = {"/bin/sh", "-c",
+                  "cd '" + keys.path().string() +
+                      "' && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -keyout ca.key -out "
+                      "ca.pem && "
+                      "openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr && "
+                      "printf 'subjectAltName=IP:127.0.0.1' > ext && "
+                      "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile ext "
+                      "-out server.pem && "
+                      "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=other -keyout other.key -out "
+                      "other.pem"};
   run_and_read(std::move(openssl), Seconds(60));
   MariadbOptions source;
   source.lines = {"ssl_ca=" + key("ca.pem"), "ssl_cert=" + key("server.pem"), "ssl_key=" + key("server.key")};
@@ -353,8 +346,7 @@ TEST_F(Replica, WithACertificateTheAccountRequiresTlsAndTheReplicaVerifiesIt) {
   EXPECT_THAT(pair.source->sql("SHOW CREATE USER repl_snap"), HasSubstr("REQUIRE SSL"));
 
   settings(pair).replication_ca_file = key("other.pem");
-  EXPECT_NE(code_of([&] { start(pair, Seconds(600)); }), "DEADLINE_EXCEEDED")
-      << "a certificate of somebody else's";
+  EXPECT_NE(code_of([&] { start(pair, Seconds(600)); }), "DEADLINE_EXCEEDED") << "a certificate of somebody else's";
   for (const char* ca : {"ca.pem", ""}) {
     settings(pair).replication_ca_file = *ca != '\0' ? key(ca) : "";
     EXPECT_TRUE(start(pair).caught_up) << ca;
@@ -372,8 +364,7 @@ TEST_F(Replica, ForceEndsADrainThatDoesNotEndAndSaysWhatIsLost) {
   start(pair);
   auto holder = pair.copy->sql_async("BEGIN; SELECT * FROM d.t WHERE a=1 FOR UPDATE; SELECT SLEEP(600)");
   wait_for([&] {
-    return pair.copy->sql(
-               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
+    return pair.copy->sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
            "1\n";
   });
   pair.source->sql("UPDATE d.t SET b='blocked' WHERE a=1");
@@ -384,8 +375,7 @@ TEST_F(Replica, ForceEndsADrainThatDoesNotEndAndSaysWhatIsLost) {
   request.drain_timeout = Seconds(1);
   request.force = true;
   FakeJob job(pair.copy->dir() / "journal-force");
-  const DetachOutcome outcome =
-      stop_replicating(settings(pair), state(pair), request, {}, job, system_clock());
+  const DetachOutcome outcome = stop_replicating(settings(pair), state(pair), request, {}, job, system_clock());
   EXPECT_NE(outcome.last_applied.gtid, target);
   ASSERT_EQ(job.warnings().size(), 1U);
   EXPECT_THAT(job.warnings()[0], HasSubstr(target));

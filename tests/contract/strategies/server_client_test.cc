@@ -22,8 +22,7 @@ MariadbOptions with_lines(std::vector<std::string> lines) {
   return out;
 }
 
-ConnectTarget over_network(const MariadbServer& server, const std::string& user,
-                           const std::string& password) {
+ConnectTarget over_network(const MariadbServer& server, const std::string& user, const std::string& password) {
   ConnectTarget out;
   out.host = "127.0.0.1";
   out.port = server.port();
@@ -104,8 +103,11 @@ TEST(ServerClient, HostileNamesComeBackAsTheyAre) {
 
 // What a server sets for everybody changes neither what the agent says nor what it hears.
 TEST(ServerClient, ItsSessionIsItsOwnWhateverTheGlobalsAre) {
-  const MariadbServer server(with_lines({"init_connect='this is no SQL'", "character_set_server=latin1", "skip_character_set_client_handshake"}));
-  server.sql("SET NAMES utf8mb4; CREATE DATABASE `größe€`; CREATE TABLE `größe€`.`tafel ü`(a INT); CREATE TABLE `größe€`.b(a INT)");
+  const MariadbServer server(with_lines(
+      {"init_connect='this is no SQL'", "character_set_server=latin1", "skip_character_set_client_handshake"}));
+  server.sql(
+      "SET NAMES utf8mb4; CREATE DATABASE `größe€`; CREATE TABLE `größe€`.`tafel ü`(a INT); CREATE TABLE `größe€`.b(a "
+      "INT)");
   const char* const globals[] = {"sql_select_limit=1",
                                  "max_join_size=1",
                                  "sql_big_selects=0",
@@ -179,7 +181,8 @@ TEST(ServerClient, TheReplicationAccountNeitherExpiresNorRunsOutOfConnections) {
   client.create_replication_account("repl_x", "%", Secret("p"), false, false);
   client.make_agent_account("agent", "localhost", Secret("p"));
   server.sql(
-      "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.password_last_changed', UNIX_TIMESTAMP()-86400*400) WHERE User IN "
+      "UPDATE mysql.global_priv SET Priv=JSON_SET(Priv, '$.password_last_changed', UNIX_TIMESTAMP()-86400*400) WHERE "
+      "User IN "
       "('repl_x', 'agent'); FLUSH PRIVILEGES");
   ServerClient one(over_network(server, "repl_x", "p")), two(over_network(server, "repl_x", "p"));
   EXPECT_NO_THROW(one.ping());
@@ -196,13 +199,17 @@ TEST(ServerClient, AccountsOfAgentsAreToldFromOthers) {
   client.create_replication_account("repl_ours", "%", Secret("p"), false, false);
   server.sql(
       "CREATE USER repl_hand@'%'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO repl_hand@'%';"
-      "CREATE USER repl_more@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE, SELECT ON *.* TO repl_more@'%';"
-      "CREATE USER repl_data@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO repl_data@'%'; GRANT SELECT ON mysql.* TO repl_data@'%';"
+      "CREATE USER repl_more@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE, SELECT ON *.* TO "
+      "repl_more@'%';"
+      "CREATE USER repl_data@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO repl_data@'%'; "
+      "GRANT SELECT ON mysql.* TO repl_data@'%';"
       "CREATE USER repl_none@'%' WITH MAX_USER_CONNECTIONS 100003;"
       "CREATE USER `replXours`@'%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO `replXours`@'%';"
-      "CREATE USER `repl_quo'te`@'10.%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO `repl_quo'te`@'10.%'");
+      "CREATE USER `repl_quo'te`@'10.%' WITH MAX_USER_CONNECTIONS 100003; GRANT REPLICATION SLAVE ON *.* TO "
+      "`repl_quo'te`@'10.%'");
   std::string found;
-  for (const auto& each : client.replication_accounts("repl_")) found += each.user + "@" + each.host + (each.by_agent ? "!" : "") + " ";
+  for (const auto& each : client.replication_accounts("repl_"))
+    found += each.user + "@" + each.host + (each.by_agent ? "!" : "") + " ";
   EXPECT_EQ(found, "repl_hand@% repl_ours@%! repl_quo'te@10.%! ");
 }
 
@@ -272,8 +279,7 @@ TEST(ServerClient, TheAgentsAccountIsMadeOnAServerWithoutGrantTables) {
   agent.password = Secret("pw");
   EXPECT_NO_THROW(ServerClient(agent).identity());
   agent.password = Secret("wrong");
-  EXPECT_EQ(code_of([&] { ServerClient(agent).ping(); }), "PERMISSION_DENIED")
-      << "the grant tables are in force";
+  EXPECT_EQ(code_of([&] { ServerClient(agent).ping(); }), "PERMISSION_DENIED") << "the grant tables are in force";
 }
 
 TEST(ServerClient, ItConnectsAgainAfterARestart) {
@@ -305,17 +311,15 @@ TEST(ServerClient, OnlyPurgeSettingsCanBeSetAndOnlyToNumbers) {
   client.set_purge_setting("binlog_expire_logs_seconds", "86400");
   EXPECT_EQ(client.variable("binlog_expire_logs_seconds"), "86400");
   EXPECT_EQ(code_of([&] { client.set_purge_setting("read_only", "1"); }), "INVALID_ARGUMENT");
-  EXPECT_EQ(
-      code_of([&] { client.set_purge_setting("binlog_expire_logs_seconds", "1; SET GLOBAL read_only=1"); }),
-      "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([&] { client.set_purge_setting("binlog_expire_logs_seconds", "1; SET GLOBAL read_only=1"); }),
+            "INVALID_ARGUMENT");
 }
 
 TEST(ServerClient, TablesElsewhereAreFound) {
   const TempDir outside("/tmp", "guestagent-elsewhere-");
   const MariadbServer server;
-  server.sql(
-      "CREATE DATABASE d; CREATE TABLE d.inside(a INT); CREATE TABLE d.outside(a INT) DATA DIRECTORY='" +
-      outside.path().string() + "'");
+  server.sql("CREATE DATABASE d; CREATE TABLE d.inside(a INT); CREATE TABLE d.outside(a INT) DATA DIRECTORY='" +
+             outside.path().string() + "'");
   ServerClient client(local_target(server.settings()));
   const auto found = client.tables_elsewhere();
   ASSERT_EQ(found.size(), 1U);

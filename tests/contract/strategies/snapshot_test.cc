@@ -68,8 +68,8 @@ TEST(Snapshot, ACopyUnderWritesIsWholeAtItsPosition) {
   // The copy has exactly the rows that the source's binary log had made up to that position.
   test::run_on_copy(copy, source.dir() / "snap.xb");
   const std::string rows = copy.sql("SELECT COUNT(*) FROM d.t");
-  const std::string gtid_at_file = source.sql("SELECT BINLOG_GTID_POS('" + *facts.binlog_position.file +
-                                              "', " + std::to_string(*facts.binlog_position.offset) + ")");
+  const std::string gtid_at_file = source.sql("SELECT BINLOG_GTID_POS('" + *facts.binlog_position.file + "', " +
+                                              std::to_string(*facts.binlog_position.offset) + ")");
   EXPECT_EQ(gtid_at_file, *facts.binlog_position.gtid + "\n");
   EXPECT_EQ(copy.sql("SELECT COUNT(*) FROM mysql.user WHERE User='" + facts.replication_user + "'"), "1\n");
   EXPECT_GE(std::stoi(rows), 20000);
@@ -183,8 +183,7 @@ TEST(Snapshot, AStreamThatIsDroppedUndoesEverything) {
   EXPECT_EQ(accounts_of(source), "");
   EXPECT_EQ(expiry_of(source), "86400\n");
   EXPECT_TRUE(fs::is_empty(parts.state / "work")) << "no temporary directory is left";
-  EXPECT_EQ(source.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'"),
-            "0\n");
+  EXPECT_EQ(source.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'"), "0\n");
 }
 
 TEST(Snapshot, CancellingEndsTheReadAndUndoes) {
@@ -270,7 +269,9 @@ TEST(Snapshot, WhatNoReplicaCouldFollowIsRefusedBeforeAnythingIsMade) {
     EXPECT_EQ(accounts_of(source), "");
     EXPECT_TRUE(job.journal().steps().empty());
   };
-  source.sql("CREATE DATABASE d; CREATE TABLE d.sessions(a INT PRIMARY KEY, b INT) ENGINE=MEMORY; INSERT INTO d.sessions VALUES (1, 1)");
+  source.sql(
+      "CREATE DATABASE d; CREATE TABLE d.sessions(a INT PRIMARY KEY, b INT) ENGINE=MEMORY; INSERT INTO d.sessions "
+      "VALUES (1, 1)");
   refused("d.sessions (MEMORY)");
   source.sql("DELETE FROM d.sessions");
   source.sql("SET GLOBAL require_secure_transport=ON");
@@ -279,7 +280,8 @@ TEST(Snapshot, WhatNoReplicaCouldFollowIsRefusedBeforeAnythingIsMade) {
   EXPECT_NO_THROW(parts.source.open({"snap"}, job)) << "an empty MEMORY table is equal on a replica";
 }
 
-// An account that cannot be dropped now keeps neither the lease nor the other parts, and later only that very account is dropped.
+// An account that cannot be dropped now keeps neither the lease nor the other parts, and later only that very account
+// is dropped.
 TEST(Snapshot, WhatCannotBeUndoneNowIsLeftAlone) {
   MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
   source.sql("CREATE USER agent@localhost; GRANT ALL ON *.* TO agent@localhost WITH GRANT OPTION");
@@ -321,7 +323,9 @@ TEST(Snapshot, AnAccountThatWasNeverMadeIsNoReasonToFail) {
   FakeJob job(source.dir() / "journal");
   ServerClient client(local_target(parts.settings));
   parts.accounts.make(client, "snap", Secret("p"), false, job);
-  source.sql("DROP USER repl_snap@'%'; CREATE USER agent@localhost; GRANT SELECT, SUPER, BINLOG ADMIN, SLAVE MONITOR, PROCESS ON *.* TO agent@localhost");
+  source.sql(
+      "DROP USER repl_snap@'%'; CREATE USER agent@localhost; GRANT SELECT, SUPER, BINLOG ADMIN, SLAVE MONITOR, PROCESS "
+      "ON *.* TO agent@localhost");
   MysqlSettings weak = source.settings();
   weak.user = "agent";
   ServerClient agent(local_target(weak));
@@ -356,8 +360,7 @@ TEST(Snapshot, NamesOfAccountsFitAndDiffer) {
   EXPECT_NE(replication_user_name("a.b", 32), replication_user_name("a-b", 32));
   for (const std::size_t max : {16U, 32U}) {
     EXPECT_LE(replication_user_name(std::string(64, 'x'), max).size(), max);
-    EXPECT_NE(replication_user_name(std::string(64, 'x'), max),
-              replication_user_name(std::string(63, 'x'), max));
+    EXPECT_NE(replication_user_name(std::string(64, 'x'), max), replication_user_name(std::string(63, 'x'), max));
   }
 }
 
@@ -365,13 +368,20 @@ TEST(Snapshot, NamesOfAccountsFitAndDiffer) {
 TEST(Snapshot, NoKindOfTableIsTakenForALostOne) {
   MariadbServer source;
   source.sql(
-      "CREATE DATABASE d; USE d; CREATE TABLE aria (a INT) ENGINE=Aria; CREATE TABLE myisam (a INT) ENGINE=MyISAM; CREATE TABLE csv (a INT NOT NULL) "
-      "ENGINE=CSV; CREATE TABLE merge (a INT) ENGINE=MERGE UNION=(myisam); CREATE TABLE memory (a INT) ENGINE=MEMORY; CREATE VIEW v AS SELECT 1; "
-      "CREATE SEQUENCE s; CREATE SEQUENCE sa ENGINE=Aria; CREATE TABLE pa (a INT PRIMARY KEY) ENGINE=Aria PARTITION BY HASH(a) PARTITIONS 3; "
-      "CREATE TABLE pm (a INT) ENGINE=MyISAM PARTITION BY RANGE(a) (PARTITION x VALUES LESS THAN (3), PARTITION y VALUES LESS THAN MAXVALUE); "
-      "CREATE TABLE ps (a INT, b DATE) ENGINE=Aria PARTITION BY RANGE(YEAR(b)) SUBPARTITION BY HASH(a) SUBPARTITIONS 2 (PARTITION x VALUES LESS THAN "
-      "(3), PARTITION y VALUES LESS THAN MAXVALUE); CREATE TABLE pi (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 3; "
-      "CREATE TABLE `größe.日本 #P#x` (a INT) ENGINE=Aria; SET GLOBAL innodb_file_per_table=0; CREATE TABLE shared (a INT); "
+      "CREATE DATABASE d; USE d; CREATE TABLE aria (a INT) ENGINE=Aria; CREATE TABLE myisam (a INT) ENGINE=MyISAM; "
+      "CREATE TABLE csv (a INT NOT NULL) "
+      "ENGINE=CSV; CREATE TABLE merge (a INT) ENGINE=MERGE UNION=(myisam); CREATE TABLE memory (a INT) ENGINE=MEMORY; "
+      "CREATE VIEW v AS SELECT 1; "
+      "CREATE SEQUENCE s; CREATE SEQUENCE sa ENGINE=Aria; CREATE TABLE pa (a INT PRIMARY KEY) ENGINE=Aria PARTITION BY "
+      "HASH(a) PARTITIONS 3; "
+      "CREATE TABLE pm (a INT) ENGINE=MyISAM PARTITION BY RANGE(a) (PARTITION x VALUES LESS THAN (3), PARTITION y "
+      "VALUES LESS THAN MAXVALUE); "
+      "CREATE TABLE ps (a INT, b DATE) ENGINE=Aria PARTITION BY RANGE(YEAR(b)) SUBPARTITION BY HASH(a) SUBPARTITIONS 2 "
+      "(PARTITION x VALUES LESS THAN "
+      "(3), PARTITION y VALUES LESS THAN MAXVALUE); CREATE TABLE pi (a INT PRIMARY KEY) PARTITION BY HASH(a) "
+      "PARTITIONS 3; "
+      "CREATE TABLE `größe.日本 #P#x` (a INT) ENGINE=Aria; SET GLOBAL innodb_file_per_table=0; CREATE TABLE shared (a "
+      "INT); "
       "SET GLOBAL innodb_file_per_table=1; CREATE TABLE discarded (a INT); ALTER TABLE discarded DISCARD TABLESPACE; "
       "CREATE TRIGGER tr BEFORE INSERT ON aria FOR EACH ROW SET @x=1");
   SourceParts parts(source);
@@ -382,7 +392,9 @@ TEST(Snapshot, NoKindOfTableIsTakenForALostOne) {
 
 TEST(Snapshot, ATableWithoutItsDataFailsTheCopy) {
   MariadbServer source;
-  source.sql("CREATE DATABASE d; CREATE TABLE d.r1 (a INT) ENGINE=Aria; CREATE TABLE d.whole (a INT) ENGINE=Aria; FLUSH TABLES");
+  source.sql(
+      "CREATE DATABASE d; CREATE TABLE d.r1 (a INT) ENGINE=Aria; CREATE TABLE d.whole (a INT) ENGINE=Aria; FLUSH "
+      "TABLES");
   // As the tool leaves it when the table was renamed while it ran.
   fs::remove(source.data_dir() / "d/r1.MAI");
   fs::remove(source.data_dir() / "d/r1.MAD");

@@ -30,7 +30,8 @@ class DamageTest : public test::AgentFixture {
     SCOPED_TRACE(what);
     change();
     const Error error = failure("attach_replication_slave", R"({"snapshot":)" + metadata_ + "}");
-    EXPECT_THAT(error.code(), testing::AnyOf(Code::data_loss, Code::failed_precondition, Code::invalid_argument)) << error.what();
+    EXPECT_THAT(error.code(), testing::AnyOf(Code::data_loss, Code::failed_precondition, Code::invalid_argument))
+        << error.what();
     for (const auto& [name, body] : good_) store.set(name, body);
     ++cases_;
   }
@@ -86,8 +87,11 @@ TEST_F(DamageTest, IsRefusedBeforeTheOldDataIsTouched) {
       refused_index("cut after " + number, [&](auto& entries) { entries.resize(n); });
     }
     refused("dropped " + number, [&] { store.erase(name); });
-    refused_index("dropped " + number, [&](auto& entries) { entries.erase(entries.begin() + static_cast<std::ptrdiff_t>(n - 1)); });
-    refused_index("twice " + number, [&](auto& entries) { entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(n), entries[n - 1]); });
+    refused_index("dropped " + number,
+                  [&](auto& entries) { entries.erase(entries.begin() + static_cast<std::ptrdiff_t>(n - 1)); });
+    refused_index("twice " + number, [&](auto& entries) {
+      entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(n), entries[n - 1]);
+    });
     for (std::size_t m = 1; m <= kSegments; ++m) {
       if (m == n) continue;
       refused(std::to_string(m) + " in place of " + number, [&] { store.set(name, good_.at(segment(m))); });
@@ -96,7 +100,8 @@ TEST_F(DamageTest, IsRefusedBeforeTheOldDataIsTouched) {
         store.set(name, good_.at(segment(m)));
         store.set(segment(m), bytes);
       });
-      refused_index(number + " and " + std::to_string(m) + " swapped", [&](auto& entries) { std::swap(entries[n - 1], entries[m - 1]); });
+      refused_index(number + " and " + std::to_string(m) + " swapped",
+                    [&](auto& entries) { std::swap(entries[n - 1], entries[m - 1]); });
     }
     for (std::size_t part = 0; part < 8; ++part) {
       refused("bit flipped in " + number, [&] {
@@ -161,7 +166,8 @@ TEST_F(DamageTest, IsRefusedBeforeTheOldDataIsTouched) {
   refused_manifest("index's raw bytes", [](Manifest& m) { ++m.indexes[0].raw_bytes; });
   refused_manifest("index's stored bytes", [](Manifest& m) { ++m.indexes[0].stored_bytes; });
   refused("no index", [&] { store.erase(kIndex); });
-  std::cout << "stream completeness: " << cases_ << " cases, " << (HasFailure() ? "some accepted" : "0 accepted") << '\n';
+  std::cout << "stream completeness: " << cases_ << " cases, " << (HasFailure() ? "some accepted" : "0 accepted")
+            << '\n';
 }
 
 }  // namespace

@@ -22,12 +22,18 @@ using testing::_;
 using testing::NiceMock;
 using testing::Return;
 
-bool is_login(const PeerRequest& r) { return r.target.starts_with("/auth/") || r.target.starts_with("/v3/"); }
+bool is_login(const PeerRequest& r) {
+  return r.target.starts_with("/auth/") || r.target.starts_with("/v3/");
+}
 bool is_of(const PeerRequest& r, const char* method, const char* part) {
   return r.method == method && r.path().find(part) != std::string::npos;
 }
-bool is_listing(const PeerRequest& r) { return r.method == "GET" && r.query().starts_with("format=json"); }
-bool is_join(const PeerRequest& r) { return r.query().starts_with("multipart-manifest=put"); }
+bool is_listing(const PeerRequest& r) {
+  return r.method == "GET" && r.query().starts_with("format=json");
+}
+bool is_join(const PeerRequest& r) {
+  return r.query().starts_with("multipart-manifest=put");
+}
 
 // An agent on a host of its own, with a store behind the peer and a datastore that only says what it is told.
 class Host {
@@ -44,7 +50,8 @@ class Host {
     ON_CALL(datastore_, receive).WillByDefault([this](ByteSource& stream, auto&, auto&, auto&) {
       received.clear();
       std::vector<std::byte> buffer(70000);
-      while (const std::size_t n = stream.read(buffer)) received.append(reinterpret_cast<const char*>(buffer.data()), n);
+      while (const std::size_t n = stream.read(buffer))
+        received.append(reinterpret_cast<const char*>(buffer.data()), n);
     });
     ON_CALL(datastore_, install).WillByDefault([this](auto&, auto&, auto&) {
       ++installed;
@@ -74,7 +81,8 @@ class Host {
     made.agent.state_dir = dir_.path() / "state";
     made.snapshot.spill.dir = dir_.path() / "spill";
     made.snapshot.segment_bytes = 1 << 20;
-    // What was under way when another request failed may arrive after the removal where nobody orders the two, as a real Swift does.
+    // What was under way when another request failed may arrive after the removal where nobody orders the two, as a
+    // real Swift does.
     made.snapshot.transfers = 1;
     made.mysql.advertised_address = "192.0.2.1";
     return made;
@@ -84,12 +92,14 @@ class Host {
   NiceMock<MockUpkeep> upkeep_;
   Throttle throttle_;
   Operations operations_{settings_, *store_, datastore_, upkeep_, throttle_, system_clock()};
-  Jobs jobs_{settings_.agent, [this](const std::string& method, JobContext& job) { return operations_.recover(method, job); },
+  Jobs jobs_{settings_.agent,
+             [this](const std::string& method, JobContext& job) { return operations_.recover(method, job); },
              system_clock()};
   Dispatcher dispatcher_{operations_, jobs_, true};
 };
 
-// Refuses connections from the moment it is told to; a peer cannot do that from the thread of one of its own connections.
+// Refuses connections from the moment it is told to; a peer cannot do that from the thread of one of its own
+// connections.
 class PortCloser {
  public:
   explicit PortCloser(ScriptedHttp& peer) : peer_(peer), thread_([this](const std::stop_token& stop) { work(stop); }) {}
@@ -214,8 +224,10 @@ bool JobCase::leaves_nothing(Host& host, const Error& error, JobCount& count) {
   // A store that says again and again that there is nothing is believed.
   if (fault_.name == "404" && stays_ && faults_.job == Job::dying_snapshot) return !host.has_journal();
   if (host.installed != 0) return false;
-  if (faults_.job == Job::attach || faults_.job == Job::verify) return swift_->objects() == objects_before_ && !host.has_journal();
-  if (swift_->objects() == 0) return !host.has_journal() || std::string(error.what()).find(" are left: ") != std::string::npos;
+  if (faults_.job == Job::attach || faults_.job == Job::verify)
+    return swift_->objects() == objects_before_ && !host.has_journal();
+  if (swift_->objects() == 0)
+    return !host.has_journal() || std::string(error.what()).find(" are left: ") != std::string::npos;
   // Named, journaled, and removed as soon as it can be.
   ++count.left;
   EXPECT_NE(std::string(error.what()).find("snap"), std::string::npos) << error.what();
@@ -264,7 +276,8 @@ JobCount JobCase::run() {
     check_failure(*error);
     EXPECT_TRUE(leaves_nothing(host, *error, count)) << "something is left: " << error->what();
     const bool first_login = faults_.hits == is_login && fault_.name == "401" && !faults_.after_first_segment;
-    const bool must_pass = fault_.passes && !stays_ && fault_.name != "TLS" && !first_login && faults_.job != Job::dying_snapshot;
+    const bool must_pass =
+        fault_.passes && !stays_ && fault_.name != "TLS" && !first_login && faults_.job != Job::dying_snapshot;
     EXPECT_FALSE(must_pass) << "one fault was too much: " << error->what();
   } else {
     ++count.succeeded;
@@ -321,8 +334,9 @@ void JobCount::add(const JobCount& more) {
 }
 
 std::ostream& operator<<(std::ostream& out, const JobCount& count) {
-  return out << count.cases << " cases, " << count.false_successes << " false successes (" << count.succeeded << " succeeded, "
-             << count.failed << " failed, of which " << count.left << " removed later what the store had kept)";
+  return out << count.cases << " cases, " << count.false_successes << " false successes (" << count.succeeded
+             << " succeeded, " << count.failed << " failed, of which " << count.left
+             << " removed later what the store had kept)";
 }
 
 JobCount run_job_matrix(const JobFaults& faults, const std::function<std::unique_ptr<SwiftUnderTest>()>& make) {

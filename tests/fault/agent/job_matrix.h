@@ -1,6 +1,7 @@
-// The matrix of whole jobs: a snapshot, an attach, a removal, each with one of its kinds of requests spoiled by every fault, once and
-// for ever. A success must be one: the bytes are right, or gone. A failure leaves the target as it was and nothing on the store; where
-// the store does not let that be, the error says so, the journal keeps it, and it is removed once the store answers again.
+// The matrix of whole jobs: a snapshot, an attach, a removal, each with one of its kinds of requests spoiled by every
+// fault, once and for ever. A success must be one: the bytes are right, or gone. A failure leaves the target as it was
+// and nothing on the store; where the store does not let that be, the error says so, the journal keeps it, and it is
+// removed once the store answers again.
 #pragma once
 
 #include <functional>

@@ -33,8 +33,7 @@ UniqueFd dial(const fs::path& socket) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, socket.c_str(), socket.native().size() + 1);
-  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0)
-      << std::strerror(errno);
+  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << std::strerror(errno);
   return fd;
 }
 
@@ -129,7 +128,8 @@ TEST_F(ServerTest, NoWebPageIsServed) {
   start();
   for (const std::string route : {"GET /healthz", "GET /metrics", "POST /rpc", "GET /jobs/none/events"}) {
     for (const char* origin : {"http://evil.example", "null", "http://agent", ""}) {
-      EXPECT_THAT(exchange(route + " HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: 0\r\nOrigin: " + origin + "\r\n\r\n"),
+      EXPECT_THAT(exchange(route + " HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: 0\r\nOrigin: " +
+                           origin + "\r\n\r\n"),
                   StartsWith("HTTP/1.1 403 "));
     }
   }
@@ -151,8 +151,7 @@ TEST_F(ServerTest, HeadIsGetWithoutABody) {
 TEST_F(ServerTest, KeepsAConnectionForTheNextRequest) {
   start();
   const std::string one = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-  const std::string text =
-      exchange(one + one + "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  const std::string text = exchange(one + one + "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
   int answers = 0;
   for (std::size_t at = 0; (at = text.find("HTTP/1.1 200 ", at)) != std::string::npos; ++at) ++answers;
   EXPECT_EQ(answers, 3);
@@ -162,9 +161,8 @@ TEST_F(ServerTest, ContinuesWhereAClientAsks) {
   start();
   const std::string body = R"({"jsonrpc":"2.0","id":9,"method":"list_jobs"})";
   EXPECT_THAT(
-      exchange(
-          "POST /rpc HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: " +
-          std::to_string(body.size()) + "\r\n\r\n" + body),
+      exchange("POST /rpc HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: " +
+               std::to_string(body.size()) + "\r\n\r\n" + body),
       testing::AllOf(StartsWith("HTTP/1.1 100 "), HasSubstr("HTTP/1.1 200 ")));
 }
 
@@ -175,9 +173,8 @@ TEST_F(ServerTest, WhatIsNoHttpIsRefused) {
         "POST /rpc HTTP/1.1\r\nContent-Length: x\r\n\r\n", "POST /rpc HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         "POST /rpc HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         "POST /rpc HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        "POST /rpc HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "GET / HTTP/1.1\r\nbad header\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        "GET /\0 HTTP/1.1\r\n\r\n"}) {
+        "POST /rpc HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "GET /\0 HTTP/1.1\r\n\r\n"}) {
     const std::string answer = exchange(bytes, true);
     EXPECT_TRUE(answer.empty() || answer.starts_with("HTTP/1.1 4")) << bytes << answer;
     EXPECT_THAT(answer, testing::Not(HasSubstr("did not close"))) << bytes;
@@ -192,8 +189,7 @@ TEST_F(ServerTest, RandomBytesAreRefused) {
     std::string bytes(random() % 3000, '\0');
     for (char& c : bytes) c = static_cast<char>(random());
     if (i % 3 == 0)
-      bytes = "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(bytes.size()) +
-              "\r\n\r\n" + bytes;
+      bytes = "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(bytes.size()) + "\r\n\r\n" + bytes;
     const std::string answer = exchange(bytes, true);
     EXPECT_THAT(answer, testing::Not(HasSubstr("did not close"))) << i;
   }
@@ -212,11 +208,10 @@ TEST_F(ServerTest, EveryCutRequestEnds) {
 
 TEST_F(ServerTest, BadJsonIsAnsweredAsJsonRpc) {
   start();
-  for (const std::string body : {"", "{", "[]", "null", "\"\xed\xa0\x80\"",
-                                 "{\"jsonrpc\":\"2.0\",\"id\":1e999,\"method\":\"get_info\"}",
-                                 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\\u0000\"}", "[[[[[[]]]]]]"}) {
-    EXPECT_THAT(post(body), testing::AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr("\"error\":{\"code\":-32")))
-        << body;
+  for (const std::string body :
+       {"", "{", "[]", "null", "\"\xed\xa0\x80\"", "{\"jsonrpc\":\"2.0\",\"id\":1e999,\"method\":\"get_info\"}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\\u0000\"}", "[[[[[[]]]]]]"}) {
+    EXPECT_THAT(post(body), testing::AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr("\"error\":{\"code\":-32"))) << body;
   }
   EXPECT_THAT(post(std::string(60000, '[')), HasSubstr("-32700"));
   EXPECT_THAT(post(std::string(30000, '{') + std::string(30000, '}')), HasSubstr("-32700"));
@@ -311,8 +306,8 @@ TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
     const UniqueFd fd = dial(listen_.socket);
     const std::string body =
         R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave","params":{"job_id":"mine"}})";
-    send_all(fd.get(), "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
-                           "\r\n\r\n" + body);
+    send_all(fd.get(),
+             "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
     begun.wait();
   }
   go_on.open();
@@ -323,17 +318,15 @@ TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
 TEST_F(ServerTest, ThoseWhoHungUpInALongJobLeaveTheirPlaces) {
   start();
   Gate go_on;
-  EXPECT_CALL(datastore, stop_replicating).WillOnce([&](auto&, auto&) {
-    return go_on.wait(), DetachOutcome{};
-  });
+  EXPECT_CALL(datastore, stop_replicating).WillOnce([&](auto&, auto&) { return go_on.wait(), DetachOutcome{}; });
   const std::string detach =
       R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave","params":{"job_id":"mine"}})";
   const std::string wait =
       R"({"jsonrpc":"2.0","id":1,"method":"wait_job","params":{"job_id":"mine","timeout_s":80000}})";
   const auto ask_and_hang_up = [&](const std::string& body) {
     const UniqueFd fd = dial(listen_.socket);
-    send_all(fd.get(), "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) +
-                           "\r\n\r\n" + body);
+    send_all(fd.get(),
+             "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
   };
   ask_and_hang_up(detach);
   while (jobs.list().empty()) std::this_thread::sleep_for(Millis(1));
@@ -403,8 +396,7 @@ TEST_F(ServerTest, StopsWhileClientsHoldOnAndGivesTheAnswerThatWasBegun) {
     }
   });
   std::string answer;
-  std::jthread caller(
-      [&] { answer = post(R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave"})"); });
+  std::jthread caller([&] { answer = post(R"({"jsonrpc":"2.0","id":1,"method":"detach_replication_slave"})"); });
   begun.wait();
   stop();
   caller.join();
@@ -522,8 +514,7 @@ TEST_F(ServerTest, TheClientHearsWhatTheAgentSays) {
   const Error refused = test::error_of([&] { client.call("get_job", R"({"job_id":"none"})"); });
   EXPECT_EQ(refused.code(), Code::not_found);
   EXPECT_FALSE(refused.hint().empty());
-  jobs.start("do_it", JobKind::reading, "mine", "digest",
-             [](JobContext& job) { return job.phase("copy"), "{}"; });
+  jobs.start("do_it", JobKind::reading, "mine", "digest", [](JobContext& job) { return job.phase("copy"), "{}"; });
   std::string last;
   client.follow("mine", [&](const JobRecord& record) { last = record.state; });
   EXPECT_EQ(last, "succeeded");

@@ -1,5 +1,5 @@
-// The matrix of single calls once more, with real servers behind the faults: what a real Swift makes of a half request shows, too.
-// tests/lab/swift.py run [--keystone] -- PROGRAM
+// The matrix of single calls once more, with real servers behind the faults: what a real Swift makes of a half request
+// shows, too. tests/lab/swift.py run [--keystone] -- PROGRAM
 #include <gtest/gtest.h>
 
 #include <array>

@@ -1,5 +1,5 @@
-// A real Swift (and, with v3, a real Keystone) behind a peer that passes everything on, but for what a script spoils. The lab says
-// where they are (tests/lab/swift.py run).
+// A real Swift (and, with v3, a real Keystone) behind a peer that passes everything on, but for what a script spoils.
+// The lab says where they are (tests/lab/swift.py run).
 #pragma once
 
 #include <mutex>

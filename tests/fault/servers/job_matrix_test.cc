@@ -26,7 +26,8 @@ TEST(JobMatrixOfServers, NoFalseSuccessAndNothingLeft) {
         const JobFaults& faults = job_faults()[i];
         if (faults.auth != ForwardedSwift::auth()) continue;
         try {
-          counts[i] = run_job_matrix(faults, [&faults] { return std::make_unique<ForwardedSwift>(std::string("job-") + faults.name); });
+          counts[i] = run_job_matrix(
+              faults, [&faults] { return std::make_unique<ForwardedSwift>(std::string("job-") + faults.name); });
         } catch (const std::exception& e) {
           ADD_FAILURE() << faults.name << ": " << e.what();
         }

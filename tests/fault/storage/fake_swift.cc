@@ -116,8 +116,7 @@ PeerAnswer FakeSwift::answer(const PeerRequest& request) {
   if (path == "/auth/v1.0" || path == "/v3/auth/tokens") return login(request);
   if (path == "/info") {
     if (!large_objects_) return {.status = 200, .body = R"({"swift": {"version": "2.30.1"}})"};
-    return {.status = 200,
-            .body = R"({"slo": {"max_manifest_segments": )" + std::to_string(most_segments_) + "}}"};
+    return {.status = 200, .body = R"({"slo": {"max_manifest_segments": )" + std::to_string(most_segments_) + "}}"};
   }
   if (!tokens_.contains(header(request, "x-auth-token"))) return {.status = 401, .body = "Unauthorized"};
   if (path == kContainer) return on_container(request);
@@ -127,8 +126,8 @@ PeerAnswer FakeSwift::answer(const PeerRequest& request) {
 
 PeerAnswer FakeSwift::login(const PeerRequest& request) {
   const bool v3 = request.method == "POST";
-  const bool good = v3 ? request.body.find('"' + key_ + '"') != std::string::npos
-                       : header(request, "x-auth-key") == key_;
+  const bool good =
+      v3 ? request.body.find('"' + key_ + '"') != std::string::npos : header(request, "x-auth-key") == key_;
   if (!good) return {.status = 401};
   const std::string token = "token-" + std::to_string(++logins_);
   tokens_.insert(token);
@@ -137,14 +136,12 @@ PeerAnswer FakeSwift::login(const PeerRequest& request) {
   const WallTime issued{std::chrono::hours(500000)};
   std::string expires = format_utc(issued + Seconds(token_life_));
   expires.insert(expires.size() - 1, ".000000");
-  return {
-      .status = 201,
-      .headers = {{"X-Subject-Token", token}},
-      .body =
-          R"({"token": {"issued_at": ")" + format_utc(issued) + R"(", "expires_at": ")" + expires +
-          R"(", "catalog": [{"type": "compute", "endpoints": []}, {"type": "object-store", "endpoints": [)" +
-          R"({"interface": "public", "region_id": "Two", "url": "http://127.0.0.1:9/"},)" +
-          R"({"interface": "public", "region_id": "One", "url": ")" + url + R"("}]}]}})"};
+  return {.status = 201,
+          .headers = {{"X-Subject-Token", token}},
+          .body = R"({"token": {"issued_at": ")" + format_utc(issued) + R"(", "expires_at": ")" + expires +
+                  R"(", "catalog": [{"type": "compute", "endpoints": []}, {"type": "object-store", "endpoints": [)" +
+                  R"({"interface": "public", "region_id": "Two", "url": "http://127.0.0.1:9/"},)" +
+                  R"({"interface": "public", "region_id": "One", "url": ")" + url + R"("}]}]}})"};
 }
 
 PeerAnswer FakeSwift::on_container(const PeerRequest& request) {
@@ -210,8 +207,7 @@ PeerAnswer FakeSwift::put_large_object(const PeerRequest& request, const std::st
   const std::string status = missing.empty() ? "201 Created" : "400 Bad Request";
   if (missing.empty()) objects_[path] = {whole, md5(digests), true};
   return {.status = 202,
-          .body = "   {\"Response Status\": \"" + status + R"(", "Response Body": "", "Errors": [)" +
-                  missing + "]}"};
+          .body = "   {\"Response Status\": \"" + status + R"(", "Response Body": "", "Errors": [)" + missing + "]}"};
 }
 
 }  // namespace guestagent

@@ -76,9 +76,8 @@ class CaseRun {
 
   // 404 is an answer to these.
   bool missing_ok() const {
-    return case_.fault.name == "404" &&
-           (case_.kind == RequestKind::remove || case_.kind == RequestKind::head ||
-            (case_.kind == RequestKind::list && case_.stays));  // asked twice
+    return case_.fault.name == "404" && (case_.kind == RequestKind::remove || case_.kind == RequestKind::head ||
+                                         (case_.kind == RequestKind::list && case_.stays));  // asked twice
   }
 
   void inject() {
@@ -136,7 +135,8 @@ bool CaseRun::run() {
   }
 
   // The one fault of its kind that means success: what cannot be wrong there is not looked at.
-  const bool no_etag = c.kind != RequestKind::put_segment && c.kind != RequestKind::put_manifest && c.kind != RequestKind::get;
+  const bool no_etag =
+      c.kind != RequestKind::put_segment && c.kind != RequestKind::put_manifest && c.kind != RequestKind::get;
   const bool harmless =
       (c.fault.name == "wrong ETag" && no_etag) ||
       ((c.fault.name == "endless body" || c.fault.name == "truncated") && c.kind == RequestKind::remove);

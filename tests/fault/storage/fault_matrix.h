@@ -1,5 +1,5 @@
-// The matrix of single calls of a store: every kind of request × every fault, once and for ever. Either the call succeeds and what it
-// promises is so, or it throws a StoreError that fits. Never a success that is none.
+// The matrix of single calls of a store: every kind of request × every fault, once and for ever. Either the call
+// succeeds and what it promises is so, or it throws a StoreError that fits. Never a success that is none.
 #pragma once
 
 #include <array>

@@ -19,7 +19,8 @@ struct FaultRow {
 
 std::vector<FaultRow> fault_table();
 
-// The longest silence that a client has to bear where the fault is a stall; without one a busy real server may take its time.
+// The longest silence that a client has to bear where the fault is a stall; without one a busy real server may take its
+// time.
 inline constexpr Millis kStallTold{3000};
 
 // Text that looks like nothing else, `size` bytes.

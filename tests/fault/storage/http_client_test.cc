@@ -150,13 +150,19 @@ TEST(CurlFailure, SaysWhatHelps) {
   for (const Row& row : {
            Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: certificate has expired", "renew it", false},
            Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: certificate is not yet valid", "clock", false},
-           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL: no alternative certificate subject name matches target host name 'swift'", "name", false},
-           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL: certificate subject name 'a' does not match target host name 'b'", "name", false},
-           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: self-signed certificate", "tls.ca_file", false},
-           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: unable to get local issuer certificate", "tls.ca_file", false},
-           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: EE certificate key too weak", "stronger", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION,
+               "SSL: no alternative certificate subject name matches target host name 'swift'", "name", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL: certificate subject name 'a' does not match target host name 'b'",
+               "name", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: self-signed certificate", "tls.ca_file",
+               false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: unable to get local issuer certificate",
+               "tls.ca_file", false},
+           Row{CURLE_PEER_FAILED_VERIFICATION, "SSL certificate problem: EE certificate key too weak", "stronger",
+               false},
            Row{CURLE_SSL_CACERT_BADFILE, "error setting certificate file: /x", "PEM", false},
-           Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL/3.0.2: error:0A00010B:SSL routines::wrong version number", "http://", false},
+           Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL/3.0.2: error:0A00010B:SSL routines::wrong version number", "http://",
+               false},
            Row{CURLE_SSL_CONNECT_ERROR, "error:0A000412:SSL routines::sslv3 alert bad certificate", "clients", false},
            Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL SSL_connect: Connection reset by peer", "TLS 1.2", true},
            Row{CURLE_UNSUPPORTED_PROTOCOL, "Received HTTP/0.9 when not allowed", "https://", true},
@@ -170,8 +176,7 @@ TEST(CurlFailure, SaysWhatHelps) {
 
 TEST_F(HttpClientTest, ARedirectIsAnAnswer) {
   peer_.set_script([&](const PeerRequest&) {
-    return PeerPlan{.instead =
-                        PeerAnswer{.status = 302, .headers = {{"Location", peer_.url() + "/elsewhere"}}}};
+    return PeerPlan{.instead = PeerAnswer{.status = 302, .headers = {{"Location", peer_.url() + "/elsewhere"}}}};
   });
   HttpRequest r = request("GET");
   r.headers = {{"X-Auth-Token", "secret"}};
@@ -213,7 +218,8 @@ TEST_F(HttpClientTest, AnErrorsBodyIsCutNotRefused) {
   });
   HttpRequest r = request("GET");
   r.max_answer = 10;
-  HttpClient patient({.connect = Millis(5000), .stall = Millis(20000)}, {});  // much to send, on a machine that may be busy
+  HttpClient patient({.connect = Millis(5000), .stall = Millis(20000)},
+                     {});  // much to send, on a machine that may be busy
   const HttpResponse response = patient.send(r, {});
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.body.size(), 64U << 10);

@@ -31,7 +31,8 @@ void fail_first_put(ScriptedHttp& peer, PeerPlan plan) {
 }
 
 TEST(PutNew, SwiftKnowsItsOwnWhenAnAnswerWasLost) {
-  for (const PeerFault fault : {PeerFault::reset_after_body, PeerFault::close, PeerFault::stall, PeerFault::garbage_headers}) {
+  for (const PeerFault fault :
+       {PeerFault::reset_after_body, PeerFault::close, PeerFault::stall, PeerFault::garbage_headers}) {
     FakeSwift swift;
     FakeClock clock;
     const auto store = make_store(swift.settings(), clock);

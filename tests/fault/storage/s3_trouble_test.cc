@@ -27,15 +27,19 @@ std::string query_value(const PeerRequest& request, const std::string& name) {
   return percent_decode(query.substr(from, query.find('&', from) - from)).value_or("");
 }
 
-bool is_listing(const PeerRequest& request) { return request.target.find("list-type=2") != std::string::npos; }
+bool is_listing(const PeerRequest& request) {
+  return request.target.find("list-type=2") != std::string::npos;
+}
 
 std::string contents(const std::string& key) {
-  return "<Contents><Key>" + key + "</Key><Size>1</Size><LastModified>2026-01-31T23:59:59.000Z</LastModified></Contents>";
+  return "<Contents><Key>" + key +
+         "</Key><Size>1</Size><LastModified>2026-01-31T23:59:59.000Z</LastModified></Contents>";
 }
 
 // `rest`: what tells whether there is more.
 std::string page_of(const std::vector<std::string>& keys, const std::string& rest) {
-  std::string out = "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">" + rest;
+  std::string out =
+      "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">" + rest;
   for (const auto& key : keys) out += contents(key);
   return out + "</ListBucketResult>";
 }
@@ -62,7 +66,9 @@ class S3Trouble : public testing::Test {
     open();
   }
   void open() { store_ = make_store(settings_, clock_); }
-  void write(const std::string& name, const std::string& text) { write_file_atomic(files_.path() / name, text + "\n", 0600); }
+  void write(const std::string& name, const std::string& text) {
+    write_file_atomic(files_.path() / name, text + "\n", 0600);
+  }
 
   PeerAnswer answer(const PeerRequest& request) {
     const std::lock_guard lock(mutex_);
@@ -83,7 +89,8 @@ class S3Trouble : public testing::Test {
       if (!keeps_) objects_.erase(found);
       return {.status = 204};
     }
-    PeerAnswer out{.status = 200, .headers = {{"ETag", '"' + md5_hex(Buffer::from(found->second)) + '"'}}, .body = found->second};
+    PeerAnswer out{
+        .status = 200, .headers = {{"ETag", '"' + md5_hex(Buffer::from(found->second)) + '"'}}, .body = found->second};
     if (request.method == "HEAD") out.headers.emplace_back("Content-Length", std::to_string(found->second.size()));
     return out;
   }
@@ -138,7 +145,8 @@ class S3Trouble : public testing::Test {
 
 TEST_F(S3Trouble, AListingIsReadToItsEndOrIsAnError) {
   const auto more = [](const std::string& token) {
-    return "<IsTruncated>true</IsTruncated>" + (token.empty() ? "" : "<NextContinuationToken>" + token + "</NextContinuationToken>");
+    return "<IsTruncated>true</IsTruncated>" +
+           (token.empty() ? "" : "<NextContinuationToken>" + token + "</NextContinuationToken>");
   };
   const std::string end = "<IsTruncated>false</IsTruncated>";
   const Listing last{page_of({"p/z"}, end)}, none{page_of({}, end)};
@@ -151,22 +159,32 @@ TEST_F(S3Trouble, AListingIsReadToItsEndOrIsAnError) {
       {"one page", {last}, "z"},
       {"nothing", {none}, ""},
       {"an empty page in front", {{page_of({}, more("!"))}, last}, "z"},
-      {"empty pages in the middle", {{page_of({"p/a"}, more("1"))}, {page_of({}, more("2"))}, {page_of({}, more("3"))}, last}, "a, z"},
+      {"empty pages in the middle",
+       {{page_of({"p/a"}, more("1"))}, {page_of({}, more("2"))}, {page_of({}, more("3"))}, last},
+       "a, z"},
       {"an empty page at the end", {{page_of({"p/a"}, more("1"))}, {page_of({}, more("2"))}, none}, "a"},
       {"truncated without a token", {{page_of({"p/a"}, more(""))}, last}, "a, z"},
       {"neither token nor names, once", {{page_of({}, more(""))}, last}, "z"},
-      {"neither token nor names", {{page_of({}, more(""))}}, "UNAVAILABLE: list: 4 tries in .*there is more, but not where"},
+      {"neither token nor names",
+       {{page_of({}, more(""))}},
+       "UNAVAILABLE: list: 4 tries in .*there is more, but not where"},
       {"no names and the same token", {{page_of({}, more("1"))}}, "UNAVAILABLE: .*without an end"},
       {"the same page again", {{page_of({"p/a"}, more("1"))}}, "UNAVAILABLE: .*not in order"},
       {"out of order", {{page_of({"p/b", "p/a"}, end)}}, "UNAVAILABLE: .*not in order"},
       {"twice the same", {{page_of({"p/b", "p/b"}, end)}}, "UNAVAILABLE: .*not in order"},
-      {"it does not say whether there is more", {{page_of({"p/a"}, "")}, {page_of({"p/b"}, "")}, {page_of({}, "")}}, "a, b"},
-      {"not truncated, with a token", {{page_of({"p/a"}, end + "<NextContinuationToken>1</NextContinuationToken>")}, last}, "a"},
+      {"it does not say whether there is more",
+       {{page_of({"p/a"}, "")}, {page_of({"p/b"}, "")}, {page_of({}, "")}},
+       "a, b"},
+      {"not truncated, with a token",
+       {{page_of({"p/a"}, end + "<NextContinuationToken>1</NextContinuationToken>")}, last},
+       "a"},
       {"what is none of ours", {{page_of({"a", "p/../x", "p/a", "p/sp ace", "p/\xC3\xA4", "p2/b", "z"}, end)}}, "a"},
       {"no bucket", {{refusal_of("NoSuchBucket"), 404}}, ""},
       {"a page of somebody else", {{"<html><body>404</body></html>", 404}}, "UNAVAILABLE: list: 4 tries in .*404, 404"},
       {"404 once", {{"", 404}, last}, "z"},
-      {"404 in the middle", {{page_of({"p/a"}, more("1"))}, {refusal_of("NoSuchBucket"), 404}, {page_of({"p/a"}, more("1"))}, last}, "a, z"},
+      {"404 in the middle",
+       {{page_of({"p/a"}, more("1"))}, {refusal_of("NoSuchBucket"), 404}, {page_of({"p/a"}, more("1"))}, last},
+       "a, z"},
       {"503 in the middle", {{page_of({"p/a"}, more("1"))}, {"", 503}, {page_of({"p/a"}, more("1"))}, last}, "a, z"},
       {"HTML", {{"<html><body>Log in</body></html>"}}, "UNAVAILABLE: .*no ListBucketResult"},
       {"cut", {{page_of({"p/a"}, end).substr(0, 150)}, last}, "z"},
@@ -182,9 +200,10 @@ TEST_F(S3Trouble, AListingIsReadToItsEndOrIsAnError) {
 }
 
 TEST_F(S3Trouble, AListingGoesOnByTokenOrByName) {
-  answer_listings({{page_of({"p/a"}, "<IsTruncated>true</IsTruncated><NextContinuationToken>to ken</NextContinuationToken>")},
-                   {page_of({"p/b"}, "<IsTruncated>true</IsTruncated>")},
-                   {page_of({"p/c"}, "<IsTruncated>false</IsTruncated>")}});
+  answer_listings(
+      {{page_of({"p/a"}, "<IsTruncated>true</IsTruncated><NextContinuationToken>to ken</NextContinuationToken>")},
+       {page_of({"p/b"}, "<IsTruncated>true</IsTruncated>")},
+       {page_of({"p/c"}, "<IsTruncated>false</IsTruncated>")}});
   EXPECT_EQ(listed(), "a, b, c");
   EXPECT_THAT(queries_, testing::ElementsAre("/", "to ken/", "/p/b"));
 }
@@ -196,19 +215,23 @@ TEST_F(S3Trouble, EmptyPagesWithoutEndAreAnError) {
   peer_.set_script([&](const PeerRequest& request) {
     if (!is_listing(request)) return PeerPlan{};
     const std::string token = std::to_string(++count);
-    return PeerPlan{.instead = PeerAnswer{.body = page_of({}, "<IsTruncated>true</IsTruncated><NextContinuationToken>" + token + "</NextContinuationToken>")}};
+    return PeerPlan{.instead = PeerAnswer{.body = page_of({}, "<IsTruncated>true</IsTruncated><NextContinuationToken>" +
+                                                                  token + "</NextContinuationToken>")}};
   });
   EXPECT_THAT(listed(), HasSubstr("without an end"));
 }
 
 TEST_F(S3Trouble, DeleteLeavesNothingWhateverThePagesAreLike) {
-  for (const std::string name : {"manifest.json", "index-000001.json", "segment-00000001", "segment-00000002", "stream.xbstream.zst"})
+  for (const std::string name :
+       {"manifest.json", "index-000001.json", "segment-00000001", "segment-00000002", "stream.xbstream.zst"})
     objects_["p/monday/" + name] = "x";
   objects_["p/tuesday/manifest.json"] = "x";
   // Each listing begins with a page of what was deleted once.
   peer_.set_script([](const PeerRequest& request) {
     if (!is_listing(request) || !query_value(request, "continuation-token").empty()) return PeerPlan{};
-    return PeerPlan{.instead = PeerAnswer{.body = page_of({}, "<IsTruncated>true</IsTruncated><NextContinuationToken>!</NextContinuationToken>")}};
+    return PeerPlan{
+        .instead = PeerAnswer{
+            .body = page_of({}, "<IsTruncated>true</IsTruncated><NextContinuationToken>!</NextContinuationToken>")}};
   });
   EXPECT_EQ(list_snapshots(*store_, {}).size(), 2U);
   EXPECT_EQ(delete_snapshot(*store_, "monday", {}), 5U);
@@ -250,7 +273,8 @@ TEST_F(S3Trouble, ARefusalOfTheFirstRequestSaysWhy) {
   };
   const std::vector<Row> rows = {
       {403, refusal_of("RequestTimeTooSkewed"), "", Code::permission_denied, "RequestTimeTooSkewed", "clock"},
-      {403, refusal_of("SignatureDoesNotMatch"), "", Code::permission_denied, "SignatureDoesNotMatch", "secret_key_file"},
+      {403, refusal_of("SignatureDoesNotMatch"), "", Code::permission_denied, "SignatureDoesNotMatch",
+       "secret_key_file"},
       {403, refusal_of("InvalidAccessKeyId"), "", Code::permission_denied, "InvalidAccessKeyId", "access_key"},
       {403, refusal_of("AccessDenied"), "", Code::permission_denied, "AccessDenied", "may not do this"},
       {403, refusal_of("QuotaExceeded"), "", Code::resource_exhausted, "QuotaExceeded", "quota"},
@@ -259,14 +283,15 @@ TEST_F(S3Trouble, ARefusalOfTheFirstRequestSaysWhy) {
       {400, refusal_of("InvalidBucketName"), "", Code::failed_precondition, "InvalidBucketName", "storage.container"},
       {400, refusal_of("AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>"), "", Code::failed_precondition,
        "the bucket b is in eu-central-1", "storage.s3.region to eu-central-1"},
-      {400, refusal_of("AuthorizationHeaderMalformed"), "eu-central-1", Code::failed_precondition, "the bucket b is in eu-central-1",
-       "storage.s3.region to eu-central-1"},
-      {400, refusal_of("IllegalLocationConstraintException"), "", Code::failed_precondition, "IllegalLocation", "storage.s3.region"},
-      {301, refusal_of("PermanentRedirect", "<Endpoint>b.s3.eu-west-1.example</Endpoint>"), "", Code::failed_precondition,
-       "is at b.s3.eu-west-1.example", "storage.s3.endpoint"},
+      {400, refusal_of("AuthorizationHeaderMalformed"), "eu-central-1", Code::failed_precondition,
+       "the bucket b is in eu-central-1", "storage.s3.region to eu-central-1"},
+      {400, refusal_of("IllegalLocationConstraintException"), "", Code::failed_precondition, "IllegalLocation",
+       "storage.s3.region"},
+      {301, refusal_of("PermanentRedirect", "<Endpoint>b.s3.eu-west-1.example</Endpoint>"), "",
+       Code::failed_precondition, "is at b.s3.eu-west-1.example", "storage.s3.endpoint"},
       {301, "", "eu-west-1", Code::failed_precondition, "the bucket b is in eu-west-1", "storage.s3.endpoint"},
-      {307, refusal_of("TemporaryRedirect", "<Endpoint>b.s3.eu-west-1.example</Endpoint>"), "", Code::failed_precondition,
-       "is at b.s3.eu-west-1.example", "storage.s3.endpoint"},
+      {307, refusal_of("TemporaryRedirect", "<Endpoint>b.s3.eu-west-1.example</Endpoint>"), "",
+       Code::failed_precondition, "is at b.s3.eu-west-1.example", "storage.s3.endpoint"},
       {400, "", "", Code::failed_precondition, "400 Bad Request", "storage.s3.region"},
       {403, "<html>no</html>", "", Code::permission_denied, "403 Forbidden", "may not do this"},
       {405, refusal_of("MethodNotAllowed"), "", Code::failed_precondition, "MethodNotAllowed", "a store's"},
@@ -299,7 +324,9 @@ TEST_F(S3Trouble, AServerThatRepeatsTheTokenIsNotQuoted) {
   open();
   peer_.set_script([](const PeerRequest& request) {
     const auto token = request.headers.find("x-amz-security-token");
-    return PeerPlan{.instead = PeerAnswer{.status = 403, .body = "<Error><Code>AccessDenied</Code><Message>not with " + token->second + "</Message></Error>"}};
+    return PeerPlan{.instead = PeerAnswer{.status = 403,
+                                          .body = "<Error><Code>AccessDenied</Code><Message>not with " + token->second +
+                                                  "</Message></Error>"}};
   });
   const StoreError e = error_of([&] { store_->stat("x", {}); });
   EXPECT_THAT(e.what(), HasSubstr("AccessDenied"));
@@ -310,7 +337,8 @@ TEST_F(S3Trouble, ABucketOfSomebodyElseIsFinal) {
   peer_.set_script([](const PeerRequest& request) {
     if (request.method != "PUT") return PeerPlan{};
     const bool bucket = request.path() == "/b";
-    return PeerPlan{.instead = PeerAnswer{.status = bucket ? 409 : 404, .body = refusal_of(bucket ? "BucketAlreadyExists" : "NoSuchBucket")}};
+    return PeerPlan{.instead = PeerAnswer{.status = bucket ? 409 : 404,
+                                          .body = refusal_of(bucket ? "BucketAlreadyExists" : "NoSuchBucket")}};
   });
   const StoreError e = error_of([&] { store_->put("x", Buffer::from("x"), {}); });
   EXPECT_EQ(e.code(), Code::failed_precondition);
@@ -325,7 +353,12 @@ TEST_F(S3Trouble, EtagsAreComparedWhateverTheirForm) {
     bool upper;
     const char* after;
   };
-  for (const Form& form : {Form{"", false, ""}, {"\"", false, "\""}, {"\"", true, "\""}, {"", true, ""}, {"W/\"", false, "\""}, {"W/\"", true, "\""}}) {
+  for (const Form& form : {Form{"", false, ""},
+                           {"\"", false, "\""},
+                           {"\"", true, "\""},
+                           {"", true, ""},
+                           {"W/\"", false, "\""},
+                           {"W/\"", true, "\""}}) {
     for (const bool right : {true, false}) {
       peer_.set_script([&](const PeerRequest&) {
         return PeerPlan{.edit = [&](PeerAnswer& answer) {
@@ -362,7 +395,8 @@ TEST_F(S3Trouble, KeysAreReadAgainWhenTheyAreRefused) {
   peer_.set_script([&](const PeerRequest& request) {
     const auto token = request.headers.find("x-amz-security-token");
     const std::string& authorization = request.headers.at("authorization");
-    if (token != request.headers.end() && token->second == "new-token" && authorization.find("Credential=new-key/") != std::string::npos &&
+    if (token != request.headers.end() && token->second == "new-token" &&
+        authorization.find("Credential=new-key/") != std::string::npos &&
         authorization.find("x-amz-security-token") != std::string::npos)
       return PeerPlan{};
     ++refused;

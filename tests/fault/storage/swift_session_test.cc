@@ -175,18 +175,15 @@ TEST_F(SwiftTrouble, AListingThatNeverEndsIsAnError) {
        {"", "{", "{}", "[1]", "[{}]", R"([{"name": 1, "bytes": 1}])", R"([{"name": "p/a", "bytes": -1}])",
         R"([{"name": "p/a", "bytes": 1, "last_modified": "yesterday"}])"}) {
     answer_next("format=json", 1000000, status(200, garbage));
-    EXPECT_EQ(error_of([&] { store_->list("", [](const ObjectInfo&) {}, {}); }).brief(), "garbage")
-        << garbage;
+    EXPECT_EQ(error_of([&] { store_->list("", [](const ObjectInfo&) {}, {}); }).brief(), "garbage") << garbage;
   }
 }
 
 TEST_F(SwiftTrouble, WhatIsNoneOfOursIsNotListed) {
   open(swift_.settings());
-  answer_next(
-      "format=json", 1,
-      status(
-          200,
-          R"([{"name": "other/x", "bytes": 1}, {"name": "p/../x", "bytes": 1}, {"name": "p/ok", "bytes": 5},
+  answer_next("format=json", 1,
+              status(200,
+                     R"([{"name": "other/x", "bytes": 1}, {"name": "p/../x", "bytes": 1}, {"name": "p/ok", "bytes": 5},
       {"name": "p/sp ace", "bytes": 1}, {"name": "zz", "bytes": 1}])"));
   std::vector<std::string> names;
   store_->list("", [&](const ObjectInfo& info) { names.push_back(info.name); }, {});
@@ -279,9 +276,8 @@ TEST_F(SwiftTrouble, KeystonesGarbageIsAnErrorOfItsOwn) {
        R"({"token": {"catalog": [{"type": "object-store", "endpoints": [{"interface": "public", "region_id": "One"}]}]}})",
        R"({"token": {"issued_at": "x", "expires_at": "y", "catalog": []}})"}) {
     open(swift_.settings("v3"));
-    answer_next(
-        "/v3/", 1000,
-        {.instead = PeerAnswer{.status = 201, .headers = {{"X-Subject-Token", "t"}}, .body = garbage}});
+    answer_next("/v3/", 1000,
+                {.instead = PeerAnswer{.status = 201, .headers = {{"X-Subject-Token", "t"}}, .body = garbage}});
     EXPECT_EQ(error_of([&] { store_->stat("a", {}); }).code(), Code::unavailable) << garbage;
   }
 }
@@ -306,9 +302,15 @@ TEST_F(SwiftTrouble, EtagsAreComparedWhateverTheirForm) {
     return text;
   };
   const std::string right = md5_hex(Buffer::from("body")), wrong = md5_hex(Buffer::from("other"));
-  for (const auto& [form, md5] : std::vector<std::pair<std::string, std::string>>{
-           {right, right}, {'"' + right + '"', right}, {upper(right), right}, {'"' + upper(right) + '"', right}, {"W/\"" + right + '"', right},
-           {wrong, wrong}, {'"' + wrong + '"', wrong}, {upper(wrong), wrong}, {"W/\"" + wrong + '"', wrong}}) {
+  for (const auto& [form, md5] : std::vector<std::pair<std::string, std::string>>{{right, right},
+                                                                                  {'"' + right + '"', right},
+                                                                                  {upper(right), right},
+                                                                                  {'"' + upper(right) + '"', right},
+                                                                                  {"W/\"" + right + '"', right},
+                                                                                  {wrong, wrong},
+                                                                                  {'"' + wrong + '"', wrong},
+                                                                                  {upper(wrong), wrong},
+                                                                                  {"W/\"" + wrong + '"', wrong}}) {
     swift_.peer().set_script([form = form](const PeerRequest&) {
       return PeerPlan{.edit = [form](PeerAnswer& answer) {
         for (auto& [name, value] : answer.headers)
@@ -331,7 +333,9 @@ TEST_F(SwiftTrouble, AnAnswerWithoutAnMd5IsReadAndTold) {
   open(swift_.settings());
   swift_.put_object("a", "body");
   swift_.peer().set_script([](const PeerRequest&) {
-    return PeerPlan{.edit = [](PeerAnswer& answer) { std::erase_if(answer.headers, [](const auto& h) { return h.first == "Etag"; }); }};
+    return PeerPlan{.edit = [](PeerAnswer& answer) {
+      std::erase_if(answer.headers, [](const auto& h) { return h.first == "Etag"; });
+    }};
   });
   testing::internal::CaptureStderr();
   EXPECT_EQ(store_->get("a", 100, {}).text(), "body");
@@ -399,7 +403,11 @@ TEST_F(SwiftTrouble, AListingThatAnswers404IsAskedAgain) {
 
 TEST_F(SwiftTrouble, AListingThatIgnoresItsParametersTellsNothingOfOthers) {
   open(swift_.settings());
-  answer_next("format=json", 1, status(200, R"([{"name": "p/monday/a", "bytes": 1}, {"name": "p/tuesday/a", "bytes": 1}, {"name": "q/monday/a", "bytes": 1}])"));
+  answer_next(
+      "format=json", 1,
+      status(
+          200,
+          R"([{"name": "p/monday/a", "bytes": 1}, {"name": "p/tuesday/a", "bytes": 1}, {"name": "q/monday/a", "bytes": 1}])"));
   std::vector<std::string> names;
   store_->list("monday/", [&](const ObjectInfo& info) { names.push_back(info.name); }, {});
   EXPECT_THAT(names, ElementsAre("monday/a"));
@@ -438,12 +446,14 @@ TEST_F(SwiftTrouble, ALoginsTroubleIsNotThatOfAnObject) {
     Code code;
     const char* hint;
   };
-  for (const Row& row : {Row{404, Code::failed_precondition, "auth_url"}, Row{413, Code::failed_precondition, ""},
-                         Row{429, Code::unavailable, "log in"}, Row{507, Code::unavailable, ""}, Row{422, Code::unavailable, ""}}) {
+  for (const Row& row :
+       {Row{404, Code::failed_precondition, "auth_url"}, Row{413, Code::failed_precondition, ""},
+        Row{429, Code::unavailable, "log in"}, Row{507, Code::unavailable, ""}, Row{422, Code::unavailable, ""}}) {
     for (const char* auth : {"v1", "v3"}) {
       open(swift_.settings(auth));
       swift_.peer().set_script([&](const PeerRequest& request) {
-        return request.target.starts_with("/auth/") || request.target.starts_with("/v3/") ? status(row.status) : PeerPlan{};
+        return request.target.starts_with("/auth/") || request.target.starts_with("/v3/") ? status(row.status)
+                                                                                          : PeerPlan{};
       });
       const StoreError e = error_of([&] { store_->get("a", 100, {}); });
       EXPECT_EQ(e.code(), row.code) << e.what();
@@ -467,7 +477,8 @@ TEST_F(SwiftTrouble, AReadOnlyClusterIsSaid) {
 
 TEST_F(SwiftTrouble, ARedirectSaysWhere) {
   open(swift_.settings());
-  answer_next("/p/a", 1000, {.instead = PeerAnswer{.status = 301, .headers = {{"Location", "https://other.example/v1/x?secret=1"}}}});
+  answer_next("/p/a", 1000,
+              {.instead = PeerAnswer{.status = 301, .headers = {{"Location", "https://other.example/v1/x?secret=1"}}}});
   const StoreError e = error_of([&] { store_->stat("a", {}); });
   EXPECT_THAT(e.what(), HasSubstr("301 Moved Permanently to https://other.example/v1/x"));
   EXPECT_THAT(e.what(), testing::Not(HasSubstr("secret")));
@@ -490,8 +501,7 @@ TEST_F(SwiftTrouble, ADeleteWhoseAnswerIsLostHasDeleted) {
   store_->stat("a", {});
   left_ = 1;
   swift_.peer().set_script([&](const PeerRequest& request) {
-    return PeerPlan{.fault = request.method == "DELETE" && left_-- > 0 ? PeerFault::reset_after_body
-                                                                       : PeerFault::none};
+    return PeerPlan{.fault = request.method == "DELETE" && left_-- > 0 ? PeerFault::reset_after_body : PeerFault::none};
   });
   EXPECT_TRUE(store_->remove("a", {}));
   EXPECT_FALSE(swift_.object("a"));

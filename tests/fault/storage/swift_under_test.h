@@ -1,5 +1,5 @@
-// A Swift whose answers a test can spoil, as the fault matrices see it: made up (fake_swift.h) or a real one behind a peer that
-// passes everything on (../servers/forwarded_swift.h).
+// A Swift whose answers a test can spoil, as the fault matrices see it: made up (fake_swift.h) or a real one behind a
+// peer that passes everything on (../servers/forwarded_swift.h).
 #pragma once
 
 #include <memory>

@@ -20,7 +20,8 @@ constexpr char kPassword[] = "pw-in-the-clear-0123456789";
 // Says hello as a MySQL 5.7 would, asks for another way to log in, and keeps all that comes.
 class HostileServer {
  public:
-  HostileServer(int family, std::string way) : listener_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)), way_(std::move(way)) {
+  HostileServer(int family, std::string way)
+      : listener_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)), way_(std::move(way)) {
     if (family == AF_UNIX) {
       sockaddr_un address{};
       address.sun_family = AF_UNIX;
@@ -61,8 +62,11 @@ class HostileServer {
     using namespace std::string_literals;
     const UniqueFd peer(::accept(listener_.get(), nullptr, nullptr));
     if (!peer) return;
-    const std::string hello = "\x0a" "5.7.44\0"s + "\1\0\0\0"s + "abcdefgh\0"s + "\xff\xf7"s + "\x21"s + "\2\0"s + "\xff\x81"s + "\x15"s +
-                              std::string(10, '\0') + "ijklmnopqrst\0"s + "mysql_native_password\0"s;
+    const std::string hello =
+        "\x0a"
+        "5.7.44\0"s +
+        "\1\0\0\0"s + "abcdefgh\0"s + "\xff\xf7"s + "\x21"s + "\2\0"s + "\xff\x81"s + "\x15"s + std::string(10, '\0') +
+        "ijklmnopqrst\0"s + "mysql_native_password\0"s;
     const std::string other = "\xfe"s + way_ + '\0' + "abcdefghijklmnopqrst\0"s;
     say(peer.get(), packet(0, hello));
     hear(peer.get());
@@ -70,7 +74,9 @@ class HostileServer {
     while (hear(peer.get())) {
     }
   }
-  static void say(int fd, const std::string& bytes) { static_cast<void>(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL)); }
+  static void say(int fd, const std::string& bytes) {
+    static_cast<void>(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL));
+  }
   bool hear(int fd) {
     char some[4096];
     const ssize_t n = ::recv(fd, some, sizeof some, 0);
@@ -107,7 +113,8 @@ TEST(HostileServer, NeverGetsThePasswordInTheClear) {
 }
 
 TEST(HostileServer, AHostIsNoConnectionString) {
-  for (const char* host : {"host=127.0.0.1;port=1;plugin-dir=/tmp;default-auth=evil;x=:", "a;b", "a=b", "x,127.0.0.1", "127.0.0.1\nx", "[::1]"}) {
+  for (const char* host : {"host=127.0.0.1;port=1;plugin-dir=/tmp;default-auth=evil;x=:", "a;b", "a=b", "x,127.0.0.1",
+                           "127.0.0.1\nx", "[::1]"}) {
     ConnectTarget target;
     target.host = host;
     target.port = 1;

@@ -13,11 +13,11 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/tree_move.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/receive.h"
-#include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/install/switch_data.h"
-#include "strategies/mysql/host/tree_move.h"
+#include "strategies/mysql/server/server_client.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/zygote.h"
@@ -43,7 +43,8 @@ class ToolStream : public ByteSource {
  private:
   static ChildSpec spec(const fs::path& socket) {
     ChildSpec out;
-    out.argv = {"mariadb-backup", "--no-defaults", "--backup", "--stream=xbstream", "--user=root", "--socket=" + socket.string()};
+    out.argv = {"mariadb-backup",    "--no-defaults", "--backup",
+                "--stream=xbstream", "--user=root",   "--socket=" + socket.string()};
     out.pipe_stdout = true;
     return out;
   }
@@ -110,8 +111,10 @@ class Install : public ::testing::Test {
         parts{settings, state.path(), *control, system_clock()},
         job(state.path() / "journal") {
     settings.server.stop_timeout = settings.server.start_timeout = Seconds(60);
-    source.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; INSERT INTO d.t VALUES (1,'one'),(2,'two');"
-               "CREATE EVENT d.e ON SCHEDULE EVERY 1 SECOND DO INSERT INTO d.t SELECT MAX(id)+1, 'event' FROM d.t;");
+    source.sql(
+        "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; INSERT INTO d.t VALUES "
+        "(1,'one'),(2,'two');"
+        "CREATE EVENT d.e ON SCHEDULE EVERY 1 SECOND DO INSERT INTO d.t SELECT MAX(id)+1, 'event' FROM d.t;");
     target.sql("CREATE DATABASE old; CREATE TABLE old.t (id INT PRIMARY KEY); INSERT INTO old.t VALUES (42)");
     EXPECT_NE(kBefore, nullptr);
   }
@@ -151,8 +154,9 @@ TEST_F(Install, NewDataRunsAsAReplicaMust) {
   const fs::path dir = staging();
   const auto installed = install_data(parts, request, 33, dir, job);
   EXPECT_EQ(target.sql("SELECT v FROM d.t WHERE id < 3"), "one\ntwo\n");
-  EXPECT_EQ(target.sql("SELECT @@server_id, @@read_only, @@event_scheduler, @@log_bin, @@log_slave_updates, @@report_host"),
-            "33\t1\tOFF\t1\t1\t127.0.0.1\n");
+  EXPECT_EQ(
+      target.sql("SELECT @@server_id, @@read_only, @@event_scheduler, @@log_bin, @@log_slave_updates, @@report_host"),
+      "33\t1\tOFF\t1\t1\t127.0.0.1\n");
   EXPECT_EQ(target.sql("SHOW ALL SLAVES STATUS"), "");
   EXPECT_EQ(target.sql("SELECT COUNT(*) FROM mysql.gtid_slave_pos"), "0\n");
   EXPECT_EQ(target.sql("SELECT @@gtid_binlog_pos"), "\n") << "the agent left a transaction of its own";
@@ -212,7 +216,9 @@ TEST_F(Install, AgentAccountIsMadeAgain) {
   write_file_atomic(password, "pw-of-the-target\n", 0600);
   settings.user = "guestagent";
   settings.password_file = password;
-  target.sql("CREATE USER guestagent@localhost IDENTIFIED BY 'pw-of-the-target'; GRANT ALL ON *.* TO guestagent@localhost WITH GRANT OPTION");
+  target.sql(
+      "CREATE USER guestagent@localhost IDENTIFIED BY 'pw-of-the-target'; GRANT ALL ON *.* TO guestagent@localhost "
+      "WITH GRANT OPTION");
   source.sql("CREATE USER guestagent@localhost IDENTIFIED BY 'another'");
   const std::string root_before = source.sql("SHOW CREATE USER root@localhost");
   const fs::path dir = staging();
@@ -259,7 +265,9 @@ TEST_F(Install, DataBelongsToTheServersUser) {
   const passwd* nobody = ::getpwnam("nobody");
   ASSERT_NE(nobody, nullptr);
   target.stop();
-  const auto give = [&](const fs::path& path) { ASSERT_EQ(::lchown(path.c_str(), nobody->pw_uid, nobody->pw_gid), 0) << path; };
+  const auto give = [&](const fs::path& path) {
+    ASSERT_EQ(::lchown(path.c_str(), nobody->pw_uid, nobody->pw_gid), 0) << path;
+  };
   for (const auto& entry : fs::recursive_directory_iterator(target.dir())) give(entry.path());
   give(target.dir());
   fs::permissions(target.dir(), fs::perms(0755));
@@ -290,7 +298,8 @@ TEST_F(Install, FullDiskWhileReceiving) {
     SCOPED_TRACE(size);
     const fs::path small = state.path() / "small";
     make_dir(small);
-    ASSERT_EQ(::mount("tmpfs", small.c_str(), "tmpfs", 0, size), 0) << "these tests mount file systems: run them as root";
+    ASSERT_EQ(::mount("tmpfs", small.c_str(), "tmpfs", 0, size), 0)
+        << "these tests mount file systems: run them as root";
     ToolStream stream(source.socket());
     try {
       receive_copy(stream, "xbstream", small / "copy", settings, job);
@@ -335,14 +344,19 @@ TEST_F(Install, CopyThatIsNotWholeIsRefused) {
 // A target whose data is spread over directories of its own, the data directory being a mount point.
 class InstallElsewhere : public ::testing::Test {
  protected:
-  // The server's object makes its directories when it is made: what is mounted and where its logs are must be there before.
-  InstallElsewhere() : places(fs::temp_directory_path(), "places-"), state(fs::temp_directory_path(), "install-"), source(MariadbOptions{.server_id = 11, .lines = {}}) {
+  // The server's object makes its directories when it is made: what is mounted and where its logs are must be there
+  // before.
+  InstallElsewhere()
+      : places(fs::temp_directory_path(), "places-"),
+        state(fs::temp_directory_path(), "install-"),
+        source(MariadbOptions{.server_id = 11, .lines = {}}) {
     for (const char* name : {"redo", "undo", "aria", "binlogs"}) make_dir(places.path() / name);
     const auto in = [&](const char* name) { return (places.path() / name).string(); };
     target = std::make_unique<MariadbServer>(MariadbOptions{
         .server_id = 22,
-        .lines = {"innodb_log_group_home_dir=" + in("redo"), "innodb_undo_directory=" + in("undo"), "innodb_undo_tablespaces=2",
-                  "aria_log_dir_path=" + in("aria"), "log_bin=" + in("binlogs") + "/host-bin", "relay_log=" + in("binlogs") + "/host-relay"},
+        .lines = {"innodb_log_group_home_dir=" + in("redo"), "innodb_undo_directory=" + in("undo"),
+                  "innodb_undo_tablespaces=2", "aria_log_dir_path=" + in("aria"),
+                  "log_bin=" + in("binlogs") + "/host-bin", "relay_log=" + in("binlogs") + "/host-relay"},
         .start = false});
     settings = target->settings();
     settings.staging_dir.clear();
@@ -363,14 +377,17 @@ class InstallElsewhere : public ::testing::Test {
     const fs::path aside = places.path() / "aside";
     fs::rename(target->data_dir(), aside);
     make_dir(target->data_dir());
-    ASSERT_EQ(::mount("tmpfs", target->data_dir().c_str(), "tmpfs", 0, "size=512m"), 0) << "these tests mount file systems: run them as root";
-    for (const auto& entry : fs::directory_iterator(aside)) move_entry(aside, target->data_dir(), entry.path().filename());
+    ASSERT_EQ(::mount("tmpfs", target->data_dir().c_str(), "tmpfs", 0, "size=512m"), 0)
+        << "these tests mount file systems: run them as root";
+    for (const auto& entry : fs::directory_iterator(aside))
+      move_entry(aside, target->data_dir(), entry.path().filename());
     make_dir(target->data_dir() / "lost+found", 0700);
   }
 
   std::vector<std::string> names_in(const char* place) {
     std::vector<std::string> out;
-    for (const auto& entry : fs::directory_iterator(places.path() / place)) out.push_back(entry.path().filename().string());
+    for (const auto& entry : fs::directory_iterator(places.path() / place))
+      out.push_back(entry.path().filename().string());
     std::sort(out.begin(), out.end());
     return out;
   }
@@ -395,7 +412,8 @@ TEST_F(InstallElsewhere, AcceptedAndUndone) {
   EXPECT_EQ(target->sql("SELECT @@server_id"), "22\n");
   EXPECT_FALSE(fs::exists(settings.data_dir / ".guestagent"));
   const std::vector<std::string> after = names_in("binlogs");
-  EXPECT_TRUE(std::includes(after.begin(), after.end(), binlogs.begin(), binlogs.end())) << "the old binary logs are back";
+  EXPECT_TRUE(std::includes(after.begin(), after.end(), binlogs.begin(), binlogs.end()))
+      << "the old binary logs are back";
 
   AttachRequest request = any_request();
   request.keep_previous_data = true;
@@ -436,12 +454,14 @@ std::string phase_name(const ::testing::TestParamInfo<std::vector<std::string>>&
   return param.index == 0 ? "TheStop" : param.index == 1 ? "TheExchange" : "TheStarts";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    At, InstallKilled,
-    ::testing::Values(std::vector<std::string>{"journal:install.begin", "journal:install.stop", "journal:switch.plan", "switch:out@2"},
-                      std::vector<std::string>{"journal:switch.in", "switch:in@3", "journal:switch.done", "journal:install.record"},
-                      std::vector<std::string>{"journal:first-start", "journal:install.start", "journal:install.done"}),
-    phase_name);
+INSTANTIATE_TEST_SUITE_P(At, InstallKilled,
+                         ::testing::Values(std::vector<std::string>{"journal:install.begin", "journal:install.stop",
+                                                                    "journal:switch.plan", "switch:out@2"},
+                                           std::vector<std::string>{"journal:switch.in", "switch:in@3",
+                                                                    "journal:switch.done", "journal:install.record"},
+                                           std::vector<std::string>{"journal:first-start", "journal:install.start",
+                                                                    "journal:install.done"}),
+                         phase_name);
 
 }  // namespace
 }  // namespace guestagent::mysql

@@ -33,7 +33,10 @@ const auto* const kBeforeItsThreads = ::testing::AddGlobalTestEnvironment(new Be
 
 class Control : public ::testing::Test {
  protected:
-  Control() : server(MariadbOptions{.lines = {}, .start = false}), state(fs::temp_directory_path(), "control-"), settings(server.settings()) {
+  Control()
+      : server(MariadbOptions{.lines = {}, .start = false}),
+        state(fs::temp_directory_path(), "control-"),
+        settings(server.settings()) {
     EXPECT_NE(kBeforeItsThreads, nullptr);
   }
   ~Control() override {
@@ -132,7 +135,8 @@ TEST_F(Control, CommandsMayStayOrLeaveTheServerBehind) {
   settings.server.control = "commands";
   put_program("stop-it", "kill $(cat " + (server.dir() / "pid").string() + ")\n");
   settings.server.stop = {"stop-it"};
-  for (const std::string& how : {"exec mariadbd" + options, "mariadbd" + options + " &\n", "setsid mariadbd" + options + " </dev/null &\n"}) {
+  for (const std::string& how :
+       {"exec mariadbd" + options, "mariadbd" + options + " &\n", "setsid mariadbd" + options + " </dev/null &\n"}) {
     SCOPED_TRACE(how);
     put_program("start-it", how);
     settings.server.start = {"start-it"};
@@ -147,9 +151,12 @@ TEST_F(Control, CommandsMayStayOrLeaveTheServerBehind) {
 // A stand-in for systemd: the server is started with a unit's name, and its state is told.
 TEST_F(Control, SystemdUnit) {
   const std::string pid = (server.dir() / "pid").string(), log = (state.path() / "calls").string();
-  put_program("systemctl", "echo \"$@\" >> " + log + "\ncase \"$*\" in\n*show*) [ -e " + pid + " ] && echo active || echo inactive;;\n*reset-failed*) exit 1;;\n" +
-                               "*start*) setsid mariadbd --defaults-file=" + server.defaults_file().string() + " >/dev/null 2>&1 </dev/null & while [ ! -e " + pid +
-                               " ]; do sleep 0.05; done;;\n*stop*) kill $(cat " + pid + "); while [ -e " + pid + " ]; do sleep 0.05; done;;\nesac\n");
+  put_program("systemctl", "echo \"$@\" >> " + log + "\ncase \"$*\" in\n*show*) [ -e " + pid +
+                               " ] && echo active || echo inactive;;\n*reset-failed*) exit 1;;\n" +
+                               "*start*) setsid mariadbd --defaults-file=" + server.defaults_file().string() +
+                               " >/dev/null 2>&1 </dev/null & while [ ! -e " + pid +
+                               " ]; do sleep 0.05; done;;\n*stop*) kill $(cat " + pid + "); while [ -e " + pid +
+                               " ]; do sleep 0.05; done;;\nesac\n");
   settings.server.control = "systemd";
   settings.server.unit = "db@one.service";
   settings_at_end = server.settings();
@@ -161,7 +168,9 @@ TEST_F(Control, SystemdUnit) {
   EXPECT_FALSE(control()->running());
   EXPECT_NE(read_file(log).find("--no-ask-password start db@one.service"), std::string::npos) << read_file(log);
 
-  put_program("systemctl", "case \"$*\" in *show*) echo failed;; *start*) echo 'Job for db@one.service failed.' >&2; exit 1;; esac\n");
+  put_program(
+      "systemctl",
+      "case \"$*\" in *show*) echo failed;; *start*) echo 'Job for db@one.service failed.' >&2; exit 1;; esac\n");
   try {
     control()->start(Seconds(60));
     FAIL() << "it started";
@@ -175,7 +184,8 @@ TEST_F(Control, SystemdUnit) {
 TEST_F(Control, ArgvAndEnvironment) {
   settings.server.command = {"/lib/ld.so", "--library-path", "/r", "/r/usr/sbin/mysqld", "--basedir=/r"};
   settings.defaults_file = "/x/my.cnf";
-  const std::vector<std::string> expected = {"/lib/ld.so", "--library-path", "/r", "/r/usr/sbin/mysqld", "--defaults-file=/x/my.cnf", "--basedir=/r", "--a"};
+  const std::vector<std::string> expected = {
+      "/lib/ld.so", "--library-path", "/r", "/r/usr/sbin/mysqld", "--defaults-file=/x/my.cnf", "--basedir=/r", "--a"};
   std::vector<std::string> argv = server_argv(settings, {"--a"});
   if (argv.back() == "--user=root") argv.pop_back();
   EXPECT_EQ(argv, expected);
@@ -190,7 +200,8 @@ TEST_F(Control, ArgvAndEnvironment) {
   ::setenv("TZ", "UTC", 1);
   bool zone = false;
   for (const std::string& entry : server_environment()) {
-    EXPECT_FALSE(entry.starts_with("NOTIFY_SOCKET=") || entry.starts_with("GUESTAGENT_") || entry.starts_with("MYSQL_")) << entry;
+    EXPECT_FALSE(entry.starts_with("NOTIFY_SOCKET=") || entry.starts_with("GUESTAGENT_") || entry.starts_with("MYSQL_"))
+        << entry;
     zone = zone || entry == "TZ=UTC";
   }
   EXPECT_TRUE(zone);

@@ -47,7 +47,8 @@ MysqlSettings with_tool(const MariadbServer& server, const std::string& script) 
           "esac; done\n"
           // As a tool does: it asks the server of its option file, there for the position too.
           "sock=$(sed -n 's/^socket=\"\\(.*\\)\"$/\\1/p' \"$options\")\n"
-          "ask() { mariadb --no-defaults --socket=\"$sock\" --user=root --skip-column-names --batch --execute=\"$1\"; }\n"
+          "ask() { mariadb --no-defaults --socket=\"$sock\" --user=root --skip-column-names --batch --execute=\"$1\"; "
+          "}\n"
           "where=$(ask 'SHOW MASTER STATUS'); file=$(echo \"$where\" | cut -f1); pos=$(echo \"$where\" | cut -f2)\n"
           "gtid=$(ask 'SELECT @@gtid_binlog_pos')\n" +
           script,
@@ -103,15 +104,13 @@ TEST(ToolFaults, ExitZeroWithoutTheWordIsAFailure) {
 }
 
 TEST(ToolFaults, TheWordBeforeTheEndIsNoSuccess) {
-  EXPECT_THAT(
-      error_with_tool(std::string(kGoodInfo) + kSays + kCompleted + "echo 'Error: late' >&2\n").what(),
-      HasSubstr("late"));
+  EXPECT_THAT(error_with_tool(std::string(kGoodInfo) + kSays + kCompleted + "echo 'Error: late' >&2\n").what(),
+              HasSubstr("late"));
 }
 
 TEST(ToolFaults, TheWordWithABadExitIsAFailure) {
-  EXPECT_THAT(
-      error_with_tool(std::string(kData) + kGoodInfo + kSays + kCompleted + "exit 3\n").what(),
-      HasSubstr("exit status 3"));
+  EXPECT_THAT(error_with_tool(std::string(kData) + kGoodInfo + kSays + kCompleted + "exit 3\n").what(),
+              HasSubstr("exit status 3"));
 }
 
 TEST(ToolFaults, AMissingInfoFileIsRefused) {
@@ -122,8 +121,7 @@ TEST(ToolFaults, APositionThatDisagreesWithWhatTheToolSaidIsRefused) {
   const std::string other =
       "echo \"binlog position: filename 'binlog.000001', position '4712', GTID of the last change '0-1-5'\" "
       ">&2\n";
-  EXPECT_EQ(error_with_tool(std::string(kData) + kGoodInfo + other + kCompleted).code(),
-            Code::data_loss);
+  EXPECT_EQ(error_with_tool(std::string(kData) + kGoodInfo + other + kCompleted).code(), Code::data_loss);
 }
 
 TEST(ToolFaults, APartialCopyIsRefused) {
@@ -140,10 +138,9 @@ TEST(ToolFaults, AnOverrunRedoLogIsExplained) {
 }
 
 TEST(ToolFaults, AServerThatEndedIsNotAnOverrunRedoLog) {
-  const Error error = error_with_tool(
-      std::string(kData) +
-      "echo 'failed to execute query: Server has gone away' >&2\n"
-      "echo 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
+  const Error error = error_with_tool(std::string(kData) +
+                                      "echo 'failed to execute query: Server has gone away' >&2\n"
+                                      "echo 'Was only able to copy log from 1 to 2' >&2\nexit 1\n");
   EXPECT_EQ(error.code(), Code::unavailable);
 }
 
@@ -158,8 +155,8 @@ TEST(ToolFaults, NoPasswordIsInItsArgumentsOrEnvironment) {
       "WITH GRANT OPTION");
   const fs::path seen = server.dir() / "seen";
   MysqlSettings settings = with_tool(server, "{ echo \"$@\"; env; } > " + seen.string() + "\ncp $options " +
-                                                 seen.string() + ".options; stat -c %a $options > " +
-                                                 seen.string() + ".mode\n" + kGoodInfo + kSays + kCompleted);
+                                                 seen.string() + ".options; stat -c %a $options > " + seen.string() +
+                                                 ".mode\n" + kGoodInfo + kSays + kCompleted);
   settings.user = "agent";
   settings.password_file = server.dir() / "password";
   write_file_atomic(*settings.password_file, "Very \"secret\" #1\n", 0600);
@@ -187,9 +184,7 @@ TEST(SourceFaults, ALockedTableCannotHoldTheCopyForLong) {
   SourceParts parts(server, settings);
   auto holder = server.sql_async("LOCK TABLES d.m WRITE; SELECT SLEEP(600)");
   wait_for([&] {
-    return server.sql(
-               "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") ==
-           "1\n";
+    return server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") == "1\n";
   });
   FakeJob job(server.dir() / "journal");
   {
@@ -204,10 +199,12 @@ TEST(SourceFaults, ALockedTableCannotHoldTheCopyForLong) {
 const char kLongWrite[] = "INSERT INTO d.m SELECT SLEEP(600)";
 
 std::string left_of_tool(const MariadbServer& server) {
-  return server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'FLUSH%' OR INFO LIKE 'BACKUP%'");
+  return server.sql(
+      "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'FLUSH%' OR INFO LIKE 'BACKUP%'");
 }
 
-// A server that is held up by a query of an hour, and a session of somebody else with the agent's own account in the same wait.
+// A server that is held up by a query of an hour, and a session of somebody else with the agent's own account in the
+// same wait.
 class HeldUp {
  public:
   HeldUp() {
@@ -217,7 +214,8 @@ class HeldUp {
     wait_for([&] { return running() == "1\n"; });
   }
   std::string running() const {
-    return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO = '") + kLongWrite + "'");
+    return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO = '") + kLongWrite +
+                      "'");
   }
   void still_served() const {
     EXPECT_EQ(running(), "1\n") << "the query must still run for this to say anything";
@@ -236,8 +234,9 @@ TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
   for (const char* how : {"dropped", "killed", "gives up"}) {
     SCOPED_TRACE(how);
     HeldUp held;
-    MysqlSettings settings = with_tool(held.server, std::string(kData) + (how == std::string("killed") ? "(sleep 2; kill -9 $$) &\n" : "") +
-                                                        "ask 'SET lock_wait_timeout=31536000; FLUSH TABLES WITH READ LOCK' >&2 || exit 1\n");
+    MysqlSettings settings =
+        with_tool(held.server, std::string(kData) + (how == std::string("killed") ? "(sleep 2; kill -9 $$) &\n" : "") +
+                                   "ask 'SET lock_wait_timeout=31536000; FLUSH TABLES WITH READ LOCK' >&2 || exit 1\n");
     settings.lock_wait = how == std::string("gives up") ? Seconds(3) : Seconds(600);
     settings.freeze_limit = Seconds(1);
     SourceParts parts(held.server, settings);
@@ -257,7 +256,8 @@ TEST(SourceFaults, ALockThatWaitsEndsWithTheTool) {
 TEST(SourceFaults, ALockThatIsKeptForTooLongEndsTheCopy) {
   MariadbServer server;
   test::make_table(server, 10);
-  MysqlSettings settings = with_tool(server, std::string(kData) + "ask 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)' >&2\n");
+  MysqlSettings settings =
+      with_tool(server, std::string(kData) + "ask 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(600)' >&2\n");
   settings.lock_wait = Seconds(2);
   SourceParts parts(server, settings);
   FakeJob job(server.dir() / "journal");
@@ -308,7 +308,9 @@ TEST(SourceFaults, ALockThatWaitsForADeadAgentIsEndedByTheNextStart) {
 // A copy of this server with the position of another, which a group for clients named.
 TEST(SourceFaults, TheOptionFilesOfTheSiteLeadTheToolNowhereElse) {
   MariadbServer other;
-  other.sql("CREATE USER agent@'%' IDENTIFIED BY 'pw'; GRANT ALL ON *.* TO agent@'%' WITH GRANT OPTION; CREATE DATABASE elsewhere");
+  other.sql(
+      "CREATE USER agent@'%' IDENTIFIED BY 'pw'; GRANT ALL ON *.* TO agent@'%' WITH GRANT OPTION; CREATE DATABASE "
+      "elsewhere");
   std::vector<std::string> lines;
   for (const char* group : {"[client]", "[mariadb-backup]", "[client-mariadb]", "[mariabackup]"}) {
     lines.insert(lines.end(), {group, "host=127.0.0.1", "port=" + std::to_string(other.port()), "protocol=tcp"});
@@ -346,9 +348,7 @@ TEST(SourceFaults, AQueryThatHoldsALaterStageIsLimitedToo) {
     ASSERT_GT(stream->read(some), 0U);  // the first stage is over, and the tool waits for its reader
     auto holder = server.sql_async("INSERT INTO d.m SELECT SLEEP(600)");
     wait_for([&] {
-      return server.sql(
-                 "SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'INSERT%SLEEP%'") ==
-             "1\n";
+      return server.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'INSERT%SLEEP%'") == "1\n";
     });
     const Error error = error_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); });
     EXPECT_EQ(error.code(), Code::deadline_exceeded);
@@ -374,7 +374,10 @@ TEST(SourceFaults, ALaterStageThatWaitsEndsWithTheCopy) {
     std::vector<std::byte> some(1 << 16);
     ASSERT_GT(stream->read(some), 0U);
     auto holder = server.sql_async(kLongWrite);
-    wait_for([&] { return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite + "'") == "1\n"; });
+    wait_for([&] {
+      return server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite +
+                        "'") == "1\n";
+    });
     std::thread canceller([&] {
       wait_for([&] { return backup_sessions(server) != "0\n"; });
       job.cancel();
@@ -382,7 +385,9 @@ TEST(SourceFaults, ALaterStageThatWaitsEndsWithTheCopy) {
     EXPECT_EQ(code_of([&] { test::drain_to_file(*stream, server.dir() / "snap.xb"); }), "CANCELLED");
     canceller.join();
     stream.reset();
-    EXPECT_EQ(server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite + "'"), "1\n");
+    EXPECT_EQ(
+        server.sql(std::string("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO='") + kLongWrite + "'"),
+        "1\n");
     EXPECT_EQ(backup_sessions(server), "0\n");
     server.sql("SET lock_wait_timeout=20; INSERT INTO d.t(b) VALUES ('served'); CREATE TABLE d.new_one(a INT)");
   }

@@ -1,5 +1,5 @@
-// The exchange of data on plain directories, killed at every place where it can be, on every layout: what is there afterwards is the
-// old data or the new, whole.
+// The exchange of data on plain directories, killed at every place where it can be, on every layout: what is there
+// afterwards is the old data or the new, whole.
 #include "strategies/mysql/install/switch_data.h"
 
 #include <gtest/gtest.h>
@@ -31,9 +31,11 @@ std::map<std::string, std::string> fingerprint(const fs::path& root) {
   for (const auto& entry : fs::recursive_directory_iterator(root)) {
     struct stat info {};
     EXPECT_EQ(::lstat(entry.path().c_str(), &info), 0);
-    std::string what = std::to_string(info.st_mode) + " " + std::to_string(info.st_uid) + ":" + std::to_string(info.st_gid);
+    std::string what =
+        std::to_string(info.st_mode) + " " + std::to_string(info.st_uid) + ":" + std::to_string(info.st_gid);
     if (S_ISREG(info.st_mode)) {
-      what += " " + std::to_string(info.st_mtim.tv_sec) + "." + std::to_string(info.st_mtim.tv_nsec) + " " + read_file(entry.path());
+      what += " " + std::to_string(info.st_mtim.tv_sec) + "." + std::to_string(info.st_mtim.tv_nsec) + " " +
+              read_file(entry.path());
     }
     if (S_ISLNK(info.st_mode)) what += " " + fs::read_symlink(entry.path()).string();
     out[entry.path().lexically_relative(root).string()] = what;
@@ -74,7 +76,9 @@ std::string name_of(Kind kind) {
   }
   return "OverlayOfAnImage";
 }
-void PrintTo(Kind kind, std::ostream* out) { *out << name_of(kind); }
+void PrintTo(Kind kind, std::ostream* out) {
+  *out << name_of(kind);
+}
 
 // A host with old data and a prepared copy.
 struct Host {
@@ -87,8 +91,8 @@ struct Host {
       put_old();
       for (const char* name : {"upper", "work"}) fs::create_directory(root / name);
       mounts.push_back(std::make_unique<Mount>(root / "over", "overlay",
-                                               "lowerdir=" + (root / "lower").string() + ",upperdir=" + (root / "upper").string() +
-                                                   ",workdir=" + (root / "work").string()));
+                                               "lowerdir=" + (root / "lower").string() + ",upperdir=" +
+                                                   (root / "upper").string() + ",workdir=" + (root / "work").string()));
       root /= "over";
     }
     base = root;
@@ -159,7 +163,8 @@ struct Host {
     std::map<std::string, std::string> all = fingerprint(base);
     std::erase_if(all, [&](const auto& entry) {
       const std::string& path = entry.first;
-      return path.starts_with("data.guestagent") || path.starts_with("data/.guestagent") || path.starts_with("staging") || path.starts_with("journal");
+      return path.starts_with("data.guestagent") || path.starts_with("data/.guestagent") ||
+             path.starts_with("staging") || path.starts_with("journal");
     });
     return all;
   }
@@ -168,7 +173,8 @@ struct Host {
     EXPECT_EQ(look(), before);
     const fs::path work = work_dir(layout.data_dir);
     if (!fs::exists(work)) return;
-    for (const auto& entry : fs::directory_iterator(work)) EXPECT_FALSE(entry.path().filename().string().starts_with("previous")) << entry.path();
+    for (const auto& entry : fs::directory_iterator(work))
+      EXPECT_FALSE(entry.path().filename().string().starts_with("previous")) << entry.path();
   }
 
   void expect_new() const {
@@ -275,8 +281,8 @@ TEST_P(SwitchData, PutsBackAfterTheNewServerRan) {
 
 TEST_P(SwitchData, PutsBackFromAKillAnywhere) {
   int kills = 0;
-  for (const std::string point : {"journal:switch.plan", "journal:switch.in", "journal:switch.done", "switch:out", "switch:in", "move:copied",
-                                  "move:both", "move:trash", "move:waste"}) {
+  for (const std::string point : {"journal:switch.plan", "journal:switch.in", "journal:switch.done", "switch:out",
+                                  "switch:in", "move:copied", "move:both", "move:trash", "move:waste"}) {
     for (int n = 1;; ++n) {
       const Host host(GetParam());
       const std::string failpoint = point + "@" + std::to_string(n);
@@ -295,8 +301,8 @@ TEST_P(SwitchData, PutsBackFromAKillAnywhere) {
 TEST_P(SwitchData, PutsBackFromAKillWhilePuttingBack) {
   int kills = 0;
   for (const char* first : {"switch:out@3", "switch:in@3", "none"}) {
-    for (const std::string point : {"journal:switch.back", "journal:switch.undone", "switch:clear", "switch:back", "move:copied", "move:both",
-                                    "move:trash", "move:waste"}) {
+    for (const std::string point : {"journal:switch.back", "journal:switch.undone", "switch:clear", "switch:back",
+                                    "move:copied", "move:both", "move:trash", "move:waste"}) {
       for (int n = 1;; ++n) {
         const Host host(GetParam());
         const std::string failpoint = point + "@" + std::to_string(n);
@@ -316,7 +322,8 @@ TEST_P(SwitchData, PutsBackFromAKillWhilePuttingBack) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, SwitchData,
-                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere, Kind::logs_elsewhere, Kind::overlay),
+                         ::testing::Values(Kind::beside, Kind::mount_point, Kind::staging_elsewhere,
+                                           Kind::logs_elsewhere, Kind::overlay),
                          [](const auto& param) { return name_of(param.param); });
 
 TEST(SwitchDataRefusal, MountPointAmongTheData) {

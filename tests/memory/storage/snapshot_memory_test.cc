@@ -1,4 +1,5 @@
-// What the writer of a snapshot takes, in a program without a sanitizer, which has memory of its own and keeps what was freed.
+// What the writer of a snapshot takes, in a program without a sanitizer, which has memory of its own and keeps what was
+// freed.
 #include <gtest/gtest.h>
 #include <malloc.h>
 

@@ -11,9 +11,7 @@ using testing::Return;
 class DispatcherTest : public test::AgentFixture {
  protected:
   static int number(const JsonDocument& response) { return response["error"]["code"].GetInt(); }
-  static std::string code(const JsonDocument& response) {
-    return response["error"]["data"]["code"].GetString();
-  }
+  static std::string code(const JsonDocument& response) { return response["error"]["data"]["code"].GetString(); }
 };
 
 TEST_F(DispatcherTest, AnswersWithTheIdOfTheRequest) {
@@ -36,8 +34,8 @@ TEST_F(DispatcherTest, AnIdThatWouldComeBackAsAnotherIsRefused) {
 }
 
 TEST_F(DispatcherTest, WhatIsNoJsonIsAParseError) {
-  for (const std::string text : {"", "{", "nonsense", "{\"a\":1,}", "\xff\xfe", "{\"jsonrpc\":\"2.0\"} x",
-                                 "{\"a\":1,\"a\":2}", "[1,2"}) {
+  for (const std::string text :
+       {"", "{", "nonsense", "{\"a\":1,}", "\xff\xfe", "{\"jsonrpc\":\"2.0\"} x", "{\"a\":1,\"a\":2}", "[1,2"}) {
     const JsonDocument answer = ask(text);
     EXPECT_EQ(number(answer), -32700) << text;
     EXPECT_TRUE(answer["id"].IsNull());
@@ -48,10 +46,9 @@ TEST_F(DispatcherTest, WhatIsNoJsonIsAParseError) {
 
 TEST_F(DispatcherTest, WhatIsNoRequestIsInvalid) {
   for (const std::string text :
-       {"5", "\"x\"", "null", "{}", R"({"jsonrpc":"1.0","method":"get_info","id":1})",
-        R"({"jsonrpc":"2.0","id":1})", R"({"jsonrpc":"2.0","id":1,"method":5})",
-        R"({"jsonrpc":"2.0","id":{},"method":"get_info"})", R"({"jsonrpc":2.0,"id":1,"method":"get_info"})",
-        "[]"}) {
+       {"5", "\"x\"", "null", "{}", R"({"jsonrpc":"1.0","method":"get_info","id":1})", R"({"jsonrpc":"2.0","id":1})",
+        R"({"jsonrpc":"2.0","id":1,"method":5})", R"({"jsonrpc":"2.0","id":{},"method":"get_info"})",
+        R"({"jsonrpc":2.0,"id":1,"method":"get_info"})", "[]"}) {
     EXPECT_EQ(number(ask(text)), -32600) << text;
   }
 }
@@ -61,8 +58,7 @@ TEST_F(DispatcherTest, AMethodThatDoesNotExistIsNamedWithThoseThatDo) {
   EXPECT_EQ(number(answer), -32601);
   EXPECT_EQ(code(answer), "UNIMPLEMENTED");
   EXPECT_THAT(answer["error"]["message"].GetString(), HasSubstr("get_replication_snapshots"));
-  EXPECT_THAT(answer["error"]["data"]["hint"].GetString(),
-              HasSubstr("did you mean get_replication_snapshot?"));
+  EXPECT_THAT(answer["error"]["data"]["hint"].GetString(), HasSubstr("did you mean get_replication_snapshot?"));
   for (const std::string_view method : dispatcher.methods()) {
     EXPECT_THAT(answer["error"]["data"]["hint"].GetString(), HasSubstr(std::string(method)));
   }
@@ -144,8 +140,7 @@ TEST_F(DispatcherTest, GetInfoListsWhatThereIs) {
   EXPECT_EQ(info["host"]["server_id"].GetInt(), 7);
   EXPECT_EQ(info["methods"].Size(), dispatcher.methods().size());
   for (const JsonValue& method : info["methods"].GetArray()) {
-    EXPECT_NE(test::code_of([&] { dispatcher.call(method.GetString(), R"({"no such key":1})"); }),
-              "UNIMPLEMENTED");
+    EXPECT_NE(test::code_of([&] { dispatcher.call(method.GetString(), R"({"no such key":1})"); }), "UNIMPLEMENTED");
   }
 }
 
@@ -182,15 +177,14 @@ TEST_F(DispatcherTest, ARepeatAnswersTheSameWhateverTheOrderOfKeys) {
   EXPECT_CALL(datastore, open_snapshot).Times(1);
   const std::string first =
       dispatcher.call("get_replication_snapshot", R"({"job_id":"a","snapshot_id":"s","compression":"lz4"})");
-  const std::string again = dispatcher.call("get_replication_snapshot",
-                                            R"( { "compression" : "lz4", "job_id":"a","snapshot_id":"s"})");
+  const std::string again =
+      dispatcher.call("get_replication_snapshot", R"( { "compression" : "lz4", "job_id":"a","snapshot_id":"s"})");
   EXPECT_EQ(first, again);
-  const JsonDocument later = call("get_replication_snapshot",
-                                  R"({"job_id":"a","snapshot_id":"s","compression":"lz4","async":true})");
+  const JsonDocument later =
+      call("get_replication_snapshot", R"({"job_id":"a","snapshot_id":"s","compression":"lz4","async":true})");
   EXPECT_STREQ(later["job_id"].GetString(), "a");
-  EXPECT_EQ(
-      failure("get_replication_snapshot", R"({"job_id":"a","snapshot_id":"t","compression":"lz4"})").code(),
-      Code::already_exists);
+  EXPECT_EQ(failure("get_replication_snapshot", R"({"job_id":"a","snapshot_id":"t","compression":"lz4"})").code(),
+            Code::already_exists);
 }
 
 TEST_F(DispatcherTest, AFailedJobAnswersItsErrorWithItsId) {
@@ -224,8 +218,7 @@ TEST_F(DispatcherTest, ADryRunTouchesNothingAndIsNoJob) {
 
 TEST_F(DispatcherTest, ADryRunOfADetachLooksAtTheStatus) {
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
-  EXPECT_CALL(upkeep, status)
-      .WillRepeatedly(Return(R"({"role":"replica","verdict":"broken","sql_thread":"stopped"})"));
+  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(R"({"role":"replica","verdict":"broken","sql_thread":"stopped"})"));
   EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true,"force":true})")["ok"].GetBool());
   EXPECT_CALL(upkeep, status).WillRepeatedly(Return(R"({"role":"standalone","verdict":"standalone"})"));

@@ -13,12 +13,10 @@ class MockDatastore : public Datastore {
  public:
   MOCK_METHOD(ServerDescription, describe, (), (override));
   MOCK_METHOD(Plan, plan_snapshot, (const SnapshotRequest&), (override));
-  MOCK_METHOD(std::unique_ptr<SnapshotStream>, open_snapshot, (const SnapshotRequest&, JobContext&),
-              (override));
+  MOCK_METHOD(std::unique_ptr<SnapshotStream>, open_snapshot, (const SnapshotRequest&, JobContext&), (override));
   MOCK_METHOD(Plan, plan_attach, (const AttachRequest&, const std::string&), (override));
   MOCK_METHOD(void, receive, (ByteSource&, const std::string&, const fs::path&, JobContext&), (override));
-  MOCK_METHOD(std::unique_ptr<Installation>, install, (const AttachRequest&, const fs::path&, JobContext&),
-              (override));
+  MOCK_METHOD(std::unique_ptr<Installation>, install, (const AttachRequest&, const fs::path&, JobContext&), (override));
   MOCK_METHOD(AttachOutcome, start_replicating, (const AttachRequest&, JobContext&), (override));
   MOCK_METHOD(DetachOutcome, stop_replicating, (const DetachRequest&, JobContext&), (override));
 };
@@ -31,8 +29,8 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(std::string, recover, (std::string_view, JobContext&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
-              (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&,
-               Position&, JobContext&),
+              (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&, Position&,
+               JobContext&),
               (override));
 };
 

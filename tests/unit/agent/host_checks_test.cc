@@ -81,7 +81,8 @@ TEST(HostChecks, SecretFilesMustBeClosedAndThere) {
 TEST(HostChecks, TooLittleSpaceForAnotherCopyIsTold) {
   const TempDir dir(fs::temp_directory_path(), "doctor-");
   Settings settings;
-  settings.agent.state_dir = settings.mysql.data_dir = settings.snapshot.spill.dir = settings.storage.local.path = dir.path();
+  settings.agent.state_dir = settings.mysql.data_dir = settings.snapshot.spill.dir = settings.storage.local.path =
+      dir.path();
   settings.snapshot.spill.keep_free_bytes = UINT64_MAX / 2;
   ServerDescription server;
   server.data_bytes = UINT64_MAX / 4;
@@ -116,8 +117,9 @@ TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
   };
   for (const fs::path& data_dir : {data, base / "link", base / "relative"}) {
     EXPECT_EQ(check(data_dir, [](Settings&) {}).result, Check::Result::ok);
-    for (const fs::path& in : {data, data / "new", base / "link", base / "link" / "store", base / "link to link" / "a" / "b",
-                               base / "link below" / "store", base / "relative" / "store", base / "elsewhere" / ".." / "data" / "x"}) {
+    for (const fs::path& in :
+         {data, data / "new", base / "link", base / "link" / "store", base / "link to link" / "a" / "b",
+          base / "link below" / "store", base / "relative" / "store", base / "elsewhere" / ".." / "data" / "x"}) {
       const std::pair<const char*, std::function<void(Settings&)>> kPlaces[] = {
           {"agent.state_dir", [&](Settings& s) { s.agent.state_dir = in; }},
           {"snapshot.spill.dir", [&](Settings& s) { s.snapshot.spill.dir = in; }},
@@ -136,13 +138,16 @@ TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
     for (const fs::path& out : {data / "out" / "store", base / "data.guestagent", base / "elsewhere"}) {
       EXPECT_EQ(check(data_dir, [&](Settings& s) { s.storage.local.path = out; }).result, Check::Result::ok) << out;
     }
-    EXPECT_EQ(check(data_dir, [&](Settings& s) { s.mysql.staging_dir = base; }).result, Check::Result::failed) << "around it";
-    EXPECT_EQ(check(data_dir, [&](Settings& s) {
-                s.storage.store = "swift";
-                s.storage.local.path = data;
-                s.snapshot.spill.dir = data;
-                s.snapshot.spill.max_bytes = 0;
-              }).result,
+    EXPECT_EQ(check(data_dir, [&](Settings& s) { s.mysql.staging_dir = base; }).result, Check::Result::failed)
+        << "around it";
+    EXPECT_EQ(check(data_dir,
+                    [&](Settings& s) {
+                      s.storage.store = "swift";
+                      s.storage.local.path = data;
+                      s.snapshot.spill.dir = data;
+                      s.snapshot.spill.max_bytes = 0;
+                    })
+                  .result,
               Check::Result::ok)
         << "what is not used does not matter";
   }

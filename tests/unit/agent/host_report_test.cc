@@ -28,7 +28,8 @@ TEST(HostReport, NothingToFix) {
 TEST(HostReport, FailuresComeBeforeWarningsEachInTheirOrder) {
   HostReport report;
   report.add(check("first", Check::Result::warning));
-  report.add({check("second", Check::Result::failed, Code::not_found), check("third", Check::Result::failed, Code::unavailable)});
+  report.add({check("second", Check::Result::failed, Code::not_found),
+              check("third", Check::Result::failed, Code::unavailable)});
   report.add_mild({check("fourth", Check::Result::failed)});
   EXPECT_FALSE(report.ok());
   EXPECT_EQ(report.exit_status(), code_row(Code::not_found).exit_status);

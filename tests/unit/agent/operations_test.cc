@@ -36,9 +36,7 @@ class OperationsTest : public test::AgentFixture {
     document[object.c_str()][name].CopyFrom(fresh, document.GetAllocator());
     return to_json(document);
   }
-  fs::path journal_of(const std::string& job) const {
-    return settings.agent.state_dir / "jobs" / (job + ".journal");
-  }
+  fs::path journal_of(const std::string& job) const { return settings.agent.state_dir / "jobs" / (job + ".journal"); }
 };
 
 TEST_F(OperationsTest, ASnapshotAnswersTheMetadataOfTheContract) {
@@ -66,11 +64,10 @@ TEST_F(OperationsTest, ASnapshotAnswersTheMetadataOfTheContract) {
 
 TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
   EXPECT_CALL(datastore, open_snapshot).WillOnce([this](auto&, auto&) {
-    return std::make_unique<test::FakeStream>(
-        data, [] { throw Error(Code::internal, "mariadb-backup: exit status 1"); });
+    return std::make_unique<test::FakeStream>(data,
+                                              [] { throw Error(Code::internal, "mariadb-backup: exit status 1"); });
   });
-  EXPECT_CALL(upkeep, recover(std::string_view("get_replication_snapshot"), _))
-      .WillOnce(Return("dropped the account"));
+  EXPECT_CALL(upkeep, recover(std::string_view("get_replication_snapshot"), _)).WillOnce(Return("dropped the account"));
   const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap"})");
   EXPECT_THAT(error.what(), HasSubstr("exit status 1"));
   EXPECT_TRUE(store.names().empty());
@@ -100,8 +97,7 @@ TEST_F(OperationsTest, WhatTheDatastoreLeavesDoesNotKeepTheObjectsNorTheNextCall
 
 TEST_F(OperationsTest, AFailedManifestLeavesNothingBehind) {
   store.before = [](const std::string& verb, const std::string& name) {
-    if (verb == "put" && name.ends_with("manifest.json"))
-      throw StoreError(Code::unavailable, "503", "", false);
+    if (verb == "put" && name.ends_with("manifest.json")) throw StoreError(Code::unavailable, "503", "", false);
   };
   EXPECT_CALL(upkeep, recover).Times(1);
   EXPECT_EQ(failure("get_replication_snapshot", R"({"snapshot_id":"snap"})").code(), Code::unavailable);
@@ -113,8 +109,8 @@ TEST_F(OperationsTest, ASnapshotThatExistsIsNotTouchedByASecondOfItsId) {
   const std::vector<std::string> names = store.names();
   EXPECT_EQ(failure("get_replication_snapshot", R"({"snapshot_id":"snap"})").code(), Code::already_exists);
   EXPECT_EQ(store.names(), names);
-  EXPECT_TRUE(call("verify_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["ok"]
-                  .GetBool());
+  EXPECT_TRUE(
+      call("verify_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json"})")["ok"].GetBool());
 }
 
 TEST_F(OperationsTest, AFailedCheckTouchesNothing) {
@@ -140,8 +136,8 @@ TEST_F(OperationsTest, WhatTheStoreDoesNotLetGoIsNamedAndRemovedLater) {
     });
   });
   const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap","job_id":"mine"})");
-  EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("the tool failed"), HasSubstr("snap"),
-                                           HasSubstr("the store is away")));
+  EXPECT_THAT(error.what(),
+              testing::AllOf(HasSubstr("the tool failed"), HasSubstr("snap"), HasSubstr("the store is away")));
   EXPECT_FALSE(store.names().empty());
   EXPECT_TRUE(fs::exists(journal_of("mine")));
 
@@ -174,8 +170,7 @@ TEST_F(OperationsTest, AttachGoesStepByStep) {
     EXPECT_EQ(request.snapshot.replication_password.reveal(), "the-password");
     return std::move(installation);
   });
-  const JsonDocument result =
-      call("attach_replication_slave", attach_params(metadata, R"(,"catch_up_timeout_s":1.5)"));
+  const JsonDocument result = call("attach_replication_slave", attach_params(metadata, R"(,"catch_up_timeout_s":1.5)"));
   EXPECT_STREQ(result["state"].GetString(), "replica");
   EXPECT_EQ(result["server_id"].GetInt(), 42);
   EXPECT_TRUE(result["read_only"].GetBool());
@@ -336,7 +331,8 @@ TEST_F(DeadJobTest, AnothersSnapshotOfThatIdStays) {
   EXPECT_EQ(store.objects(), before);
   EXPECT_FALSE(fs::exists(journal_of("mine"))) << "there is nothing of its own to come back for";
   const JsonDocument record = call("get_job", R"({"job_id":"mine"})");
-  EXPECT_THAT(to_json(record["warnings"]), HasSubstr("left snapshot snap on the store as it is: it is of 192.0.2.2 since 20"));
+  EXPECT_THAT(to_json(record["warnings"]),
+              HasSubstr("left snapshot snap on the store as it is: it is of 192.0.2.2 since 20"));
 }
 
 TEST_F(DeadJobTest, OnAnotherStoreNothingIsRemovedAndItSaysWhereTheRestIs) {
@@ -400,8 +396,9 @@ TEST_F(OperationsTest, ADryRunTellsWhoseTheIdIs) {
   const JsonDocument dry = call("get_replication_snapshot", R"({"snapshot_id":"snap","dry_run":true})");
   EXPECT_FALSE(dry["ok"].GetBool());
   EXPECT_THAT(to_json(dry), HasSubstr("a complete snapshot of 192.0.2.1 since 20"));
-  EXPECT_THAT(to_json(call("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json","dry_run":true})")),
-              HasSubstr("of 192.0.2.1 since 20"));
+  EXPECT_THAT(
+      to_json(call("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/manifest.json","dry_run":true})")),
+      HasSubstr("of 192.0.2.1 since 20"));
 }
 
 TEST_F(OperationsTest, VerifyNamesTheKey) {
@@ -413,12 +410,10 @@ TEST_F(OperationsTest, VerifyNamesTheKey) {
 
 TEST_F(OperationsTest, DeleteStaysInItsStore) {
   EXPECT_EQ(
-      failure("delete_replication_snapshot", R"({"snapshot_href":"https://elsewhere/snap/manifest.json"})")
-          .code(),
+      failure("delete_replication_snapshot", R"({"snapshot_href":"https://elsewhere/snap/manifest.json"})").code(),
       Code::permission_denied);
-  EXPECT_EQ(
-      failure("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/segment-00000001"})").code(),
-      Code::invalid_argument);
+  EXPECT_EQ(failure("delete_replication_snapshot", R"({"snapshot_href":"memory://snap/segment-00000001"})").code(),
+            Code::invalid_argument);
 }
 
 TEST_F(OperationsTest, ListsWhatIsThere) {
@@ -433,16 +428,15 @@ TEST_F(OperationsTest, ListsWhatIsThere) {
 }
 
 TEST_F(OperationsTest, ChecksumsNameWhereTheyWereRead) {
-  EXPECT_CALL(upkeep,
-              checksum_tables(testing::ElementsAre("db.t"), std::optional<std::uint64_t>(10), _, _, _))
+  EXPECT_CALL(upkeep, checksum_tables(testing::ElementsAre("db.t"), std::optional<std::uint64_t>(10), _, _, _))
       .WillOnce([](auto&, auto, auto& at, Position& read_at, auto&) {
         EXPECT_EQ(at->gtid, "0-1-5");
         read_at.gtid = "0-1-7";
         return std::vector<TableChecksum>{{"db.t", 3, "abc"}};
       });
-  const JsonDocument sums = call(
-      "checksum_tables",
-      R"({"tables":["db.t"],"sample":10,"at":{"file":null,"position":null,"gtid":"0-1-5","known":"now"}})");
+  const JsonDocument sums =
+      call("checksum_tables",
+           R"({"tables":["db.t"],"sample":10,"at":{"file":null,"position":null,"gtid":"0-1-5","known":"now"}})");
   EXPECT_STREQ(sums["at"]["gtid"].GetString(), "0-1-7");
   EXPECT_STREQ(sums["tables"][0]["digest"].GetString(), "abc");
 }

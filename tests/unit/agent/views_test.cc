@@ -51,9 +51,8 @@ std::string shown(bool terminal) {
 }
 
 TEST(ProgressTest, IsOneLineAPhaseOnATerminal) {
-  EXPECT_EQ(
-      shown(true),
-      "\rcopy: 1.0 KiB of 4.0 KiB (25 %)\x1b[K\rcopy: 2.0 KiB of 4.0 KiB (50 %)\x1b[K\n\rmanifest\x1b[K\n");
+  EXPECT_EQ(shown(true),
+            "\rcopy: 1.0 KiB of 4.0 KiB (25 %)\x1b[K\rcopy: 2.0 KiB of 4.0 KiB (50 %)\x1b[K\n\rmanifest\x1b[K\n");
 }
 
 TEST(ProgressTest, IsFewPlainLinesElsewhere) {
@@ -80,8 +79,7 @@ TEST_F(MetricsTest, TellVerdictLagAndJobs) {
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"lagging\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"healthy\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_lag_seconds 12.5\n"));
-  EXPECT_THAT(text,
-              HasSubstr("guestagent_jobs{method=\"delete_replication_snapshot\",state=\"succeeded\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_jobs{method=\"delete_replication_snapshot\",state=\"succeeded\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_rpc_requests_total{method=\"list_jobs\",code=\"OK\"} 1\n"));
 }
 

@@ -28,8 +28,7 @@ ChildSpec shell(const std::string& script) {
 std::string read_all(int fd) {
   std::string out;
   char buffer[65536];
-  for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;)
-    out.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n; (n = ::read(fd, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
   return out;
 }
 
@@ -176,8 +175,7 @@ TEST(Child, WhatCannotBeExecutedIsNotStarted) {
 
 TEST(Child, HasExactlyTheEnvironmentItWasGiven) {
   ::setenv("GUESTAGENT_TEST_SECRET", "hunter2", 1);
-  EXPECT_EQ(run_and_read({.argv = {"env"}}, kLong),
-            "PATH=" + std::string(std::getenv("PATH")) + "\nLC_ALL=C\n");
+  EXPECT_EQ(run_and_read({.argv = {"env"}}, kLong), "PATH=" + std::string(std::getenv("PATH")) + "\nLC_ALL=C\n");
   EXPECT_EQ(run_and_read({.argv = {"env"}, .env = {"A=1", "B=2"}}, kLong), "A=1\nB=2\n");
   ::unsetenv("GUESTAGENT_TEST_SECRET");
 }
@@ -366,8 +364,8 @@ TEST(RunAndRead, AFailureCarriesTheLastLines) {
 TEST(RunAndRead, OutlivingTheTimeIsAnErrorAndKills) {
   const TempDir dir(fs::temp_directory_path(), "guestagent-child-");
   const std::string file = (dir.path() / "pid").string();
-  const Error error = error_of(
-      [&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(4000)); });
+  const Error error =
+      error_of([&] { run_and_read(shell("echo $$ > " + file + "; echo waiting >&2; sleep 1000"), Millis(4000)); });
   EXPECT_EQ(error.code(), Code::deadline_exceeded);
   EXPECT_THAT(error.what(), HasSubstr("waiting"));
   EXPECT_TRUE(gone(std::stoi(read_file(file))));

@@ -51,9 +51,9 @@ TEST_F(FailpointTest, KillsWithoutASecondThought) {
     std::_Exit(0);
   }
   const fs::path path = dir_.path() / "journal";
-  Child child({.argv = {fs::read_symlink("/proc/self/exe").string(),
-                        "--gtest_filter=FailpointTest.KillsWithoutASecondThought"},
-               .env = {"GUESTAGENT_TEST_JOURNAL=" + path.string(), "GUESTAGENT_FAILPOINT=journal:move"}});
+  Child child(
+      {.argv = {fs::read_symlink("/proc/self/exe").string(), "--gtest_filter=FailpointTest.KillsWithoutASecondThought"},
+       .env = {"GUESTAGENT_TEST_JOURNAL=" + path.string(), "GUESTAGENT_FAILPOINT=journal:move"}});
   EXPECT_EQ(child.wait().signal, SIGKILL);
   EXPECT_NE(Journal(path).find("move"), nullptr);
 }

@@ -31,9 +31,7 @@ class FileTest : public testing::Test {
     EXPECT_EQ(::lstat(path.c_str(), &info), 0);
     return info.st_mode & 07777;
   }
-  void write(const fs::path& path, std::string_view content) {
-    std::ofstream(path, std::ios::binary) << content;
-  }
+  void write(const fs::path& path, std::string_view content) { std::ofstream(path, std::ios::binary) << content; }
   template <typename F>
   Code code_of(F f) {
     try {
@@ -187,8 +185,7 @@ TEST_F(FileTest, RemoveTreeDoesNotCrossMounts) {
   write(dir_ / "source" / "precious", "x");
   write(dir_ / "tree" / "other" / "f", "x");
   // A bind mount has the device number of the tree around it.
-  if (::mount((dir_ / "source").c_str(), (dir_ / "tree" / "mounted").c_str(), nullptr, MS_BIND, nullptr) !=
-      0) {
+  if (::mount((dir_ / "source").c_str(), (dir_ / "tree" / "mounted").c_str(), nullptr, MS_BIND, nullptr) != 0) {
     GTEST_SKIP() << "mounting is not permitted here";
   }
   const Code code = code_of([&] { remove_tree(dir_ / "tree"); });
@@ -262,8 +259,7 @@ TEST_F(FileTest, LockIsHeldAgainstThisAndOtherProcesses) {
 
 TEST_F(FileTest, LockOfAnotherProcessIsRespectedAndEndsWithIt) {
   const fs::path path = dir_ / "lock";
-  Child holder(
-      {.argv = {"flock", path.string(), "sh", "-c", "echo locked; exec sleep 1000"}, .pipe_stdout = true});
+  Child holder({.argv = {"flock", path.string(), "sh", "-c", "echo locked; exec sleep 1000"}, .pipe_stdout = true});
   char byte = 0;
   ASSERT_EQ(::read(holder.stdout_fd(), &byte, 1), 1);
   EXPECT_FALSE(FileLock::try_take(path));

@@ -115,9 +115,24 @@ TEST_F(HeldDirTest, AnOwnDirectoryIsRootsAlone) {
   const std::vector<Case> cases = {
       {"none", [](const fs::path&) {}, true},
       {"roots", [](const fs::path& p) { fs::create_directory(p); }, true},
-      {"somebody's", [](const fs::path& p) { fs::create_directory(p); EXPECT_EQ(::chown(p.c_str(), kSomebody, kSomebody), 0); }, false},
-      {"group may write", [](const fs::path& p) { fs::create_directory(p); EXPECT_EQ(::chmod(p.c_str(), 0770), 0); }, false},
-      {"others may write", [](const fs::path& p) { fs::create_directory(p); EXPECT_EQ(::chmod(p.c_str(), 0707), 0); }, false},
+      {"somebody's",
+       [](const fs::path& p) {
+         fs::create_directory(p);
+         EXPECT_EQ(::chown(p.c_str(), kSomebody, kSomebody), 0);
+       },
+       false},
+      {"group may write",
+       [](const fs::path& p) {
+         fs::create_directory(p);
+         EXPECT_EQ(::chmod(p.c_str(), 0770), 0);
+       },
+       false},
+      {"others may write",
+       [](const fs::path& p) {
+         fs::create_directory(p);
+         EXPECT_EQ(::chmod(p.c_str(), 0707), 0);
+       },
+       false},
       {"a file", [](const fs::path& p) { std::ofstream(p) << "x"; }, false},
       {"a link", [&](const fs::path& p) { fs::create_directory_symlink(victim_, p); }, false},
       {"a dangling link", [&](const fs::path& p) { fs::create_symlink(top_ / "nowhere", p); }, false},
@@ -150,10 +165,12 @@ TEST_F(HeldDirTest, APlaceIsSafeWhereNobodyElseCanExchangeIt) {
     bool good;
   };
   const std::vector<Case> cases = {
-      {plain / "x", true},          {plain / "below/new/deeper/x", true}, {sticky / "x", true},     {sticky / "below/x", true},
-      {open / "x", false},          {open / "below/x", false},            {theirs_ / "x", false},   {theirs_ / "below/deep/x", false},
-      {theirs_ / "new/x", false},   {top_ / "link/x", false},             {plain / "../open/x", false},
-      {theirs_, true},  // itself may be anybody's: its name is not theirs to exchange
+      {plain / "x", true},          {plain / "below/new/deeper/x", true},
+      {sticky / "x", true},         {sticky / "below/x", true},
+      {open / "x", false},          {open / "below/x", false},
+      {theirs_ / "x", false},       {theirs_ / "below/deep/x", false},
+      {theirs_ / "new/x", false},   {top_ / "link/x", false},
+      {plain / "../open/x", false}, {theirs_, true},  // itself may be anybody's: its name is not theirs to exchange
   };
   for (const Case& each : cases) {
     EXPECT_EQ(code_of([&] { require_safe_place(each.path); }), each.good ? "" : "FAILED_PRECONDITION") << each.path;

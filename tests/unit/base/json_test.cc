@@ -193,9 +193,9 @@ TEST_F(JsonReaderTest, NamesThePathOfAWrongType) {
 
 TEST_F(JsonReaderTest, ThrowsItsOwnCode) {
   const JsonReader manifest(document_, "manifest.json", Code::data_loss);
-  for (const auto& read : std::initializer_list<std::function<void()>>{
-           [&] { manifest.string("n"); }, [&] { manifest.object("o").string("inner"); },
-           [&] { manifest.allow_only({"s"}); }}) {
+  for (const auto& read : std::initializer_list<std::function<void()>>{[&] { manifest.string("n"); },
+                                                                       [&] { manifest.object("o").string("inner"); },
+                                                                       [&] { manifest.allow_only({"s"}); }}) {
     try {
       read();
       ADD_FAILURE() << "accepted";
@@ -250,10 +250,9 @@ TEST(JsonWriter, WritesWhatTheParserReads) {
       .raw(R"({"raw":1})")
       .end_array()
       .end_object();
-  EXPECT_EQ(
-      out.text(),
-      R"({"text":"a\"\\\n\u0001","literal":"x","u":18446744073709551615,"i":-5,"t":true,"d":0.5,"none":null,)"
-      R"("some":3,"list":[1,null,{"raw":1}]})");
+  EXPECT_EQ(out.text(),
+            R"({"text":"a\"\\\n\u0001","literal":"x","u":18446744073709551615,"i":-5,"t":true,"d":0.5,"none":null,)"
+            R"("some":3,"list":[1,null,{"raw":1}]})");
   EXPECT_EQ(to_json(parse_json(out.text(), "output")), out.text());
 }
 
@@ -267,8 +266,7 @@ TEST(JsonWriter, NumbersHaveAtMostThreeDecimalsAndAreAlwaysJson) {
   EXPECT_EQ(written(123456789.1234), "123456789.123");
   EXPECT_EQ(written(std::nan("")), "null");
   EXPECT_EQ(written(std::numeric_limits<double>::infinity()), "null");
-  for (const double number : {1e15, 1e22, 1.7e308, -1e300, 4294967296.5})
-    parse_json(written(number), "number");
+  for (const double number : {1e15, 1e22, 1.7e308, -1e300, 4294967296.5}) parse_json(written(number), "number");
 }
 
 TEST(JsonWriter, MalformedTextIsMended) {

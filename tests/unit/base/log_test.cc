@@ -34,8 +34,7 @@ TEST_F(LogTest, IsLogfmt) {
   EXPECT_THAT(captured([] {
                 log_info("copy done", {{"bytes", "12"}, {"path", "/a b"}, {"empty", ""}});
               }),
-              MatchesRegex(
-                  "time=[-0-9]*T[0-9:.]*Z level=info msg=\"copy done\" bytes=12 path=\"/a b\" empty=\"\"\n"));
+              MatchesRegex("time=[-0-9]*T[0-9:.]*Z level=info msg=\"copy done\" bytes=12 path=\"/a b\" empty=\"\"\n"));
 }
 
 TEST_F(LogTest, OneEventIsOneLineWhateverItHolds) {

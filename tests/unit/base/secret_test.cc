@@ -105,9 +105,10 @@ TEST_F(SecretFile, IsOneLineOfText) {
 
 TEST_F(SecretFile, RefusesWhatNobodyMeansAsASecret) {
   using namespace std::string_view_literals;
-  for (const std::string_view content : {"hunter2\n\n"sv, "hunter2\nhunter3"sv, "hunter2\nhunter3\n"sv, "hunter2\r\nhunter3\r\n"sv, "\nhunter2"sv,
-                                         "hunter2\r\r\n"sv, "hunter2\0"sv, "hun\0ter2\n"sv, "\0"sv, "hunter2\t"sv, "hun\x1Bter2"sv,
-                                         "hunter2\x7F"sv, "\xEF\xBB\xBFhunter2"sv, "\r\n"sv}) {
+  for (const std::string_view content :
+       {"hunter2\n\n"sv, "hunter2\nhunter3"sv, "hunter2\nhunter3\n"sv, "hunter2\r\nhunter3\r\n"sv, "\nhunter2"sv,
+        "hunter2\r\r\n"sv, "hunter2\0"sv, "hun\0ter2\n"sv, "\0"sv, "hunter2\t"sv, "hun\x1Bter2"sv, "hunter2\x7F"sv,
+        "\xEF\xBB\xBFhunter2"sv, "\r\n"sv}) {
     EXPECT_EQ(code_of(write(content, 0600)), Code::invalid_argument) << testing::PrintToString(content);
   }
 }

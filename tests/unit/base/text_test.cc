@@ -11,9 +11,8 @@ TEST(Utf8, TellsGoodFromBad) {
     EXPECT_TRUE(valid_utf8(good));
     EXPECT_EQ(to_utf8(good), good);
   }
-  for (const std::string_view bad :
-       {"\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80", "\xF0\x80\x80\x80",
-        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "a\xE2\x82"}) {
+  for (const std::string_view bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x80\x80", "\xED\xA0\x80",
+                                     "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "a\xE2\x82"}) {
     EXPECT_FALSE(valid_utf8(bad));
     EXPECT_TRUE(valid_utf8(to_utf8(bad)));
   }

@@ -248,9 +248,9 @@ datasore: mysql
 }
 
 TEST(Settings, AnEmptyFileLacksOneKey) {
-  for (const char* text : {"", "\n\n", "# nothing\n", "---\n", "{}", "mysql:\n", "mysql: {}\n",
-                           "mysql:\n  advertised_address:\n", "mysql:\n  advertised_address: \"\"\n",
-                           "mysql:\n  advertised_address: null\n"}) {
+  for (const char* text :
+       {"", "\n\n", "# nothing\n", "---\n", "{}", "mysql:\n", "mysql: {}\n", "mysql:\n  advertised_address:\n",
+        "mysql:\n  advertised_address: \"\"\n", "mysql:\n  advertised_address: null\n"}) {
     EXPECT_EQ(mistakes(text).substr(0, 34), "f.yaml: mysql.advertised_address (") << text;
     EXPECT_THAT(mistakes(text), testing::EndsWith("): required")) << text;
   }
@@ -265,8 +265,7 @@ TEST(Settings, EveryKeyRefusesAWrongShape) {
   for (const std::string& key : setting_keys()) {
     for (const char* value : {"{surely: wrong}", "[[1]]"}) {
       std::string yaml, rest = key, indent;
-      for (std::size_t dot; (dot = rest.find('.')) != std::string::npos;
-           rest = rest.substr(dot + 1), indent += "  ") {
+      for (std::size_t dot; (dot = rest.find('.')) != std::string::npos; rest = rest.substr(dot + 1), indent += "  ") {
         yaml += indent + rest.substr(0, dot) + ":\n";
       }
       yaml += indent + rest + ": " + value + "\n";
@@ -328,21 +327,17 @@ TEST(Settings, MemoryHoldsFourSegments) {
 }
 
 TEST(Settings, EncryptionKeysBelongTogether) {
-  const auto keys = [](const std::string& lines) {
-    return mistakes_in("snapshot:\n  encryption:\n" + lines);
-  };
+  const auto keys = [](const std::string& lines) { return mistakes_in("snapshot:\n  encryption:\n" + lines); };
   EXPECT_THAT(keys("    write_key: k1\n"),
               HasSubstr("snapshot.encryption.write_key (line 3): must be the id of one of"));
-  EXPECT_THAT(keys("    keys: [{id: k1}]\n"),
-              HasSubstr("snapshot.encryption.keys[0].file (line 3): required"));
+  EXPECT_THAT(keys("    keys: [{id: k1}]\n"), HasSubstr("snapshot.encryption.keys[0].file (line 3): required"));
   EXPECT_THAT(keys("    keys: [{id: a, file: /a}, {file: /b}]\n"),
               HasSubstr("snapshot.encryption.keys[1].id (line 3): required"));
   EXPECT_THAT(keys("    keys:\n      - {id: a, file: /a}\n      - {id: a, file: /b}\n"), HasSubstr("twice"));
   EXPECT_THAT(keys("    keys: [{id: \"../x\", file: /a}]\n"), HasSubstr("an id must be"));
   EXPECT_THAT(keys("    keys: [{id: a, fiel: /a}]\n"),
               HasSubstr("keys[0].fiel (line 3): unknown key (did you mean \"file\"?)"));
-  EXPECT_THAT(keys("    keys: [/etc/key]\n"),
-              HasSubstr("snapshot.encryption.keys[0] (line 3): must be a map of keys"));
+  EXPECT_THAT(keys("    keys: [/etc/key]\n"), HasSubstr("snapshot.encryption.keys[0] (line 3): must be a map of keys"));
   EXPECT_EQ(keys("    write_key: b\n    keys: [{id: a, file: /a}, {id: b, file: /b}]\n"), "accepted");
 }
 
@@ -352,8 +347,7 @@ TEST(Settings, SwiftRequiresWhatItsAuthNeeds) {
   };
   const std::string url = "auth_url: \"http://s:8080/auth\"";
   EXPECT_THAT(swift(""), HasSubstr("storage.swift.auth_url (line 1): required"));
-  EXPECT_THAT(mistakes_in("storage:\n  store: swift"),
-              HasSubstr("storage.swift.auth_url (line 1): required"));
+  EXPECT_THAT(mistakes_in("storage:\n  store: swift"), HasSubstr("storage.swift.auth_url (line 1): required"));
   EXPECT_EQ(swift(url + ", user: u, key_file: /k"), "accepted");
   EXPECT_THAT(swift(url + ", key_file: /k"), HasSubstr("swift.user"));
   EXPECT_THAT(swift(url + ", user: u"), HasSubstr("swift.key_file"));
@@ -361,8 +355,7 @@ TEST(Settings, SwiftRequiresWhatItsAuthNeeds) {
   EXPECT_EQ(swift(url + ", auth: v3, user: u, key_file: /k, project: p"), "accepted");
   EXPECT_EQ(swift(url + ", auth: v3, application_credential_id: i, application_credential_secret_file: /s"),
             "accepted");
-  EXPECT_THAT(swift(url + ", auth: v3, application_credential_id: i"),
-              HasSubstr("application_credential_secret_file"));
+  EXPECT_THAT(swift(url + ", auth: v3, application_credential_id: i"), HasSubstr("application_credential_secret_file"));
   EXPECT_THAT(swift(url + ", auth: v3, application_credential_secret_file: /s"),
               HasSubstr("application_credential_id"));
   EXPECT_THAT(swift("auth: token"), HasSubstr("swift.storage_url"));
@@ -378,18 +371,19 @@ TEST(Settings, S3RequiresItsKeys) {
   for (const char* key : {"storage.s3.endpoint", "storage.s3.access_key", "storage.s3.secret_key_file"}) {
     EXPECT_THAT(mistakes_in("storage: {store: s3}"), HasSubstr(key + std::string(" (line 1): required")));
   }
-  EXPECT_EQ(mistakes_in(
-                "storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, secret_key_file: /k}}"),
+  EXPECT_EQ(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, secret_key_file: /k}}"),
             "accepted");
-  EXPECT_EQ(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key_file: /a, secret_key_file: /k, session_token_file: /t}}"),
+  EXPECT_EQ(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key_file: /a, secret_key_file: "
+                        "/k, session_token_file: /t}}"),
             "accepted");
-  EXPECT_THAT(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, access_key_file: /a, secret_key_file: /k}}"),
+  EXPECT_THAT(mistakes_in("storage: {store: s3, s3: {endpoint: \"https://s3.x\", access_key: a, access_key_file: /a, "
+                          "secret_key_file: /k}}"),
               HasSubstr("must not be set together with access_key"));
 }
 
 TEST(Settings, AddressesAreUrlsWithoutSecrets) {
-  for (const char* url : {"s:8080", "ftp://s/", "http://", "http:///x", "http://s/a b",
-                          "http://u:hunter2@s/auth", "http://s/?token=hunter2"}) {
+  for (const char* url : {"s:8080", "ftp://s/", "http://", "http:///x", "http://s/a b", "http://u:hunter2@s/auth",
+                          "http://s/?token=hunter2"}) {
     const std::string text = mistakes_in(std::string("storage: {swift: {auth_url: \"") + url + "\"}}");
     EXPECT_THAT(text, HasSubstr("storage.swift.auth_url (line 1): must")) << url;
     EXPECT_THAT(text, Not(HasSubstr("hunter2")));
@@ -418,8 +412,7 @@ TEST(Settings, MysqlIsConsistent) {
   EXPECT_THAT(mistakes(in_mysql("  advertised_port: 65536\n")), HasSubstr("from 1 to 65535"));
   EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  password_file: /p\n")),
               HasSubstr("mysql.password_file (line 4): must not"));
-  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  user: u\n")),
-              HasSubstr("mysql.user (line 4): must not"));
+  EXPECT_THAT(mistakes(in_mysql("  client_file: /c\n  user: u\n")), HasSubstr("mysql.user (line 4): must not"));
   EXPECT_EQ(mistakes(in_mysql("  client_file: /c\n")), "accepted");
   EXPECT_THAT(mistakes(in_mysql("  tls: {certificate: /c}\n")), HasSubstr("mysql.tls.key"));
   EXPECT_THAT(mistakes(in_mysql("  server: {control: commands}\n")),
@@ -432,8 +425,7 @@ TEST(Settings, MysqlIsConsistent) {
   EXPECT_THAT(mistakes(in_mysql("  server: {unit: \"\"}\n")), HasSubstr("mysql.server.unit"));
   EXPECT_THAT(mistakes(in_mysql("  replication_host: \"x' or 1\"\n")), HasSubstr("mysql.replication_host"));
   EXPECT_THAT(mistakes(in_mysql("  os_user: \"\"\n")), HasSubstr("mysql.os_user"));
-  EXPECT_THAT(mistakes(in_mysql("  lock_wait: 0\n")),
-              HasSubstr("mysql.lock_wait (line 3): must be at least 1s"));
+  EXPECT_THAT(mistakes(in_mysql("  lock_wait: 0\n")), HasSubstr("mysql.lock_wait (line 3): must be at least 1s"));
 }
 
 TEST(Settings, NothingOfTheAgentsLiesInTheDataDirectory) {
@@ -444,21 +436,18 @@ TEST(Settings, NothingOfTheAgentsLiesInTheDataDirectory) {
   EXPECT_EQ(mistakes(in_mysql("  staging_dir: /var/lib/mysql-staging\n")), "accepted");
   EXPECT_THAT(mistakes_in("agent:\n  state_dir: /var/lib/mysql/agent"),
               HasSubstr("agent.state_dir (line 2): must not be inside"));
-  EXPECT_THAT(mistakes_in("storage: {local: {path: /var/lib/mysql/store}}"),
-              HasSubstr("storage.local.path (line 1)"));
+  EXPECT_THAT(mistakes_in("storage: {local: {path: /var/lib/mysql/store}}"), HasSubstr("storage.local.path (line 1)"));
   EXPECT_THAT(mistakes_in("snapshot: {spill: {dir: /var/lib/mysql/../mysql/x}}"),
               HasSubstr("snapshot.spill.dir (line 1)"));
-  EXPECT_THAT(mistakes(in_mysql("  managed_file: /var/lib/mysql/z.cnf\n")),
-              HasSubstr("mysql.managed_file (line 3)"));
-  EXPECT_THAT(mistakes(in_mysql("  data_dir: /var/lib/guestagent/\n")),
-              HasSubstr("agent.state_dir (line 1)"));
+  EXPECT_THAT(mistakes(in_mysql("  managed_file: /var/lib/mysql/z.cnf\n")), HasSubstr("mysql.managed_file (line 3)"));
+  EXPECT_THAT(mistakes(in_mysql("  data_dir: /var/lib/guestagent/\n")), HasSubstr("agent.state_dir (line 1)"));
 }
 
 TEST(Settings, ListenNeedsItsCertificates) {
   const std::string text = mistakes_in("agent:\n  listen:\n    address: 0.0.0.0:8443");
   for (const char* key : {"certificate", "key", "client_ca"}) {
-    EXPECT_THAT(text, HasSubstr("agent.listen." + std::string(key) +
-                                " (line 2): required when agent.listen.address is set"));
+    EXPECT_THAT(text,
+                HasSubstr("agent.listen." + std::string(key) + " (line 2): required when agent.listen.address is set"));
   }
   for (const char* address : {"8443", ":8443", "host:", "host:0", "host:99999", "host:x"}) {
     EXPECT_THAT(mistakes_in("agent: {listen: {address: \"" + std::string(address) + "\"}}"),
@@ -477,8 +466,7 @@ TEST(Settings, LoadNamesTheFile) {
     load_settings(file);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(),
-                HasSubstr(file.string() + ": mysq (line 1): unknown key (did you mean \"mysql\"?)"));
+    EXPECT_THAT(e.what(), HasSubstr(file.string() + ": mysq (line 1): unknown key (did you mean \"mysql\"?)"));
   }
   try {
     load_settings(dir.path() / "none.yaml");

@@ -50,8 +50,7 @@ Settings defaults() {
 
 void collect(const YamlNode& node, const std::string& path, std::set<std::string>& keys) {
   if (node.kind == YamlNode::Kind::map && !node.members.empty()) {
-    for (const auto& [name, value] : node.members)
-      collect(value, path.empty() ? name : path + "." + name, keys);
+    for (const auto& [name, value] : node.members) collect(value, path.empty() ? name : path + "." + name, keys);
   } else {
     keys.insert(path);
   }
@@ -64,8 +63,8 @@ TEST(ShippedFile, IsCompleteButForTheRequiredKey) {
     FAIL() << "the required key was not missed";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::invalid_argument);
-    EXPECT_THAT(e.what(), testing::MatchesRegex(
-                              "guestagent.yaml: mysql.advertised_address \\(line [0-9]+\\): required"));
+    EXPECT_THAT(e.what(),
+                testing::MatchesRegex("guestagent.yaml: mysql.advertised_address \\(line [0-9]+\\): required"));
   }
 }
 

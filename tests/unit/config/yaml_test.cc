@@ -59,8 +59,7 @@ TEST(ParseYaml, RefusesWhatTheFileHasNoUseFor) {
   EXPECT_THAT(refused_text("a: [1\nb: 2\n"), HasSubstr("not YAML"));
   EXPECT_THAT(refused_text("a: b: c\n"), HasSubstr("(line 1): not YAML"));
   EXPECT_THAT(refused_text("b: c\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
-  EXPECT_THAT(refused_text("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"),
-              HasSubstr("(line 2): the quote is not closed"));
+  EXPECT_THAT(refused_text("# \xC3\xA9\xF0\x9F\x98\x80\na: \"open\n"), HasSubstr("(line 2): the quote is not closed"));
   EXPECT_THAT(refused_text("a: 'it''s open\n"), HasSubstr("the quote is not closed"));
   EXPECT_THAT(refused_text("a: \"\\\"\n"), HasSubstr("the quote is not closed"));
   EXPECT_EQ(refused_text("\xEF\xBB\xBF\xC3\xA9: \"\\\"\"\nb: 'it''s'\n\"c\": |\n  text\n"), "accepted");

@@ -120,8 +120,7 @@ TEST(JobRunner, TellsTheJobsOwnError) {
 }
 
 TEST(JobRunner, ARefusalIsTheEnd) {
-  ScriptedAgents agents(
-      [](const auto&, int) -> std::string { throw Error(Code::invalid_argument, "unknown key"); });
+  ScriptedAgents agents([](const auto&, int) -> std::string { throw Error(Code::invalid_argument, "unknown key"); });
   FakeClock clock;
   EXPECT_EQ(run(agents, clock).end.how, JobEnd::How::failed);
   EXPECT_EQ(agents.calls().size(), 1u);
@@ -156,8 +155,7 @@ TEST(JobRunner, CancelThatComesTooLateIsASuccess) {
 }
 
 TEST(JobRunner, AnswersThatAreNoneCountAsSilence) {
-  ScriptedAgents agents(
-      [](const auto& call, int) -> std::string { return call.method == "get_job" ? "[]" : "{}"; });
+  ScriptedAgents agents([](const auto& call, int) -> std::string { return call.method == "get_job" ? "[]" : "{}"; });
   FakeClock clock;
   EXPECT_EQ(run(agents, clock).end.how, JobEnd::How::lost);
 }
@@ -212,7 +210,8 @@ TEST(JobRunner, InAHurryNobodyIsWaitedForAndNothingIsStopped) {
 TEST(JobRunner, ATotalThatWasPassedIsNone) {
   ScriptedAgents agents([](const auto& call, int nth) -> std::string {
     if (call.method != "get_job") return "{}";
-    return nth == 1 ? R"({"job_id":"j1","state":"running","progress":{"done_bytes":96,"total_bytes":85,"eta_s":0}})" : kDone;
+    return nth == 1 ? R"({"job_id":"j1","state":"running","progress":{"done_bytes":96,"total_bytes":85,"eta_s":0}})"
+                    : kDone;
   });
   FakeClock clock;
   const AgentAccessSettings access = settings();
@@ -234,10 +233,9 @@ TEST(JobRunner, StopLeavesTheJobAlone) {
   JobRunner runner(agents, access, clock);
   std::stop_source stop;
   stop.request_stop();
-  EXPECT_THROW(
-      runner.run(
-          {"unix:/a", "m", "j1", "{}"}, [] { return false; }, [](const JobView&) {}, stop.get_token()),
-      Error);
+  EXPECT_THROW(runner.run(
+                   {"unix:/a", "m", "j1", "{}"}, [] { return false; }, [](const JobView&) {}, stop.get_token()),
+               Error);
   EXPECT_TRUE(agents.calls("cancel_job").empty());
 }
 

@@ -46,7 +46,8 @@ TEST(RequestMark, IsOfMethodPathQueryAndBodyAsJson) {
         changing("POST", base.path, R"({"replicate": {"count": 2, "name": "a"}})"),
         changing("POST", base.path, R"({"replicate": {"count": "1", "name": "a"}})"),
         changing("POST", base.path, R"({"replicate": {"count": 1}})"), changing("POST", base.path, "{}"),
-        changing("POST", base.path, ""), changing("POST", base.path, "{"), changing("POST", base.path + base.body, "")}) {
+        changing("POST", base.path, ""), changing("POST", base.path, "{"),
+        changing("POST", base.path + base.body, "")}) {
     EXPECT_NE(mark(base), mark(other)) << other.method << other.path << other.body;
   }
   HttpRequest forced = changing("DELETE", "/instances/m", "");
@@ -185,8 +186,10 @@ TEST_F(Requests, NamesAreUniqueAndAnIdIsAName) {
   {
     Sqlite sql(dir.path() / "state.db");
     sql.script("UPDATE instances SET name = 'm' WHERE id = 'y'");
-    sql.script("INSERT INTO instances SELECT 'z', name, 'unix:/z', flavor, availability_zone, volume_size, nics, origin, state, NULL, "
-               "0, '', created_at, 0 FROM instances WHERE id = 'y'");
+    sql.script(
+        "INSERT INTO instances SELECT 'z', name, 'unix:/z', flavor, availability_zone, volume_size, nics, origin, "
+        "state, NULL, "
+        "0, '', created_at, 0 FROM instances WHERE id = 'y'");
     sql.script("UPDATE instances SET name = 'twice' WHERE id IN ('y', 'z')");
   }
   state = std::make_unique<State>(dir.path() / "state.db", clock);

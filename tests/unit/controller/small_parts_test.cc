@@ -31,8 +31,8 @@ Instance host(const std::string& id, const std::string& flavor, const std::strin
 }
 
 TEST(PickHosts, TakesWhatFitsWithTheLeastWaste) {
-  const std::vector<Instance> spare = {host("a", "7", "x", 100), host("b", "7", "x", 10),
-                                       host("c", "8", "x", 10), host("d", "7", "y", 20)};
+  const std::vector<Instance> spare = {host("a", "7", "x", 100), host("b", "7", "x", 10), host("c", "8", "x", 10),
+                                       host("d", "7", "y", 20)};
   EXPECT_THAT(pick_hosts(spare, {}, 2), ElementsAre("a", "b"));
   EXPECT_THAT(pick_hosts(spare, {"7", "", 5, "[]"}, 3), ElementsAre("b", "d", "a"));
   EXPECT_THAT(pick_hosts(spare, {"7", "x", 50, "[]"}, 1), ElementsAre("a"));
@@ -87,9 +87,8 @@ TEST_F(Exec, AnswersTheLastLineThatTheCommandPrints) {
 TEST_F(Exec, GetsTheInstanceAsJson) {
   TempDir dir(fs::temp_directory_path(), "exec");
   make("printf '%s %s' \"$1\" \"$2\" > " + (dir.path() / "got").string() + "; echo unix:/a");
-  EXPECT_EQ(
-      read_file(dir.path() / "got"),
-      R"(create {"id":"i-1","name":"slave1","flavor":"7","availability_zone":"x","volume_size":5,"nics":[]})");
+  EXPECT_EQ(read_file(dir.path() / "got"),
+            R"(create {"id":"i-1","name":"slave1","flavor":"7","availability_zone":"x","volume_size":5,"nics":[]})");
 }
 
 TEST_F(Exec, FailuresSayWhatTheCommandSaid) {
@@ -106,14 +105,15 @@ TEST(HttpAddress, Forms) {
   EXPECT_EQ(HttpAddress::parse("https://[fd00::1]:8443/").host, "fd00::1");
   EXPECT_EQ(HttpAddress::parse("https://[fd00::1]:8443").host_header(), "[fd00::1]:8443");
   EXPECT_EQ(HttpAddress::parse("http://127.0.0.1:1").kind, HttpAddress::Kind::tcp);
-  for (const char* bad : {"", "unix:", "unix:a.sock", "https://", "https://h", "https://h:", "https://h:0",
-                          "https://h:65536", "https://h:1x", "https://u@h:1", "https://h/p:1",
-                          "https://[fd00::1:8443", "http://10.0.0.1:80", "ftp://h:1", "h:1",
-                          // What only looks like this host, and what is no host at all.
-                          "http://127.evil.example:80", "http://127.0.0.1.evil.example:80", "http://localhost.evil.example:80",
-                          "http://[::1].evil:80", "http://127.1:80", "http://0x7f.0.0.1:80", "http://2130706433:80",
-                          "http://0.0.0.0:80", "http://[::]:80", "https://a;b:1", "https://a=b:1", "https://a b:1",
-                          "https://a\n:1", "https://-a:1", "https://a..b:1", "https://a:1:2", "https://[a]:1"}) {
+  for (const char* bad :
+       {"", "unix:", "unix:a.sock", "https://", "https://h", "https://h:", "https://h:0", "https://h:65536",
+        "https://h:1x", "https://u@h:1", "https://h/p:1", "https://[fd00::1:8443", "http://10.0.0.1:80", "ftp://h:1",
+        "h:1",
+        // What only looks like this host, and what is no host at all.
+        "http://127.evil.example:80", "http://127.0.0.1.evil.example:80", "http://localhost.evil.example:80",
+        "http://[::1].evil:80", "http://127.1:80", "http://0x7f.0.0.1:80", "http://2130706433:80", "http://0.0.0.0:80",
+        "http://[::]:80", "https://a;b:1", "https://a=b:1", "https://a b:1", "https://a\n:1", "https://-a:1",
+        "https://a..b:1", "https://a:1:2", "https://[a]:1"}) {
     EXPECT_EQ(code_of([&] { HttpAddress::parse(bad); }), "INVALID_ARGUMENT") << bad;
   }
 }
@@ -137,8 +137,8 @@ TEST(AgentAddress, OnlyWhereAnAgentCanProveThatItIsOne) {
   };
   for (const char* good : {"/in/agent.sock", "/in/below/agent.sock", "/not-there/agent.sock"})
     EXPECT_TRUE(is_let_through("unix:" + here + good)) << good;
-  for (const char* bad : {"/out/agent.sock", "/in", "/in/", "/in/link/agent.sock", "/in/../out/agent.sock", "/in/./agent.sock",
-                          "/in-other/agent.sock"}) {
+  for (const char* bad : {"/out/agent.sock", "/in", "/in/", "/in/link/agent.sock", "/in/../out/agent.sock",
+                          "/in/./agent.sock", "/in-other/agent.sock"}) {
     EXPECT_FALSE(is_let_through("unix:" + here + bad)) << bad;
   }
   EXPECT_FALSE(is_let_through("unix:/etc/passwd"));
@@ -184,7 +184,8 @@ TEST(Metadata, TheMastersHostIsAHost) {
         JsonWriter().begin_object().key("master").begin_object().member("host", host).end_object().end_object().text());
   };
   for (const char* good : {"db1", "db-1.example", "192.0.2.7", "2001:db8::7"}) EXPECT_NO_THROW(check(good)) << good;
-  for (const char* bad : {"", "host=x;plugin-dir=/tmp", "a;b", "a=b", "a b", "a\nb", "x', MASTER_PORT=1", "x,127.0.0.1", "[::1]", "a:1", "127.1"})
+  for (const char* bad : {"", "host=x;plugin-dir=/tmp", "a;b", "a=b", "a b", "a\nb", "x', MASTER_PORT=1", "x,127.0.0.1",
+                          "[::1]", "a:1", "127.1"})
     EXPECT_EQ(code_of([&] { check(bad); }), "INVALID_ARGUMENT") << bad;
 }
 
@@ -197,8 +198,7 @@ TEST(Judge, TheAgentsVerdictUnlessTheControllerKnowsBetter) {
   EXPECT_EQ(verdict(R"({"role":"replica","verdict":"healthy","lag_seconds":61})"), "lagging");
   EXPECT_EQ(verdict(R"({"role":"replica","verdict":"broken","lag_seconds":61})"), "broken");
   EXPECT_EQ(verdict(R"({"role":"replica","verdict":"healthy","source":{"server_id":2}})"), "diverged");
-  EXPECT_EQ(verdict(R"({"role":"replica","verdict":"healthy","source":{"server_id":2}})", true, 0),
-            "healthy");
+  EXPECT_EQ(verdict(R"({"role":"replica","verdict":"healthy","source":{"server_id":2}})", true, 0), "healthy");
   EXPECT_EQ(verdict(R"({"role":"standalone","verdict":"standalone"})"), "broken");
   EXPECT_EQ(verdict(R"({"role":"source","verdict":"source"})"), "broken");
   EXPECT_EQ(verdict(R"({"role":"replica","verdict":"source","lag_seconds":1})"), "source");

@@ -50,14 +50,12 @@ class StateTest : public testing::Test {
   }
   std::vector<std::string> kinds(const std::string& task_id) {
     std::vector<std::string> out;
-    for (const Cleanup& cleanup : state->cleanups_of(task_id))
-      out.push_back(cleanup.kind + " " + cleanup.subject);
+    for (const Cleanup& cleanup : state->cleanups_of(task_id)) out.push_back(cleanup.kind + " " + cleanup.subject);
     return out;
   }
   std::vector<std::string> ids(const std::string& id) {
     std::vector<std::string> out;
-    for (const TopologyEntry& entry : state->topology(id))
-      out.push_back(entry.id + "<" + entry.source_id.value_or(""));
+    for (const TopologyEntry& entry : state->topology(id)) out.push_back(entry.id + "<" + entry.source_id.value_or(""));
     return out;
   }
 
@@ -209,8 +207,7 @@ TEST_F(StateTest, RetryTakesTheSameHostsWhereItCan) {
 
 TEST_F(StateTest, ObserversHearOfACommitAndOfNothingElse) {
   std::vector<Change> seen;
-  state->observe(
-      [&](const std::vector<Change>& changes) { seen.insert(seen.end(), changes.begin(), changes.end()); });
+  state->observe([&](const std::vector<Change>& changes) { seen.insert(seen.end(), changes.begin(), changes.end()); });
   add("m", false);
   EXPECT_THAT(seen, SizeIs(3));
   seen.clear();

@@ -30,9 +30,7 @@ class Claims : public test::SnapshotFixture {
   Claims() { settings.segment_bytes = kSegment; }
 
   ObjectsStep journaled(TestJob& of) { return read_objects_step(of.journal().find(kObjectsStep)->data); }
-  Undone undo(TestJob& of) {
-    return undo_snapshot(store, journaled(of), {});
-  }
+  Undone undo(TestJob& of) { return undo_snapshot(store, journaled(of), {}); }
   // As a host of its own would, from its first request to its last.
   SnapshotSummary make(TestJob& of, const std::string& bytes, const std::string& host, const std::string& id = "snap") {
     StringSource source(bytes);
@@ -118,8 +116,9 @@ TEST_F(Claims, TwoAtTheSameInstantAreOneAtMost) {
       store.before = nullptr;
       ASSERT_TRUE(errors[0] || errors[1]) << "two successes";
       if (errors[0] && errors[1]) {
-        // Where a store puts what it was told not to, a second maker can take the claim away under the first and then give up: what the
-        // first had stored is left, since it was another's by then. It is no snapshot, and goes on request.
+        // Where a store puts what it was told not to, a second maker can take the claim away under the first and then
+        // give up: what the first had stored is left, since it was another's by then. It is no snapshot, and goes on
+        // request.
         EXPECT_NE(condition, MemoryStore::Condition::sure);
         EXPECT_FALSE(store.has("snap/manifest.json"));
         delete_snapshot(store, "snap", {});
@@ -129,7 +128,8 @@ TEST_F(Claims, TwoAtTheSameInstantAreOneAtMost) {
       const unsigned winner = errors[0] ? 1 : 0;
       EXPECT_EQ(errors[1 - winner]->code(), Code::already_exists) << errors[1 - winner]->what();
       EXPECT_THAT(errors[1 - winner]->what(),
-                  HasSubstr(condition == MemoryStore::Condition::sure ? "host-" + std::to_string(winner) + " since 20" : "has that id already"));
+                  HasSubstr(condition == MemoryStore::Condition::sure ? "host-" + std::to_string(winner) + " since 20"
+                                                                      : "has that id already"));
       EXPECT_EQ(read(store), bytes[winner]);
     }
   }
@@ -187,7 +187,8 @@ TEST_F(Claims, WhoComesSecondIsToldWhoWasFirst) {
     const Error taken = error_of([&] { make(second, page_bytes(kSegment, 2), "192.0.2.2"); });
     EXPECT_EQ(taken.code(), Code::already_exists);
     EXPECT_THAT(taken.what(), HasSubstr("it is being made by 192.0.2.1 since 20"));
-    EXPECT_THAT(taken.hint(), HasSubstr(R"(delete_replication_snapshot '{"snapshot_href": "memory://snap/manifest.json"}')"));
+    EXPECT_THAT(taken.hint(),
+                HasSubstr(R"(delete_replication_snapshot '{"snapshot_href": "memory://snap/manifest.json"}')"));
     EXPECT_EQ(store.objects(), before);
     StringSource source(page_bytes(3 * kSegment, 1));
     dead.write(source, {});
@@ -234,13 +235,15 @@ TEST_F(Claims, ASleeperThatWakesUpReplacesNothing) {
   EXPECT_EQ(read(store), page_bytes(3 * kSegment, 2));
 }
 
-// At whichever of the maker's requests somebody deletes the snapshot: no success that is none, and nothing is left when both have ended.
+// At whichever of the maker's requests somebody deletes the snapshot: no success that is none, and nothing is left when
+// both have ended.
 TEST_F(Claims, AMakerWhoseSnapshotIsDeletedFails) {
   const std::string bytes = page_bytes(4 * kSegment, 1);
   settings.transfers = 1;
   std::atomic<bool> deleting = false;
   // Calls `then` after the maker's request number `at` from its claim on; answers how many there were.
-  const auto make_and_at = [&](TestJob& making, int at, const std::function<void()>& then, std::optional<Error>& error) {
+  const auto make_and_at = [&](TestJob& making, int at, const std::function<void()>& then,
+                               std::optional<Error>& error) {
     std::atomic<int> requests = 0;
     store.after = [&](const std::string&, const std::string&) {
       if (deleting || (requests == 0 && !store.has("snap/claim.json"))) return;
@@ -259,24 +262,29 @@ TEST_F(Claims, AMakerWhoseSnapshotIsDeletedFails) {
   };
   TestJob undisturbed;
   std::optional<Error> none;
-  const int total = make_and_at(undisturbed, 0, [] {}, none);
+  const int total = make_and_at(
+      undisturbed, 0, [] {}, none);
   ASSERT_FALSE(none) << none->what();
-  ASSERT_GE(total, 10) << "the claim and a look, four segments, an index, the joined stream, a look, the manifest, a look";
+  ASSERT_GE(total, 10)
+      << "the claim and a look, four segments, an index, the joined stream, a look, the manifest, a look";
   for (int at = 1; at <= total; ++at) {
     for (const bool full_store : {false, true}) {
-      SCOPED_TRACE(testing::Message() << "after request " << at << " of " << total << (full_store ? ", store full" : ""));
+      SCOPED_TRACE(testing::Message() << "after request " << at << " of " << total
+                                      << (full_store ? ", store full" : ""));
       store.reset();
       store.before = [&](const std::string& verb, const std::string&) {
         if (full_store && deleting && verb == "put") throw StoreError(Code::resource_exhausted, "full", "", false);
       };
       TestJob making;
       std::optional<Error> error;
-      make_and_at(making, at, [&] { delete_snapshot(store, "snap", {}); }, error);
+      make_and_at(
+          making, at, [&] { delete_snapshot(store, "snap", {}); }, error);
       EXPECT_EQ(error.has_value(), at < total) << (error ? error->what() : "a success that is none");
       if (error) {
         // Before it has seen its own claim it cannot tell a deletion from a store that loses what it confirms.
         EXPECT_EQ(error->code(), at == 1 ? Code::unavailable : Code::failed_precondition) << error->what();
-        EXPECT_THAT(error->what(), HasSubstr(at == 1 ? "its claim was stored, and is not there" : "deleted while it was made"));
+        EXPECT_THAT(error->what(),
+                    HasSubstr(at == 1 ? "its claim was stored, and is not there" : "deleted while it was made"));
         undo(making);
       }
       EXPECT_THAT(store.names(), IsEmpty());
@@ -291,7 +299,9 @@ TEST_F(Claims, UndoRemovesWhatIsItsOwnAndNothingElse) {
     bool claimed;
     bool all_goes;
   };
-  const auto foreign = [](const std::string& token) { return write_claim({token, "192.0.2.2", "2026-01-31T23:59:59Z", ""}); };
+  const auto foreign = [](const std::string& token) {
+    return write_claim({token, "192.0.2.2", "2026-01-31T23:59:59Z", ""});
+  };
   const Case cases[] = {
       {"its own", [](auto&, auto&) {}, true, true},
       {"its own, finished but for the answer", [](auto& s, auto&) { s.set("snap/manifest.json", "{}"); }, true, true},
@@ -314,7 +324,8 @@ TEST_F(Claims, UndoRemovesWhatIsItsOwnAndNothingElse) {
        },
        true, true},
       {"never sure of its claim", [](auto& s, auto&) { s.erase("snap/claim.json"); }, false, false},
-      {"never sure, and somebody else's", [&](auto& s, auto&) { s.set("snap/claim.json", foreign("another")); }, false, false},
+      {"never sure, and somebody else's", [&](auto& s, auto&) { s.set("snap/claim.json", foreign("another")); }, false,
+       false},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.what);
@@ -416,7 +427,8 @@ TEST_F(Claims, OldSnapshotsWithoutAClaimAreReadListedAndDeleted) {
   EXPECT_EQ(read(store), bytes);
   EXPECT_TRUE(list_snapshots(store, {}).at(0).complete);
   TestJob other;
-  EXPECT_THAT(error_of([&] { make(other, bytes, "192.0.2.2"); }).what(), HasSubstr("somebody whose agent makes no claims"));
+  EXPECT_THAT(error_of([&] { make(other, bytes, "192.0.2.2"); }).what(),
+              HasSubstr("somebody whose agent makes no claims"));
   const Deletion deletion = plan_deletion(store, "snap", "192.0.2.9", {});
   EXPECT_FALSE(deletion.found);
   EXPECT_EQ(delete_snapshot(store, deletion, {}), 6U) << "three segments, an index, the joined stream, the manifest";
@@ -436,18 +448,21 @@ TEST_F(Claims, AClaimMayBeSeenLate) {
   int looks = 0;
   store.before = [&](const std::string& verb, const std::string& name) {
     // The look before the claim, then the first one after it.
-    if (verb == "get" && name == "snap/claim.json" && ++looks == 2) throw StoreError(Code::not_found, "not yet", "", false);
+    if (verb == "get" && name == "snap/claim.json" && ++looks == 2)
+      throw StoreError(Code::not_found, "not yet", "", false);
   };
   make(job, page_bytes(kSegment, 1), "192.0.2.1");
   EXPECT_EQ(read(store), page_bytes(kSegment, 1));
 }
 
 TEST_F(Claims, WhatIsInAClaimIsAnybodys) {
-  for (const std::string text : {"", "{}", "[]", "nonsense", R"({"token":1})", R"({"token":"x","host":"h","since":"yesterday"})"}) {
+  for (const std::string text :
+       {"", "{}", "[]", "nonsense", R"({"token":1})", R"({"token":"x","host":"h","since":"yesterday"})"}) {
     EXPECT_EQ(read_claim_text(text).token, "") << text;
     EXPECT_EQ(holder_of(read_claim_text(text)), "somebody whose claim cannot be read");
   }
-  const Claim odd = read_claim_text("{\"token\":\"t\",\"host\":\"a\\nb\\u001b[31m\",\"since\":\"2026-01-31T23:59:59Z\",\"more\":1}");
+  const Claim odd =
+      read_claim_text("{\"token\":\"t\",\"host\":\"a\\nb\\u001b[31m\",\"since\":\"2026-01-31T23:59:59Z\",\"more\":1}");
   EXPECT_EQ(odd.token, "t");
   EXPECT_THAT(odd.host, AllOf(Not(HasSubstr("\n")), Not(HasSubstr("\x1b"))));
 }

@@ -32,7 +32,8 @@ TEST(MemoryPlan, EveryPlanKeepsItsLimitAndHasRoomForItsThreads) {
           const MemoryPlan plan = plan_writing(with(limit, workers, segment), codec);
           EXPECT_LE(plan.for_segments, limit * kMiB - 28 * kMiB);
           EXPECT_GE(plan.for_segments, 3 * Buffer::footprint(plan.segment_bytes));
-          EXPECT_GE(plan.for_segments, (plan.workers + 2) * Buffer::footprint(plan.segment_bytes)) << limit << ' ' << workers;
+          EXPECT_GE(plan.for_segments, (plan.workers + 2) * Buffer::footprint(plan.segment_bytes))
+              << limit << ' ' << workers;
           EXPECT_LE(plan.segment_bytes, segment * kMiB);
           EXPECT_GE(plan.segment_bytes, kMiB);
           EXPECT_LE(plan.workers, workers);

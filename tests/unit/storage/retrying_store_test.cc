@@ -130,7 +130,8 @@ TEST_F(RetryingStoreTest, TheLastErrorIsToldWithoutItsBeginning) {
     inner_->script = {failure("503"), StoreError(Code::unavailable, what, "", true, std::nullopt, "503")};
     return std::string(error_of_put().what());
   };
-  EXPECT_EQ(last("put segment-00000017: http://h: answered 503"), "put segment-00000017: 2 tries in 0 s: 503, 503; the last: http://h: answered 503");
+  EXPECT_EQ(last("put segment-00000017: http://h: answered 503"),
+            "put segment-00000017: 2 tries in 0 s: 503, 503; the last: http://h: answered 503");
   EXPECT_EQ(last("log in to Swift: http://a: answered 503"),
             "put segment-00000017: 2 tries in 0 s: 503, 503; the last: log in to Swift: http://a: answered 503");
 }

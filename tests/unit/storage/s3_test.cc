@@ -26,11 +26,8 @@ class SigV4 : public testing::Test {
 
 TEST_F(SigV4, SignsTheDocumentedExamples) {
   const std::string host = "examplebucket.s3.amazonaws.com";
-  EXPECT_THAT(authorization({.method = "GET",
-                             .host = host,
-                             .path = "/",
-                             .query = {{"lifecycle", ""}},
-                             .payload_sha256 = empty_}),
+  EXPECT_THAT(authorization(
+                  {.method = "GET", .host = host, .path = "/", .query = {{"lifecycle", ""}}, .payload_sha256 = empty_}),
               HasSubstr("Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"));
   EXPECT_THAT(authorization({.method = "GET",
                              .host = host,
@@ -41,15 +38,13 @@ TEST_F(SigV4, SignsTheDocumentedExamples) {
 }
 
 TEST_F(SigV4, NamesTheKeyAndHidesTheSecret) {
-  const std::string text =
-      authorization({.method = "GET", .host = "h", .path = "/", .payload_sha256 = empty_});
+  const std::string text = authorization({.method = "GET", .host = "h", .path = "/", .payload_sha256 = empty_});
   EXPECT_THAT(text, HasSubstr("Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request"));
   EXPECT_THAT(text, testing::Not(HasSubstr("wJalr")));
 }
 
 TEST_F(SigV4, QueriesAreSortedAndEncoded) {
-  EXPECT_EQ(canonical_query({.query = {{"prefix", "a b/c"}, {"list-type", "2"}}}),
-            "list-type=2&prefix=a%20b%2Fc");
+  EXPECT_EQ(canonical_query({.query = {{"prefix", "a b/c"}, {"list-type", "2"}}}), "list-type=2&prefix=a%20b%2Fc");
   EXPECT_EQ(canonical_query({}), "");
 }
 
@@ -71,11 +66,11 @@ TEST(Xml, RefusesWhatIsNotWellFormed) {
   for (int i = 0; i < 20; ++i) deep += "<a>";
   for (int i = 0; i < 20; ++i) deep += "</a>";
   for (const std::string& bad :
-       {std::string(), std::string("text"), std::string("<a>"), std::string("<a></b>"),
-        std::string("<a/><b/>"), std::string("<a>&bad;</a>"), std::string("<a>&#0;</a>"),
-        std::string("<a>&#xD800;</a>"), std::string("<a>&amp</a>"), std::string("<a"), std::string("<>"),
-        std::string("< a></ a>"), std::string("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>"),
-        std::string("<a><!ENTITY x></a>"), std::string("<a b='></a>"), deep}) {
+       {std::string(), std::string("text"), std::string("<a>"), std::string("<a></b>"), std::string("<a/><b/>"),
+        std::string("<a>&bad;</a>"), std::string("<a>&#0;</a>"), std::string("<a>&#xD800;</a>"),
+        std::string("<a>&amp</a>"), std::string("<a"), std::string("<>"), std::string("< a></ a>"),
+        std::string("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>"), std::string("<a><!ENTITY x></a>"),
+        std::string("<a b='></a>"), deep}) {
     EXPECT_FALSE(parse_xml(bad)) << bad;
   }
 }

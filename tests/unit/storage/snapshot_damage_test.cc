@@ -38,7 +38,8 @@ class SnapshotDamage : public test::SnapshotFixture, public ::testing::WithParam
   std::string bytes;
 };
 
-INSTANTIATE_TEST_SUITE_P(, SnapshotDamage, ::testing::Bool(), [](const auto& encrypted) { return encrypted.param ? "encrypted" : "clear"; });
+INSTANTIATE_TEST_SUITE_P(, SnapshotDamage, ::testing::Bool(),
+                         [](const auto& encrypted) { return encrypted.param ? "encrypted" : "clear"; });
 
 TEST_P(SnapshotDamage, UnharmedItIsRead) {
   EXPECT_EQ(read(store), bytes);
@@ -66,7 +67,8 @@ TEST_P(SnapshotDamage, EverySegmentDropped) {
 TEST_P(SnapshotDamage, EverySegmentReplacedByAnother) {
   for (std::size_t n = 1; n <= kSegments; ++n) {
     for (std::size_t m = 1; m <= kSegments; ++m) {
-      if (n != m) expect_loss([&](MemoryStore& changed) { changed.set(segment(n), store.text(segment(m))); }, segment(n));
+      if (n != m)
+        expect_loss([&](MemoryStore& changed) { changed.set(segment(n), store.text(segment(m))); }, segment(n));
     }
     expect_loss([&](MemoryStore& changed) { changed.set(segment(n), store.text(segment(n, "other"))); }, segment(n));
   }
@@ -97,7 +99,8 @@ TEST_P(SnapshotDamage, ABitFlippedAnywhereInEverySegment) {
 TEST_P(SnapshotDamage, SegmentsShorterAndLonger) {
   for (std::size_t n = 1; n <= kSegments; ++n) {
     const std::string good = store.text(segment(n));
-    for (const std::string& wrong : {std::string(), good.substr(0, 1), good.substr(0, good.size() - 1), good + '\0', good + good}) {
+    for (const std::string& wrong :
+         {std::string(), good.substr(0, 1), good.substr(0, good.size() - 1), good + '\0', good + good}) {
       expect_loss([&](MemoryStore& changed) { changed.set(segment(n), wrong); }, segment(n));
     }
   }
@@ -134,15 +137,18 @@ TEST_P(SnapshotDamage, EveryByteOfTheManifest) {
   for (std::size_t size = 0; size < good.size(); size += 3) {
     expect_loss([&](MemoryStore& changed) { changed.set(manifest, good.substr(0, size)); }, "manifest");
   }
-  expect_loss([&](MemoryStore& changed) { changed.set(manifest, store.text("other/manifest.json")); }, "another snapshot");
-  expect_loss([&](MemoryStore& changed) { changed.set(manifest, std::string(kMaxManifestBytes + 1, ' ')); }, "manifest");
+  expect_loss([&](MemoryStore& changed) { changed.set(manifest, store.text("other/manifest.json")); },
+              "another snapshot");
+  expect_loss([&](MemoryStore& changed) { changed.set(manifest, std::string(kMaxManifestBytes + 1, ' ')); },
+              "manifest");
 }
 
 TEST_P(SnapshotDamage, VerifySaysSo) {
   store.on_get = [](const std::string& name, std::string& body) {
     if (name == segment(4)) body[10] = static_cast<char>(body[10] ^ 4);
   };
-  const Error error = test::error_of([&] { verify_snapshot(store, store.href("snap/manifest.json"), settings, throttle, job); });
+  const Error error =
+      test::error_of([&] { verify_snapshot(store, store.href("snap/manifest.json"), settings, throttle, job); });
   EXPECT_EQ(error.code(), Code::data_loss);
   EXPECT_THAT(error.what(), HasSubstr(segment(4)));
 }
@@ -169,7 +175,8 @@ TEST_P(SnapshotDamage, EveryMemberOfTheManifestTakenAwayOrChanged) {
     try_changed(key + " gone", [&](JsonDocument&, JsonValue& object) { object.RemoveMember(key.c_str()); });
     try_changed(key + " of another type", [&](JsonDocument&, JsonValue& object) { object[key.c_str()].SetBool(true); });
     if (member.value.IsUint64()) {
-      for (const std::uint64_t other : {std::uint64_t{0}, member.value.GetUint64() + 1, member.value.GetUint64() - 1, UINT64_MAX}) {
+      for (const std::uint64_t other :
+           {std::uint64_t{0}, member.value.GetUint64() + 1, member.value.GetUint64() - 1, UINT64_MAX}) {
         try_changed(key + " = " + std::to_string(other),
                     [&](JsonDocument&, JsonValue& object) { object[key.c_str()].SetUint64(other); });
       }

@@ -1,4 +1,5 @@
-// Stores that fail, hang and are slow, sources that die, jobs that are cancelled: no false success, nothing left, no end without end.
+// Stores that fail, hang and are slow, sources that die, jobs that are cancelled: no false success, nothing left, no
+// end without end.
 #include <gmock/gmock.h>
 
 #include <atomic>
@@ -20,7 +21,9 @@ using test::StringSource;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-StoreError unavailable() { return StoreError(Code::unavailable, "put: 503", "try later", true, std::nullopt, "503"); }
+StoreError unavailable() {
+  return StoreError(Code::unavailable, "put: 503", "try later", true, std::nullopt, "503");
+}
 
 bool is_put_of_segment(const std::string& verb, const std::string& name) {
   return verb == "put" && name.find("/segment-") != std::string::npos;
@@ -66,7 +69,8 @@ class SnapshotFaults : public test::SnapshotFixture {
     while (spilled_files() < count) std::this_thread::sleep_for(Millis(1));
   }
   void expect_nothing_but_segments() const {
-    for (const std::string& name : store.names()) EXPECT_THAT(name, testing::AnyOf(HasSubstr("/segment-"), HasSubstr("/claim.json")));
+    for (const std::string& name : store.names())
+      EXPECT_THAT(name, testing::AnyOf(HasSubstr("/segment-"), HasSubstr("/claim.json")));
     EXPECT_TRUE(spill_is_gone());
   }
 };
@@ -115,7 +119,8 @@ TEST_F(SnapshotFaults, AJoinedStreamThatTheStoreDoesNotMakeIsAWarning) {
       EXPECT_EQ(write(bytes).manifest.segments, 9U) << refused.brief;
       ASSERT_EQ(job.warnings().size(), warnings + 1) << refused.brief;
       EXPECT_THAT(job.warnings().back(), HasSubstr("join: refused"));
-      for (const std::string& name : store.names()) EXPECT_THAT(name, testing::Not(HasSubstr("stream"))) << "what was begun is removed";
+      for (const std::string& name : store.names())
+        EXPECT_THAT(name, testing::Not(HasSubstr("stream"))) << "what was begun is removed";
       EXPECT_EQ(read(store), bytes);
     }
   }
@@ -125,8 +130,11 @@ TEST_F(SnapshotFaults, AJoinThatSaysSomethingOfTheSegmentsIsAnError) {
   const struct {
     const char* brief;
     Code code;
-  } kTold[] = {{"401", Code::permission_denied}, {"login 401", Code::permission_denied}, {"TLS", Code::permission_denied},
-               {"404", Code::unavailable},       {"400", Code::data_loss}};
+  } kTold[] = {{"401", Code::permission_denied},
+               {"login 401", Code::permission_denied},
+               {"TLS", Code::permission_denied},
+               {"404", Code::unavailable},
+               {"400", Code::data_loss}};
   for (const auto& told : kTold) {
     store.reset();
     store.before = [&](const std::string& verb, const std::string&) {
@@ -141,7 +149,8 @@ TEST_F(SnapshotFaults, OneOfManyJoinsThatFailsEndsAllOfThem) {
   settings.segment_bytes = 100;
   std::atomic<int> joins = 0;
   store.before = [&](const std::string& verb, const std::string&) {
-    if (verb == "join" && ++joins == 2) throw StoreError(Code::failed_precondition, "join: 405", "", false, std::nullopt, "405");
+    if (verb == "join" && ++joins == 2)
+      throw StoreError(Code::failed_precondition, "join: 405", "", false, std::nullopt, "405");
   };
   const std::string bytes = page_bytes(3500 * 100, 1);
   write(bytes);
@@ -153,7 +162,8 @@ TEST_F(SnapshotFaults, OneOfManyJoinsThatFailsEndsAllOfThem) {
 
 class DyingSource : public StringSource {
  public:
-  DyingSource(std::string bytes, std::function<void()> at_end) : StringSource(std::move(bytes)), at_end_(std::move(at_end)) {}
+  DyingSource(std::string bytes, std::function<void()> at_end)
+      : StringSource(std::move(bytes)), at_end_(std::move(at_end)) {}
   std::size_t read(std::span<std::byte> into) override {
     const std::size_t n = StringSource::read(into);
     if (n == 0) at_end_();
@@ -167,7 +177,8 @@ class DyingSource : public StringSource {
 TEST_F(SnapshotFaults, ASourceThatDiesIsTheErrorAndNothingElse) {
   for (const std::size_t size : {std::size_t{0}, std::size_t{1}, 3 * kSegment, 5 * kSegment + 1}) {
     store.reset();
-    DyingSource source(page_bytes(size, 2), [] { throw Error(Code::internal, "mariadb-backup: exit status 1", "look"); });
+    DyingSource source(page_bytes(size, 2),
+                       [] { throw Error(Code::internal, "mariadb-backup: exit status 1", "look"); });
     const Error error = error_of([&] { write_from(source); });
     EXPECT_EQ(error.code(), Code::internal);
     EXPECT_STREQ(error.what(), "mariadb-backup: exit status 1");

@@ -34,7 +34,8 @@ Manifest sample() {
 
 SegmentIndex sample_index() {
   return {1,
-          {{"segment-00000001", 200, 150, kHash, std::string(32, 'b'), {}}, {"segment-00000002", 100, 50, kHash, std::string(32, 'c'), {}}}};
+          {{"segment-00000001", 200, 150, kHash, std::string(32, 'b'), {}},
+           {"segment-00000002", 100, 50, kHash, std::string(32, 'c'), {}}}};
 }
 
 SnapshotKeys sample_keys(char fill = 'k', const std::string& id = "2026") {
@@ -107,9 +108,12 @@ TEST(SnapshotFormat, TheManifestComesBack) {
 
 TEST(SnapshotFormat, TheIndexToTheLetterAndBack) {
   const std::string text = write_index(sample_index(), nullptr);
-  EXPECT_EQ(text, R"({"format_version":1,"index":1,"segments":[{"name":"segment-00000001","raw_bytes":200,"stored_bytes":150,"sha256":")" +
-                      kHash + R"(","xxh3":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"},{"name":"segment-00000002","raw_bytes":100,"stored_bytes":50,"sha256":")" +
-                      kHash + R"(","xxh3":"cccccccccccccccccccccccccccccccc"}]})");
+  EXPECT_EQ(
+      text,
+      R"({"format_version":1,"index":1,"segments":[{"name":"segment-00000001","raw_bytes":200,"stored_bytes":150,"sha256":")" +
+          kHash +
+          R"(","xxh3":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"},{"name":"segment-00000002","raw_bytes":100,"stored_bytes":50,"sha256":")" +
+          kHash + R"(","xxh3":"cccccccccccccccccccccccccccccccc"}]})");
   EXPECT_EQ(write_index(parse_index(text, nullptr), nullptr), text);
   const SnapshotKeys keys = sample_keys();
   const std::string encrypted = write_index(sample_index(), &keys);
@@ -127,9 +131,12 @@ TEST(SnapshotFormat, TheDigestIsOverLines) {
 TEST(SnapshotFormat, NewerAgentsMayAddMembers) {
   const std::string text = with_checksum_of(sample(), R"("format_version":1)", R"("format_version":1,"lz":{"a":[1]})");
   EXPECT_EQ(parse_manifest(text, nullptr).id, sample().id);
-  const std::string later = changed(write_manifest(sample(), nullptr), R"("requires":[])", R"("requires":[],"more":"x")");
+  const std::string later =
+      changed(write_manifest(sample(), nullptr), R"("requires":[])", R"("requires":[],"more":"x")");
   EXPECT_EQ(parse_manifest(later, nullptr).id, sample().id);
-  EXPECT_EQ(parse_index(changed(write_index(sample_index(), nullptr), R"("index":1)", R"("index":1,"more":2)"), nullptr).number, 1U);
+  EXPECT_EQ(parse_index(changed(write_index(sample_index(), nullptr), R"("index":1)", R"("index":1,"more":2)"), nullptr)
+                .number,
+            1U);
 }
 
 TEST(SnapshotFormat, WhatANewerAgentRequiresIsRefusedWithAHint) {
@@ -143,7 +150,9 @@ TEST(SnapshotFormat, WhatANewerAgentRequiresIsRefusedWithAHint) {
     EXPECT_EQ(error.code(), Code::failed_precondition) << to;
     EXPECT_NE(error.hint(), "") << to;
   }
-  EXPECT_EQ(code_of([&] { parse_index(changed(write_index(sample_index(), nullptr), R"(version":1)", R"(version":2)"), nullptr); }),
+  EXPECT_EQ(code_of([&] {
+              parse_index(changed(write_index(sample_index(), nullptr), R"(version":1)", R"(version":2)"), nullptr);
+            }),
             "FAILED_PRECONDITION");
 }
 
@@ -222,9 +231,11 @@ TEST(SnapshotFormat, WithAKeyAnyOtherByteIsRefused) {
 
 TEST(SnapshotFormat, HostileTextIsDataLoss) {
   std::string deep(100000, '[');
-  for (const std::string& text : {std::string(), std::string("null"), std::string("[]"), std::string("{}"), std::string("{\"format_version\":1}"),
-                                  std::string("{\"format_version\":0}"), std::string("{\"format_version\":-1}"), std::string("{\"format_version\":1.0}"),
-                                  std::string("\xff\xfe"), deep, std::string(1000, '\0'), R"({"format_version":1,"format_version":1})" + std::string()}) {
+  for (const std::string& text :
+       {std::string(), std::string("null"), std::string("[]"), std::string("{}"), std::string("{\"format_version\":1}"),
+        std::string("{\"format_version\":0}"), std::string("{\"format_version\":-1}"),
+        std::string("{\"format_version\":1.0}"), std::string("\xff\xfe"), deep, std::string(1000, '\0'),
+        R"({"format_version":1,"format_version":1})" + std::string()}) {
     EXPECT_EQ(code_of([&] { parse_manifest(text, nullptr); }), "DATA_LOSS") << text.substr(0, 40);
     EXPECT_EQ(code_of([&] { parse_index(text, nullptr); }), "DATA_LOSS") << text.substr(0, 40);
     EXPECT_EQ(code_of([&] { manifest_key_id(text); }), "DATA_LOSS") << text.substr(0, 40);

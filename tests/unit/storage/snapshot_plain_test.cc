@@ -33,10 +33,12 @@ TEST_F(PlainInItsPlace, IsRefusedByWhoHasAKeyToWriteWith) {
   EXPECT_EQ(read(*encrypted_), bytes_);
   const Error error = error_of([&] { read(*plain_, "snap", job); });
   EXPECT_EQ(error.code(), Code::failed_precondition);
-  EXPECT_THAT(error.what(), HasSubstr("the snapshot is not encrypted, but this host has snapshot.encryption.write_key"));
+  EXPECT_THAT(error.what(),
+              HasSubstr("the snapshot is not encrypted, but this host has snapshot.encryption.write_key"));
   EXPECT_THAT(error.hint(), HasSubstr("allow_plain"));
-  EXPECT_EQ(test::code_of([&] { verify_snapshot(*plain_, plain_->href("snap/manifest.json"), settings, throttle, job); }),
-            "FAILED_PRECONDITION");
+  EXPECT_EQ(
+      test::code_of([&] { verify_snapshot(*plain_, plain_->href("snap/manifest.json"), settings, throttle, job); }),
+      "FAILED_PRECONDITION");
 }
 
 TEST_F(PlainInItsPlace, IsReadWhereThatIsAllowedOrNothingIsEncrypted) {
@@ -52,7 +54,8 @@ TEST_F(PlainInItsPlace, IsReadWhereThatIsAllowedOrNothingIsEncrypted) {
 TEST_F(PlainInItsPlace, AnyKnownKeyWillDo) {
   use_key("k2", 'b');
   EXPECT_EQ(read(*encrypted_), bytes_) << "keys change, and old snapshots are read";
-  const VerifyResult result = verify_snapshot(*encrypted_, encrypted_->href("snap/manifest.json"), settings, throttle, job);
+  const VerifyResult result =
+      verify_snapshot(*encrypted_, encrypted_->href("snap/manifest.json"), settings, throttle, job);
   EXPECT_EQ(result.encryption_key, "k1");
 }
 

@@ -23,7 +23,8 @@ class SnapshotRoundTrip : public test::SnapshotFixture {};
 
 TEST_F(SnapshotRoundTrip, EverySizeNearASegment) {
   int n = 0;
-  for (const std::size_t size : {std::size_t{1}, kSegment - 1, kSegment, kSegment + 1, 2 * kSegment, 7 * kSegment + 123}) {
+  for (const std::size_t size :
+       {std::size_t{1}, kSegment - 1, kSegment, kSegment + 1, 2 * kSegment, 7 * kSegment + 123}) {
     const std::string bytes = page_bytes(size, size);
     const std::string id = "s" + std::to_string(++n);
     const SnapshotSummary summary = write(bytes, id);
@@ -108,8 +109,9 @@ TEST_F(SnapshotRoundTrip, EncryptedSnapshotsShowNoRawDigestAndNoJoinedStream) {
   use_key("k1", 'z');
   const std::string bytes(3 * kSegment, 'a');
   write(bytes);
-  EXPECT_EQ(store.names(), (std::vector<std::string>{"snap/claim.json", "snap/index-000001.json", "snap/manifest.json", "snap/segment-00000001",
-                                                     "snap/segment-00000002", "snap/segment-00000003"}));
+  EXPECT_EQ(store.names(),
+            (std::vector<std::string>{"snap/claim.json", "snap/index-000001.json", "snap/manifest.json",
+                                      "snap/segment-00000001", "snap/segment-00000002", "snap/segment-00000003"}));
   EXPECT_THAT(store.text("snap/index-000001.json"), ::testing::Not(HasSubstr("xxh3")));
   EXPECT_NE(store.text("snap/segment-00000001"), store.text("snap/segment-00000002"));
 }

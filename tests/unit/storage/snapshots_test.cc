@@ -53,9 +53,10 @@ TEST_F(Snapshots, ListsCompleteAndIncompleteOnes) {
   EXPECT_TRUE(list[1].complete);
   EXPECT_EQ(list[1].href, whole.href);
   EXPECT_EQ(list[1].created_at, old);
-  const std::uint64_t documents = store.text("whole/manifest.json").size() + store.text("whole/index-000001.json").size() +
-                                  store.text("whole/claim.json").size();
-  EXPECT_EQ(list[1].stored_bytes, whole.manifest.stored_bytes + documents) << "the joined stream has no bytes of its own";
+  const std::uint64_t documents = store.text("whole/manifest.json").size() +
+                                  store.text("whole/index-000001.json").size() + store.text("whole/claim.json").size();
+  EXPECT_EQ(list[1].stored_bytes, whole.manifest.stored_bytes + documents)
+      << "the joined stream has no bytes of its own";
 }
 
 TEST_F(Snapshots, DeletesTheManifestFirstAndNothingElse) {
@@ -132,7 +133,8 @@ TEST_F(Snapshots, WhatComesBackAfterEachDeleteIsNamed) {
 TEST_F(Snapshots, AManifestThatStaysKeepsItsSegments) {
   write(page_bytes(3 * kSegment, 7));
   store.before = [](const std::string& verb, const std::string& name) {
-    if (verb == "remove" && name.ends_with("manifest.json")) throw StoreError(Code::unavailable, "remove: 503", "", true);
+    if (verb == "remove" && name.ends_with("manifest.json"))
+      throw StoreError(Code::unavailable, "remove: 503", "", true);
   };
   EXPECT_EQ(code_of([&] { delete_snapshot(store, "snap", {}); }), "UNAVAILABLE");
   EXPECT_EQ(read(store), page_bytes(3 * kSegment, 7));

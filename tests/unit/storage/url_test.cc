@@ -57,9 +57,9 @@ TEST(Url, RefusesWhatServersReadInDifferentWays) {
 TEST(Url, BelowMeansSameOriginAndLongerPath) {
   const auto root = *parse_url("http://h:8080/v1/AUTH_a/c/p");
   EXPECT_THAT(*path_below(root, *parse_url("http://H:8080/v1/AUTH_a/c/p/id/x")), ElementsAre("id", "x"));
-  for (const char* other : {"http://h:8080/v1/AUTH_a/c/p", "http://h:8080/v1/AUTH_a/c/p2/x",
-                            "http://h:8080/v1/AUTH_b/c/p/x", "http://h:8081/v1/AUTH_a/c/p/x",
-                            "https://h:8080/v1/AUTH_a/c/p/x", "http://h2:8080/v1/AUTH_a/c/p/x"}) {
+  for (const char* other :
+       {"http://h:8080/v1/AUTH_a/c/p", "http://h:8080/v1/AUTH_a/c/p2/x", "http://h:8080/v1/AUTH_b/c/p/x",
+        "http://h:8081/v1/AUTH_a/c/p/x", "https://h:8080/v1/AUTH_a/c/p/x", "http://h2:8080/v1/AUTH_a/c/p/x"}) {
     EXPECT_FALSE(path_below(root, *parse_url(other))) << other;
   }
 }

@@ -17,9 +17,8 @@ TEST(AccountHash, NativeIsWhatServersStore) {
 TEST(AccountHash, CachingSha2IsShaCrypt) {
   EXPECT_EQ(caching_sha2_hash(Secret("Hello world!"), "saltstring"),
             "$A$005$saltstring5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5");
-  EXPECT_EQ(
-      caching_sha2_hash(Secret("a much longer password than one digest of 32 bytes is"), "0123456789abcdef"),
-      "$A$005$0123456789abcdefK0XWYu.6sQs3LU.vcj7FNkonvbiNiPTVGvj0xsjSwU3");
+  EXPECT_EQ(caching_sha2_hash(Secret("a much longer password than one digest of 32 bytes is"), "0123456789abcdef"),
+            "$A$005$0123456789abcdefK0XWYu.6sQs3LU.vcj7FNkonvbiNiPTVGvj0xsjSwU3");
   EXPECT_EQ(caching_sha2_hash(Secret("p"), "x"), "$A$005$xh.brg.xG5lrk70bjc5DkPQTNkEr1uQgbhuZFQNDrvk9");
 }
 

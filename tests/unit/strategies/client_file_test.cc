@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
+#include "strategies/mysql/copy/tool_options.h"
 #include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/server/sql_connection.h"
-#include "strategies/mysql/copy/tool_options.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {

@@ -5,8 +5,8 @@
 #include "base/error.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
-#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/install/receive.h"
 #include "stream/tar.h"
 #include "tests/support/bytes.h"
 #include "tests/support/errors.h"
@@ -19,7 +19,9 @@ using test::code_of;
 using test::error_of;
 using test::StringSource;
 
-ServerVersion version(std::string_view text) { return parse_datastore_version(text); }
+ServerVersion version(std::string_view text) {
+  return parse_datastore_version(text);
+}
 
 class Clone : public testing::Test {
  protected:
@@ -93,7 +95,8 @@ TEST_F(Clone, IsReceivedWithoutAnyTool) {
 
 TEST_F(Clone, NothingStaysOfOneThatIsNotWhole) {
   const std::string whole = archive();
-  for (const std::size_t size : {std::size_t{0}, std::size_t{512}, whole.size() / 2, whole.size() - 1024, whole.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{512}, whole.size() / 2, whole.size() - 1024, whole.size() - 1}) {
     EXPECT_EQ(code_of([&] { receive(whole.substr(0, size)); }), "DATA_LOSS") << size;
     EXPECT_TRUE(fs::is_empty(to())) << size;
   }
@@ -115,7 +118,8 @@ TEST_F(Clone, TablesElsewhereAreRefused) {
 }
 
 TEST_F(Clone, BringsOnlyWhatADataDirectoryHas) {
-  for (const std::string name : {"evil.so", "lab/evil.so", ".my.cnf", "my.cnf", "mysqld.my", "lab/.x", "lab/a\nb", "a/b/c/d/e"}) {
+  for (const std::string name :
+       {"evil.so", "lab/evil.so", ".my.cnf", "my.cnf", "mysqld.my", "lab/.x", "lab/a\nb", "a/b/c/d/e"}) {
     fs::create_directories((data() / name).parent_path());
     std::ofstream(data() / name) << "evil";
     EXPECT_EQ(code_of([&] { receive(archive()); }), "DATA_LOSS") << name;

@@ -7,7 +7,9 @@
 namespace guestagent::mysql {
 namespace {
 
-ServerVersion of(const char* text) { return parse_datastore_version(text); }
+ServerVersion of(const char* text) {
+  return parse_datastore_version(text);
+}
 
 TEST(CopyFit, EveryWayOfEveryDialectHasARowOrNoToolTakesIt) {
   for (const Dialect& dialect : dialects()) {
@@ -75,7 +77,9 @@ TEST(CopyFit, ANewerToolPreparesWhereTheRedoLogIsTheSame) {
 }
 
 TEST(CopyFit, TargetsOfEachSource) {
-  const auto refused = [](const char* source, const char* target) { return !unsupported_pair(of(source), of(target)).empty(); };
+  const auto refused = [](const char* source, const char* target) {
+    return !unsupported_pair(of(source), of(target)).empty();
+  };
   EXPECT_FALSE(refused("mysql-5.6.24", "mysql-5.7.44"));
   EXPECT_TRUE(refused("mysql-5.6.24", "mysql-8.0.36"));
   EXPECT_FALSE(refused("mysql-5.7.44", "mysql-8.0.36"));

@@ -100,9 +100,7 @@ TEST(Dialect, EveryRowHasEveryName) {
 }
 
 TEST(Dialect, TheWordsOfEachSeries) {
-  const auto of = [](const char* text) -> const Dialect& {
-    return dialect_for(parse_datastore_version(text));
-  };
+  const auto of = [](const char* text) -> const Dialect& { return dialect_for(parse_datastore_version(text)); };
   EXPECT_EQ(of("mariadb-10.11.19").words->change_source, "CHANGE MASTER TO");
   EXPECT_EQ(of("mariadb-10.11.19").info_files.front(), "xtrabackup_info");
   EXPECT_EQ(of("mariadb-11.8.6").info_files.front(), "mariadb_backup_info");
@@ -119,13 +117,16 @@ TEST(Dialect, TheWordsOfEachSeries) {
   EXPECT_EQ(of("percona-8.0.36").words, of("mysql-8.0.36").words);
 }
 
-// However long a replica follows: no default of the server's lets its account expire, and no global limit counts for it.
+// However long a replica follows: no default of the server's lets its account expire, and no global limit counts for
+// it.
 TEST(Dialect, AnAccountLastsWhereverAServerCanLetItExpire) {
   for (const Dialect& row : dialects()) {
     const bool expires = row.family == Family::mariadb || row.from >= ServerVersion{Family::mysql, 5, 7, 6};
     EXPECT_EQ(row.lasting, expires ? " PASSWORD EXPIRE NEVER ACCOUNT UNLOCK" : "") << row.from.text();
     EXPECT_EQ(row.create_account.find("{lasting}") != std::string_view::npos, expires) << row.from.text();
-    EXPECT_NE((std::string(row.create_account) + std::string(row.grant_replication)).find("MAX_USER_CONNECTIONS {limit}"), std::string::npos);
+    EXPECT_NE(
+        (std::string(row.create_account) + std::string(row.grant_replication)).find("MAX_USER_CONNECTIONS {limit}"),
+        std::string::npos);
     EXPECT_EQ(row.drop_account, expires ? "DROP USER IF EXISTS" : "DROP USER") << row.from.text();
   }
 }

@@ -80,14 +80,14 @@ TEST(Gtid, EveryTextOfItsOwnIsReadBack) {
 
 TEST(Gtid, WhatIsNoSetIsRefused) {
   for (const std::string& text :
-       {std::string("0-1"), std::string("0-1-"), std::string("0-1-2-3"), std::string("a-1-2"),
-        std::string("0-1-0"), std::string("0-1-2,"), std::string("0-4294967296-1"),
-        std::string("0-1-18446744073709551616"), std::string("0-1-2 0-1-3"), std::string("-1-1-1")}) {
+       {std::string("0-1"), std::string("0-1-"), std::string("0-1-2-3"), std::string("a-1-2"), std::string("0-1-0"),
+        std::string("0-1-2,"), std::string("0-4294967296-1"), std::string("0-1-18446744073709551616"),
+        std::string("0-1-2 0-1-3"), std::string("-1-1-1")}) {
     EXPECT_EQ(code_of([&] { maria(text); }), "INVALID_ARGUMENT") << text;
   }
-  for (const std::string& text : {std::string("x"), std::string(kA), a(":"), a(":0"), a(":5-4"), a(":1-"),
-                                  a(":1--2"), a(":tag"), a(":tag:"), a(":9223372036854775808"),
-                                  a(":1:ta-g:1"), std::string("3e11fa47-71ca-11e1-9e33-c80aa942956:1")}) {
+  for (const std::string& text :
+       {std::string("x"), std::string(kA), a(":"), a(":0"), a(":5-4"), a(":1-"), a(":1--2"), a(":tag"), a(":tag:"),
+        a(":9223372036854775808"), a(":1:ta-g:1"), std::string("3e11fa47-71ca-11e1-9e33-c80aa942956:1")}) {
     EXPECT_EQ(code_of([&] { mysql(text); }), "INVALID_ARGUMENT") << text;
   }
   EXPECT_EQ(code_of([] { GtidSet::parse(GtidKind::none, "0-1-2"); }), "INVALID_ARGUMENT");

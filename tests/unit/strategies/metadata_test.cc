@@ -45,17 +45,24 @@ TEST(Metadata, IsWrittenAsItIsRead) {
 // Every string that comes with metadata, and what a stranger could put there.
 TEST(Metadata, HostileTextsAreRefusedInEveryMember) {
   const std::pair<std::string, std::string> members[] = {
-      {R"("host":"192.168.0.1")", "host"},           {R"("datastore":"mysql")", "datastore"},
+      {R"("host":"192.168.0.1")", "host"},
+      {R"("datastore":"mysql")", "datastore"},
       {R"("datastore_version":"mariadb-10.11.19")", "datastore_version"},
       {R"("snapshot_href":"file:///s/m")", "snapshot_href"},
-      {R"("file":"binlog.000003","position":4711)", "file"}, {R"("gtid":"0-1-205")", "gtid"},
-      {R"("name":"repl_a")", "name"},                {R"("password":"p\"w")", "password"},
-      {R"("id":"a")", "id"},                         {R"("created_at":"2026-01-01T00:00:00Z")", "created_at"},
-      {R"("tool":"mariadb-backup 10.11.19")", "tool"}, {R"("format":"xbstream")", "format"},
-      {R"("compression":"zstd")", "compression"},    {R"("encryption":null)", "encryption"},
+      {R"("file":"binlog.000003","position":4711)", "file"},
+      {R"("gtid":"0-1-205")", "gtid"},
+      {R"("name":"repl_a")", "name"},
+      {R"("password":"p\"w")", "password"},
+      {R"("id":"a")", "id"},
+      {R"("created_at":"2026-01-01T00:00:00Z")", "created_at"},
+      {R"("tool":"mariadb-backup 10.11.19")", "tool"},
+      {R"("format":"xbstream")", "format"},
+      {R"("compression":"zstd")", "compression"},
+      {R"("encryption":null)", "encryption"},
       {R"("digest":"sha256:x")", "digest"},
   };
-  const std::string hostile[] = {R"(a\nplugin_load=x)", R"(a\u0000b)", R"(\u001b[31m)", R"(a\rb)", R"(a\u007fb)", std::string(20000000, 'x')};
+  const std::string hostile[] = {R"(a\nplugin_load=x)",     R"(a\u0000b)", R"(\u001b[31m)", R"(a\rb)", R"(a\u007fb)",
+                                 std::string(20000000, 'x')};
   for (const auto& [text, key] : members) {
     for (const std::string& value : hostile) {
       if (key == "gtid" && value == R"(a\rb)") continue;  // the datastore's own parser refuses that
@@ -70,9 +77,12 @@ TEST(Metadata, HostileTextsAreRefusedInEveryMember) {
 }
 
 TEST(Metadata, AHostIsAHost) {
-  for (const char* bad : {"", "host=127.0.0.1;port=1;plugin-dir=/tmp;default-auth=evil;x=:", "x', MASTER_PORT=1, MASTER_USER='y", "x,127.0.0.1",
-                          "tcp://x", "[::1]", "x:3306", "-x", "127.1", "a b", "$(x)", "%"}) {
-    EXPECT_EQ(code_of([&] { read(with(R"("host":"192.168.0.1")", R"("host":")" + std::string(bad) + "\"")); }), "INVALID_ARGUMENT") << bad;
+  for (const char* bad :
+       {"", "host=127.0.0.1;port=1;plugin-dir=/tmp;default-auth=evil;x=:", "x', MASTER_PORT=1, MASTER_USER='y",
+        "x,127.0.0.1", "tcp://x", "[::1]", "x:3306", "-x", "127.1", "a b", "$(x)", "%"}) {
+    EXPECT_EQ(code_of([&] { read(with(R"("host":"192.168.0.1")", R"("host":")" + std::string(bad) + "\"")); }),
+              "INVALID_ARGUMENT")
+        << bad;
   }
   for (const char* good : {"db1.example.org", "::1", "fe80::1%eth0", "db_1"}) {
     EXPECT_EQ(read(with(R"("host":"192.168.0.1")", R"("host":")" + std::string(good) + "\"")).master_host, good);
@@ -81,18 +91,24 @@ TEST(Metadata, AHostIsAHost) {
 
 TEST(Metadata, APositionNamesABinaryLogAndGtidsOnly) {
   for (const char* bad : {"../x", "/etc/passwd", ""}) {
-    EXPECT_EQ(code_of([&] { read(with(R"("file":"binlog.000003","position":4711)", R"("file":")" + std::string(bad) + R"(","position":4711)")); }),
+    EXPECT_EQ(code_of([&] {
+                read(with(R"("file":"binlog.000003","position":4711)",
+                          R"("file":")" + std::string(bad) + R"(","position":4711)"));
+              }),
               "INVALID_ARGUMENT");
   }
   for (const char* bad : {"0-1-205'; DROP", "a(b)", "0-1-205/*"}) {
-    EXPECT_EQ(code_of([&] { read(with(R"("gtid":"0-1-205")", R"("gtid":")" + std::string(bad) + "\"")); }), "INVALID_ARGUMENT") << bad;
+    EXPECT_EQ(code_of([&] { read(with(R"("gtid":"0-1-205")", R"("gtid":")" + std::string(bad) + "\"")); }),
+              "INVALID_ARGUMENT")
+        << bad;
   }
-  EXPECT_NO_THROW(read(with(R"("gtid":"0-1-205")", R"("gtid":"7b0c1f5c-0000-11ee-8c99-0242ac120002:1-5:tag_1:7,\n7b0c1f5c-0000-11ee-8c99-0242ac120003:1")")));
+  EXPECT_NO_THROW(read(
+      with(R"("gtid":"0-1-205")",
+           R"("gtid":"7b0c1f5c-0000-11ee-8c99-0242ac120002:1-5:tag_1:7,\n7b0c1f5c-0000-11ee-8c99-0242ac120003:1")")));
 }
 
 TEST(Metadata, UnknownKeysOfANewerAgentAreIgnored) {
-  EXPECT_EQ(read(with("\"master\":{", "\"extra\":[1,{}],\"master\":{\"x\":null,")).master_host,
-            "192.168.0.1");
+  EXPECT_EQ(read(with("\"master\":{", "\"extra\":[1,{}],\"master\":{\"x\":null,")).master_host, "192.168.0.1");
 }
 
 TEST(Metadata, AMissingOrMistypedKeyIsNamedWithItsPath) {
@@ -132,8 +148,7 @@ TEST(Metadata, WhatMustBeUnderstoodAndIsNotIsRefused) {
   const Error needs = error_of([] { read(with("\"requires\":[]", "\"requires\":[\"delta\"]")); });
   EXPECT_EQ(needs.code(), Code::failed_precondition);
   EXPECT_NE(std::string(needs.what()).find("delta"), std::string::npos);
-  EXPECT_EQ(code_of([] { read(with("\"format_version\":1", "\"format_version\":2")); }),
-            "FAILED_PRECONDITION");
+  EXPECT_EQ(code_of([] { read(with("\"format_version\":1", "\"format_version\":2")); }), "FAILED_PRECONDITION");
 }
 
 TEST(RequirePassed, TheFirstFailureIsThrownTheOthersFollowAndWarningsGoToTheJob) {

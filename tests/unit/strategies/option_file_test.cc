@@ -7,8 +7,12 @@
 namespace guestagent::mysql {
 namespace {
 
-const Dialect& mariadb() { return dialect_for(parse_datastore_version("mariadb-10.11.6")); }
-const Dialect& mysql9() { return dialect_for(parse_datastore_version("mysql-9.1.0")); }
+const Dialect& mariadb() {
+  return dialect_for(parse_datastore_version("mariadb-10.11.6"));
+}
+const Dialect& mysql9() {
+  return dialect_for(parse_datastore_version("mysql-9.1.0"));
+}
 
 ManagedOptions replica() {
   ManagedOptions options;
@@ -21,7 +25,9 @@ ManagedOptions replica() {
   return options;
 }
 
-bool has_line(const std::string& text, const std::string& line) { return ("\n" + text).find("\n" + line + "\n") != std::string::npos; }
+bool has_line(const std::string& text, const std::string& line) {
+  return ("\n" + text).find("\n" + line + "\n") != std::string::npos;
+}
 
 class OptionFiles : public ::testing::Test {
  protected:
@@ -41,12 +47,15 @@ class OptionFiles : public ::testing::Test {
 
 TEST(ManagedFile, ReplicaOfMariadb) {
   const std::string text = write_managed(replica(), mariadb());
-  for (const char* line : {"[mysqld]", "server_id = 4000000001", "read_only = ON", "event_scheduler = OFF", "log_bin = \"/var/lib/mysql/binlog\"",
-                           "relay_log = \"relay-bin\"", "log_slave_updates = ON", "report_host = \"db-2.example\"", "report_port = 3307"}) {
+  for (const char* line : {"[mysqld]", "server_id = 4000000001", "read_only = ON", "event_scheduler = OFF",
+                           "log_bin = \"/var/lib/mysql/binlog\"", "relay_log = \"relay-bin\"", "log_slave_updates = ON",
+                           "report_host = \"db-2.example\"", "report_port = 3307"}) {
     EXPECT_TRUE(has_line(text, line)) << line << "\n" << text;
   }
   EXPECT_EQ(text.find("super_read_only"), std::string::npos) << "MariaDB does not know it";
-  EXPECT_TRUE(has_line(text, "skip_slave_start = OFF")) << "a replica must go on after a restart, whatever another file says\n" << text;
+  EXPECT_TRUE(has_line(text, "skip_slave_start = OFF"))
+      << "a replica must go on after a restart, whatever another file says\n"
+      << text;
   EXPECT_EQ(text.find("group_replication"), std::string::npos) << text;
 }
 
@@ -55,8 +64,9 @@ TEST(ManagedFile, ReplicaOfMysqlSpeaksItsWords) {
   options.mysql_gtid = true;
   options.hidden_dir = ".guestagent";
   const std::string text = write_managed(options, mysql9());
-  for (const char* line : {"super_read_only = ON", "gtid_mode = ON", "enforce_gtid_consistency = ON", "skip_replica_start = OFF",
-                           "loose_group_replication_start_on_boot = OFF"}) EXPECT_TRUE(has_line(text, line)) << line;
+  for (const char* line : {"super_read_only = ON", "gtid_mode = ON", "enforce_gtid_consistency = ON",
+                           "skip_replica_start = OFF", "loose_group_replication_start_on_boot = OFF"})
+    EXPECT_TRUE(has_line(text, line)) << line;
   EXPECT_EQ(text.find("ignore_db_dirs"), std::string::npos);
   options.mysql_gtid = false;
   EXPECT_TRUE(has_line(write_managed(options, mariadb()), "ignore_db_dirs = \".guestagent\""));
@@ -119,12 +129,15 @@ TEST_F(OptionFiles, ReadInTheServersOrder) {
   put("conf.d/b.cnf", "[mysqld]\nserver-id = 2 # why\n");
   put("conf.d/a.cnf", "[mysqld]\nloose-server_id='1'\n[client]\nserver_id=9\n");
   put("conf.d/c.txt", "[mysqld]\nserver_id=8\n");
-  put("my.cnf", "[mariadb]\nport=1\n" + include("conf.d") + "socket = /s\n!include " + (dir.path() / "extra").string() + "\n");
+  put("my.cnf",
+      "[mariadb]\nport=1\n" + include("conf.d") + "socket = /s\n!include " + (dir.path() / "extra").string() + "\n");
   put("extra", "[server]\nskip-name-resolve\n");
   const auto all = read_option_files(settings.defaults_file);
   std::string text;
   for (const OptionLine& line : all.lines) text += line.group + ":" + line.name + "=" + line.value + ";";
-  EXPECT_EQ(text, "mariadb:port=1;mysqld:server_id=1;client:server_id=9;mysqld:server_id=2;mariadb:socket=/s;server:skip_name_resolve=;");
+  EXPECT_EQ(text,
+            "mariadb:port=1;mysqld:server_id=1;client:server_id=9;mysqld:server_id=2;mariadb:socket=/"
+            "s;server:skip_name_resolve=;");
 }
 
 TEST_F(OptionFiles, FlattenedTextSaysTheSameWithoutTheManagedFile) {
@@ -136,7 +149,8 @@ TEST_F(OptionFiles, FlattenedTextSaysTheSameWithoutTheManagedFile) {
   EXPECT_EQ(flat.find("!include"), std::string::npos);
   put("flat.cnf", flat);
   std::string groups;
-  for (const OptionLine& line : read_option_files(dir.path() / "flat.cnf").lines) groups += line.group + ":" + line.name + ";";
+  for (const OptionLine& line : read_option_files(dir.path() / "flat.cnf").lines)
+    groups += line.group + ":" + line.name + ";";
   EXPECT_EQ(groups, "mysqld:port;client:user;mysqld:socket;");
 }
 

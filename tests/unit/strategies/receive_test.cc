@@ -1,4 +1,5 @@
-// A copy received by scripted tools: as whom they run, what they are given, and what happens when they or others misbehave.
+// A copy received by scripted tools: as whom they run, what they are given, and what happens when they or others
+// misbehave.
 #include "strategies/mysql/install/receive.h"
 
 #include <gmock/gmock.h>
@@ -25,8 +26,10 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr const char* kInfo =
-    "uuid = 1\nname = \ntool_name = mariabackup\ntool_command = x\ntool_version = 10.11.19-MariaDB\nibbackup_version = 10.11.19-MariaDB\n"
-    "server_version = 10.11.19-MariaDB\nstart_time = 2026-01-01 00:00:00\nend_time = 2026-01-01 00:00:01\nlock_time = 0\nbinlog_pos = \n"
+    "uuid = 1\nname = \ntool_name = mariabackup\ntool_command = x\ntool_version = 10.11.19-MariaDB\nibbackup_version = "
+    "10.11.19-MariaDB\n"
+    "server_version = 10.11.19-MariaDB\nstart_time = 2026-01-01 00:00:00\nend_time = 2026-01-01 00:00:01\nlock_time = "
+    "0\nbinlog_pos = \n"
     "innodb_from_lsn = 0\ninnodb_to_lsn = 1\npartial = N\nincremental = N\nformat = xbstream\ncompressed = N\n";
 constexpr const char* kCheckpoints = "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 1\nlast_lsn = 1\n";
 
@@ -40,8 +43,8 @@ std::string chunk_head(char type, const std::string& path, char flags = 0) {
   return std::string("XBSTCK01") + flags + type + bytes_of(static_cast<std::uint32_t>(path.size())) + path;
 }
 std::string stream_file(const std::string& path, const std::string& content) {
-  return chunk_head('P', path) + bytes_of(static_cast<std::uint64_t>(content.size())) + bytes_of(std::uint64_t{0}) + bytes_of(std::uint32_t{0}) +
-         content + chunk_head('E', path);
+  return chunk_head('P', path) + bytes_of(static_cast<std::uint64_t>(content.size())) + bytes_of(std::uint64_t{0}) +
+         bytes_of(std::uint32_t{0}) + content + chunk_head('E', path);
 }
 
 class ReceiveTest : public testing::Test {
@@ -67,9 +70,12 @@ class ReceiveTest : public testing::Test {
     // It has the copy ready: what matters is who it is.
     tool("mbstream", "cat > /dev/null\nid -u > " + seen("extract") + "\ncp -r " + copy_.string() + "/. \"$3\"/\n");
     tool("mariadb-backup",
-         "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' >&2; exit 0;; esac\n"
-         "dir=${2#--target-dir=}\nid -u > " + seen("prepare") + "\ncp \"$dir/backup-my.cnf\" " + seen("cnf") + "\n"
-         "sed -i s/full-backuped/log-applied/ \"$dir/xtrabackup_checkpoints\"\necho 'completed OK!' >&2\n");
+         "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' "
+         ">&2; exit 0;; esac\n"
+         "dir=${2#--target-dir=}\nid -u > " +
+             seen("prepare") + "\ncp \"$dir/backup-my.cnf\" " + seen("cnf") +
+             "\n"
+             "sed -i s/full-backuped/log-applied/ \"$dir/xtrabackup_checkpoints\"\necho 'completed OK!' >&2\n");
     ASSERT_EQ(::chmod(fs::path(seen("x")).parent_path().c_str(), 01777), 0);
     ASSERT_EQ(::chmod(copy_.c_str(), 0755), 0);
   }
@@ -79,7 +85,9 @@ class ReceiveTest : public testing::Test {
     return (top_.path() / "seen" / name).string();
   }
   std::string seen_text(const std::string& name) { return read_file(seen(name)); }
-  void copy(const std::string& name, const std::string& content) { std::ofstream(copy_ / name, std::ios::binary) << content; }
+  void copy(const std::string& name, const std::string& content) {
+    std::ofstream(copy_ / name, std::ios::binary) << content;
+  }
   void tool(const std::string& name, const std::string& script) {
     std::ofstream(settings_.tools_dir / name) << "#!/bin/sh\nset -e\n" << script;
     fs::permissions(settings_.tools_dir / name, fs::perms(0755));
@@ -142,7 +150,8 @@ TEST_F(ReceiveTest, NothingIsLoadedThatTheCopyNames) {
 }
 
 TEST_F(ReceiveTest, KeysAreThisHostsAndDoNotStay) {
-  copy("backup-my.cnf", "[mysqld]\nplugin_load=file_key_management\nplugin_dir=/evil\nfile_key_management_filename=/evil/keys\n");
+  copy("backup-my.cnf",
+       "[mysqld]\nplugin_load=file_key_management\nplugin_dir=/evil\nfile_key_management_filename=/evil/keys\n");
   std::ofstream(settings_.defaults_file) << "[mysqld]\nfile_key_management_filename=/own/keys\n";
   receive();
   EXPECT_THAT(seen_text("cnf"), HasSubstr("plugin_dir=\"/own/plugins\"\nfile_key_management_filename=\"/own/keys\"\n"));
@@ -153,23 +162,29 @@ TEST_F(ReceiveTest, KeysAreThisHostsAndDoNotStay) {
 TEST_F(ReceiveTest, NamesAreRefusedBeforeTheToolHasThem) {
   tool("mbstream", "cat > " + seen("bytes") + "\n");
   for (const std::string name : {"../evil", "/etc/evil", "evil.so", ".my.cnf", "d/.x", "a/b/c/d/e/f"}) {
-    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + stream_file(name, "evil")); }).code(), Code::data_loss) << name;
+    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + stream_file(name, "evil")); }).code(),
+              Code::data_loss)
+        << name;
     EXPECT_TRUE(fs::is_empty(to_)) << name;
   }
   // The stock tool moves and removes files wherever the path leads.
   const auto move = [](const std::string& from, const std::string& to) {
     return chunk_head('R', from) + bytes_of(static_cast<std::uint32_t>(to.size())) + to;
   };
-  const std::vector<std::string> leading_out = {move("ibdata1", "../evil"), move("../evil", "x"), move("ibdata1", "/etc/evil"), move("ibdata1", "evil.so"),
-                                                chunk_head('D', "../evil"), chunk_head('D', "/etc/evil")};
+  const std::vector<std::string> leading_out = {move("ibdata1", "../evil"),   move("../evil", "x"),
+                                                move("ibdata1", "/etc/evil"), move("ibdata1", "evil.so"),
+                                                chunk_head('D', "../evil"),   chunk_head('D', "/etc/evil")};
   for (const std::string& chunk : leading_out) {
-    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + chunk + stream_file("z", "z")); }).code(), Code::data_loss) << chunk;
+    EXPECT_EQ(error_of([&] { receive(stream_file("ibdata1", "data") + chunk + stream_file("z", "z")); }).code(),
+              Code::data_loss)
+        << chunk;
     const std::string had = fs::exists(seen("bytes")) ? seen_text("bytes") : "";
     EXPECT_EQ(had.find(chunk), std::string::npos);
   }
   // What two readers could understand differently is no stream at all.
   const std::string good = stream_file("ibdata1", "data");
-  for (const std::string& bad : {good + "x", good.substr(0, good.size() - 1), chunk_head('Q', "a", 1) + good, chunk_head('S', "a", 1) + good}) {
+  for (const std::string& bad :
+       {good + "x", good.substr(0, good.size() - 1), chunk_head('Q', "a", 1) + good, chunk_head('S', "a", 1) + good}) {
     EXPECT_EQ(error_of([&] { receive(bad); }).code(), Code::data_loss);
   }
 }
@@ -202,7 +217,8 @@ TEST_F(ReceiveTest, WhatTheToolMadeIsLookedAtToo) {
 
 TEST_F(ReceiveTest, ADirectoryThatIsExchangedLeadsRootNowhere) {
   settings_.os_user = "root";  // whose tool could do it
-  const std::string exchange = "mv \"$3\" " + (top_.path() / "away").string() + "\nln -s " + victim_.string() + " \"$3\"\n";
+  const std::string exchange =
+      "mv \"$3\" " + (top_.path() / "away").string() + "\nln -s " + victim_.string() + " \"$3\"\n";
   for (const std::string& after : {std::string("exit 1\n"), std::string("exit 0\n")}) {
     tool("mbstream", "cat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n" + exchange + after);
     const Error error = error_of([&] { receive(); });
@@ -215,25 +231,29 @@ TEST_F(ReceiveTest, ADirectoryThatIsExchangedLeadsRootNowhere) {
   }
   tool("mbstream", "cat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n");
   tool("mariadb-backup",
-       "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' >&2; exit 0;; esac\n"
-       "set -- x x ${2#--target-dir=}\nsed -i s/full-backuped/log-applied/ \"$3/xtrabackup_checkpoints\"\n" + exchange + "echo 'completed OK!' >&2\n");
+       "case \"$*\" in *--version*) echo 'mariadb-backup based on MariaDB server 10.11.19-MariaDB Linux (x86_64)' >&2; "
+       "exit 0;; esac\n"
+       "set -- x x ${2#--target-dir=}\nsed -i s/full-backuped/log-applied/ \"$3/xtrabackup_checkpoints\"\n" +
+           exchange + "echo 'completed OK!' >&2\n");
   EXPECT_EQ(error_of([&] { receive(); }).code(), Code::failed_precondition);
   EXPECT_TRUE(fs::is_empty(top_.path() / "away"));
   expect_nothing_happened();
 }
 
 TEST_F(ReceiveTest, AFailureSaidEarlyIsHeardAndBounded) {
-  tool("mbstream", "cat > /dev/null\necho 'Error writing file d/t.ibd' >&2\nfor i in $(seq 200); do echo \"line $i " + std::string(400, 'x') +
-                       "\" >&2; done\n");
+  tool("mbstream", "cat > /dev/null\necho 'Error writing file d/t.ibd' >&2\nfor i in $(seq 200); do echo \"line $i " +
+                       std::string(400, 'x') + "\" >&2; done\n");
   const Error error = error_of([&] { receive(); });
   EXPECT_THAT(error.what(), HasSubstr("Error writing file"));
   EXPECT_LT(std::string(error.what()).size(), 3000U);
-  tool("mbstream", "cat > /dev/null\nfor i in $(seq 200); do echo \"" + std::string(400, 'x') + "\" >&2; done\nexit 1\n");
+  tool("mbstream",
+       "cat > /dev/null\nfor i in $(seq 200); do echo \"" + std::string(400, 'x') + "\" >&2; done\nexit 1\n");
   EXPECT_LT(std::string(error_of([&] { receive(); }).what()).size(), 3000U);
 }
 
 TEST_F(ReceiveTest, OneThreadExtracts) {
-  tool("mbstream", "echo \"$@\" > " + seen("arguments") + "\ncat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n");
+  tool("mbstream",
+       "echo \"$@\" > " + seen("arguments") + "\ncat > /dev/null\ncp -r " + copy_.string() + "/. \"$3\"/\n");
   settings_.backup_parallel = 8;
   receive();
   EXPECT_EQ(seen_text("arguments"), "-x -C " + to_.string() + "\n");

@@ -12,9 +12,10 @@ using testing::SizeIs;
 
 TEST(LoggedChange, WhatOnlySetsAndReadsIsNone) {
   for (const char* const sql :
-       {"", ";;", "SET GLOBAL a=1; set session b='x;y'", "SELECT 1", "-- INSERT INTO t\nSET a=1", "# DROP TABLE t\n", "/* INSERT */ SET a=2;",
-        "SET @a = 'it''s; INSERT INTO t VALUES (1)'", "SET @a='\\'; DROP TABLE t'", "SET sql_log_bin = 0; INSERT INTO t VALUES (1)",
-        "SET SESSION sql_log_bin=OFF;\nCREATE DATABASE d;", "use d; select f()"}) {
+       {"", ";;", "SET GLOBAL a=1; set session b='x;y'", "SELECT 1", "-- INSERT INTO t\nSET a=1", "# DROP TABLE t\n",
+        "/* INSERT */ SET a=2;", "SET @a = 'it''s; INSERT INTO t VALUES (1)'", "SET @a='\\'; DROP TABLE t'",
+        "SET sql_log_bin = 0; INSERT INTO t VALUES (1)", "SET SESSION sql_log_bin=OFF;\nCREATE DATABASE d;",
+        "use d; select f()"}) {
     EXPECT_EQ(first_logged_change(sql), "") << sql;
   }
 }
@@ -57,10 +58,13 @@ TEST(ReplicaHazards, EachIsRefusedByNameAndWithAWayOut) {
     const char* name;
     const char* shown;
   };
-  const Row rows[] = {{hazards_with([](auto& h) { h.init_replica = "INSERT INTO a.b VALUES (1)"; }), "init_slave", "INSERT INTO a.b VALUES (1)"},
-                      {hazards_with([](auto& h) { h.init_file = "/x/i.sql", h.init_file_text = "CREATE DATABASE d;"; }), "init_file", "/x/i.sql has \"CREATE DATABASE d\""},
-                      {hazards_with([](auto& h) { h.row_triggers = "ENFORCE"; }), "slave_run_triggers_for_rbr", "ENFORCE"},
-                      {hazards_with([](auto& h) { h.skips_grants = true; }), "skip_grant_tables", "own account"}};
+  const Row rows[] = {
+      {hazards_with([](auto& h) { h.init_replica = "INSERT INTO a.b VALUES (1)"; }), "init_slave",
+       "INSERT INTO a.b VALUES (1)"},
+      {hazards_with([](auto& h) { h.init_file = "/x/i.sql", h.init_file_text = "CREATE DATABASE d;"; }), "init_file",
+       "/x/i.sql has \"CREATE DATABASE d\""},
+      {hazards_with([](auto& h) { h.row_triggers = "ENFORCE"; }), "slave_run_triggers_for_rbr", "ENFORCE"},
+      {hazards_with([](auto& h) { h.skips_grants = true; }), "skip_grant_tables", "own account"}};
   for (const Row& row : rows) {
     const auto checks = check_replica_hazards(row.hazards);
     ASSERT_THAT(checks, SizeIs(1)) << row.name;
@@ -79,8 +83,9 @@ TEST(ReplicaHazards, AFileThatCannotBeReadIsWarnedOf) {
 }
 
 TEST(ReplicaHazards, ALongStatementIsCutBetweenCharacters) {
-  const auto checks = check_replica_hazards(
-      hazards_with([](auto& h) { h.init_replica = "INSERT INTO t VALUES ('" + std::string(36, 'x') + "äöü" + std::string(500, 'y') + "')"; }));
+  const auto checks = check_replica_hazards(hazards_with([](auto& h) {
+    h.init_replica = "INSERT INTO t VALUES ('" + std::string(36, 'x') + "äöü" + std::string(500, 'y') + "')";
+  }));
   ASSERT_THAT(checks, SizeIs(1));
   EXPECT_LT(checks[0].message.size(), 300U);
   EXPECT_THAT(checks[0].message, HasSubstr("…"));

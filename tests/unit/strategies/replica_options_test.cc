@@ -23,7 +23,9 @@ struct OptionCase {
   Result result;
 };
 
-void PrintTo(const OptionCase& row, std::ostream* out) { *out << row.name << "=" << row.value; }
+void PrintTo(const OptionCase& row, std::ostream* out) {
+  *out << row.name << "=" << row.value;
+}
 
 class ReplicaOption : public ::testing::TestWithParam<OptionCase> {};
 
@@ -40,20 +42,23 @@ TEST_P(ReplicaOption, IsFoundInAFileAndOnTheRunningServer) {
     EXPECT_NE(checks[0].message.find(row.name), std::string::npos) << checks[0].message;
     EXPECT_FALSE(checks[0].hint.empty());
     const bool in_file = !facts.configured.empty();
-    EXPECT_NE(checks[0].message.find(in_file ? "/etc/my.cnf (line 7)" : "the running server"), std::string::npos) << checks[0].message;
+    EXPECT_NE(checks[0].message.find(in_file ? "/etc/my.cnf (line 7)" : "the running server"), std::string::npos)
+        << checks[0].message;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Options, ReplicaOption,
-    ::testing::Values(OptionCase{Family::mariadb, "wsrep_on", "1", Result::failed}, OptionCase{Family::mariadb, "wsrep_on", "", Result::failed},
+    ::testing::Values(OptionCase{Family::mariadb, "wsrep_on", "1", Result::failed},
+                      OptionCase{Family::mariadb, "wsrep_on", "", Result::failed},
                       OptionCase{Family::mariadb, "wsrep_on", "OFF", Result::ok},
                       OptionCase{Family::mariadb, "wsrep_cluster_address", "gcomm://10.0.0.1,10.0.0.2", Result::failed},
                       OptionCase{Family::mariadb, "wsrep_provider", "/usr/lib/galera/libgalera_smm.so", Result::ok},
                       // Percona's and Codership's MySQL have it on where there is no cluster.
                       OptionCase{Family::percona, "wsrep_on", "ON", Result::ok},
                       OptionCase{Family::percona, "wsrep_cluster_address", "gcomm://", Result::failed},
-                      OptionCase{Family::mysql, "group_replication_group_name", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa", Result::failed},
+                      OptionCase{Family::mysql, "group_replication_group_name", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa",
+                                 Result::failed},
                       OptionCase{Family::mysql, "group_replication_start_on_boot", "ON", Result::ok},
                       OptionCase{Family::mariadb, "innodb_force_recovery", "1", Result::failed},
                       OptionCase{Family::mysql, "innodb_force_recovery", "6", Result::failed},
@@ -68,10 +73,13 @@ INSTANTIATE_TEST_SUITE_P(
                       OptionCase{Family::mysql, "replicate_ignore_table", "a.b", Result::warning},
                       OptionCase{Family::mariadb, "replicate_wild_do_table", "a.%", Result::warning},
                       OptionCase{Family::mariadb, "replicate_wild_ignore_table", "a.%", Result::warning},
-                      OptionCase{Family::mariadb, "replicate_events_marked_for_skip", "FILTER_ON_SLAVE", Result::warning},
+                      OptionCase{Family::mariadb, "replicate_events_marked_for_skip", "FILTER_ON_SLAVE",
+                                 Result::warning},
                       OptionCase{Family::mariadb, "replicate_events_marked_for_skip", "REPLICATE", Result::ok},
-                      OptionCase{Family::mariadb, "binlog_do_db", "a", Result::warning}, OptionCase{Family::mysql, "binlog_ignore_db", "a", Result::warning},
-                      OptionCase{Family::mariadb, "slave_skip_errors", "1062", Result::warning}, OptionCase{Family::mariadb, "slave_skip_errors", "OFF", Result::ok},
+                      OptionCase{Family::mariadb, "binlog_do_db", "a", Result::warning},
+                      OptionCase{Family::mysql, "binlog_ignore_db", "a", Result::warning},
+                      OptionCase{Family::mariadb, "slave_skip_errors", "1062", Result::warning},
+                      OptionCase{Family::mariadb, "slave_skip_errors", "OFF", Result::ok},
                       OptionCase{Family::mysql, "replica_skip_errors", "all", Result::warning},
                       OptionCase{Family::mysql, "replica_exec_mode", "IDEMPOTENT", Result::warning},
                       OptionCase{Family::mariadb, "slave_exec_mode", "STRICT", Result::ok},
@@ -83,8 +91,10 @@ INSTANTIATE_TEST_SUITE_P(
                       OptionCase{Family::mariadb, "innodb_read_only_compressed", "ON", Result::warning},
                       OptionCase{Family::mariadb, "relay_log_purge", "0", Result::warning},
                       // What the managed file sets by itself.
-                      OptionCase{Family::mariadb, "skip_slave_start", "", Result::ok}, OptionCase{Family::mysql, "skip_replica_start", "ON", Result::ok},
-                      OptionCase{Family::mariadb, "read_only", "OFF", Result::ok}, OptionCase{Family::mariadb, "log_slave_updates", "OFF", Result::ok}));
+                      OptionCase{Family::mariadb, "skip_slave_start", "", Result::ok},
+                      OptionCase{Family::mysql, "skip_replica_start", "ON", Result::ok},
+                      OptionCase{Family::mariadb, "read_only", "OFF", Result::ok},
+                      OptionCase{Family::mariadb, "log_slave_updates", "OFF", Result::ok}));
 
 TEST(ReplicaOptions, TheLastOneCountsButFiltersAddUp) {
   ReplicaOptionFacts facts = configured(Family::mariadb, "innodb_force_recovery", "1");
@@ -97,7 +107,8 @@ TEST(ReplicaOptions, TheLastOneCountsButFiltersAddUp) {
 }
 
 TEST(ReplicaOptions, AGroupThatDoesNotStartIsNone) {
-  ReplicaOptionFacts facts = configured(Family::mysql, "group_replication_group_name", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
+  ReplicaOptionFacts facts =
+      configured(Family::mysql, "group_replication_group_name", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa");
   facts.configured.push_back({"/etc/my.cnf", 8, "mysqld", "group_replication_start_on_boot", "OFF"});
   EXPECT_TRUE(check_replica_options(facts).empty());
   facts.group_member = true;
@@ -126,13 +137,18 @@ TEST(ReplicaOptions, CommandLineOfAProcess) {
 
 TEST(NotInForce, TellsWhatAnotherPlaceOverrides) {
   const std::string text =
-      "# a comment = 1\n[mysqld]\nserver_id = 33\nread_only = ON\nevent_scheduler = OFF\nlog_bin = \"binlog\"\nskip_replica_start = OFF\n"
+      "# a comment = 1\n[mysqld]\nserver_id = 33\nread_only = ON\nevent_scheduler = OFF\nlog_bin = "
+      "\"binlog\"\nskip_replica_start = OFF\n"
       "loose_group_replication_start_on_boot = OFF\nreport_port = 1\nunknown_here = ON\n";
-  const std::map<std::string, std::string> good = {{"server_id", "33"}, {"read_only", "ON"}, {"event_scheduler", "DISABLED"},
-                                                   {"log_bin", "ON"}, {"skip_replica_start", "OFF"}, {"report_port", "2"}};
+  const std::map<std::string, std::string> good = {
+      {"server_id", "33"}, {"read_only", "ON"},           {"event_scheduler", "DISABLED"},
+      {"log_bin", "ON"},   {"skip_replica_start", "OFF"}, {"report_port", "2"}};
   EXPECT_TRUE(not_in_force(text, good).empty());
-  const std::vector<std::pair<std::string, std::string>> others = {
-      {"server_id", "1"}, {"read_only", "OFF"}, {"event_scheduler", "ON"}, {"skip_replica_start", "ON"}, {"group_replication_start_on_boot", "ON"}};
+  const std::vector<std::pair<std::string, std::string>> others = {{"server_id", "1"},
+                                                                   {"read_only", "OFF"},
+                                                                   {"event_scheduler", "ON"},
+                                                                   {"skip_replica_start", "ON"},
+                                                                   {"group_replication_start_on_boot", "ON"}};
   for (const auto& [name, value] : others) {
     auto changed = good;
     changed[name] = value;

@@ -57,7 +57,8 @@ TEST(EngineCheck, WhatIsNotInACopyIsNamed) {
   };
   for (const Case& each : cases) {
     std::vector<Check> checks;
-    check_engines({{"d", "t", each.engine, 0}}, [&](const TableName&) { return each.rows; }, checks);
+    check_engines(
+        {{"d", "t", each.engine, 0}}, [&](const TableName&) { return each.rows; }, checks);
     ASSERT_EQ(checks.size(), each.result ? 1U : 0U) << each.engine;
     if (!each.result) continue;
     EXPECT_EQ(checks[0].result, *each.result) << each.engine;

@@ -22,13 +22,16 @@ TEST(TableTrouble, IsToldByNumberAndWords) {
       {{1812, "Tablespace is missing for table `k`.`a`."}, TableTrouble::lost},
       {{1146, "Table 'k.a' doesn't exist"}, TableTrouble::lost},
       {{1033, "Incorrect information in file: './k/a.frm'"}, TableTrouble::lost},
-      {{3185, "Can't find master key from keyring, please check in the server log if a keyring is loaded"}, TableTrouble::no_key},
-      {{1030, "Got error 192 \"Table encrypted but decryption failed\" from storage engine InnoDB"}, TableTrouble::no_key},
+      {{3185, "Can't find master key from keyring, please check in the server log if a keyring is loaded"},
+       TableTrouble::no_key},
+      {{1030, "Got error 192 \"Table encrypted but decryption failed\" from storage engine InnoDB"},
+       TableTrouble::no_key},
       {{1286, "Unknown storage engine 'SPIDER'"}, TableTrouble::no_engine},
       {{1814, "Tablespace has been discarded for table `a`"}, TableTrouble::passing},
       {{1205, "Lock wait timeout exceeded"}, TableTrouble::passing},
   };
-  for (const auto& [fault, trouble] : rows) EXPECT_EQ(table_trouble(fault, false), trouble) << fault.number << " " << fault.message;
+  for (const auto& [fault, trouble] : rows)
+    EXPECT_EQ(table_trouble(fault, false), trouble) << fault.number << " " << fault.message;
   // MariaDB's InnoDB with other keys than the table's.
   EXPECT_EQ(table_trouble(rows[4].first, true), TableTrouble::no_key);
   EXPECT_EQ(table_trouble(rows[0].first, true), TableTrouble::lost);
@@ -37,7 +40,8 @@ TEST(TableTrouble, IsToldByNumberAndWords) {
 TEST(OtherData, IsToldByWhatOnlyTheCopyHas) {
   const DataMark copy{"uuid-1", true, {"20 d/a", "21 d/b", "22 d/c"}};
   EXPECT_EQ(why_other_data(copy, copy), std::nullopt);
-  EXPECT_EQ(why_other_data(copy, {"uuid-1", true, {"20 d/a", "22 d/c", "30 d/new"}}), std::nullopt) << "a table was dropped meanwhile";
+  EXPECT_EQ(why_other_data(copy, {"uuid-1", true, {"20 d/a", "22 d/c", "30 d/new"}}), std::nullopt)
+      << "a table was dropped meanwhile";
   EXPECT_NE(why_other_data(copy, {"uuid-2", true, copy.tables}), std::nullopt);
   EXPECT_NE(why_other_data(copy, {"uuid-1", false, copy.tables}), std::nullopt);
   EXPECT_NE(why_other_data(copy, {"uuid-1", true, {"20 cluster/a", "21 cluster/b"}}), std::nullopt);
@@ -50,7 +54,8 @@ TEST(ApplyingThread, IsToldByWhatItLacks) {
   ReplicaStatus status;
   const std::vector<std::tuple<unsigned, std::string, Code>> rows = {
       {3185, "Can't find master key from keyring", Code::failed_precondition},
-      {13146, "Coordinator stopped because there were error(s) in the worker(s): Can't find master key from keyring", Code::failed_precondition},
+      {13146, "Coordinator stopped because there were error(s) in the worker(s): Can't find master key from keyring",
+       Code::failed_precondition},
       {1286, "Unknown storage engine 'x'", Code::failed_precondition},
       {1666, "Cannot execute statement: impossible to write to binary log", Code::failed_precondition},
       {1032, "Can't find record in 't'", Code::data_loss},
@@ -70,11 +75,15 @@ class HostPlace : public ::testing::Test {
  protected:
   HostPlace() : dir(fs::temp_directory_path(), "places-"), data(dir.path() / "data") {
     for (const char* name : {"data", "data/keys", "data/tmp", "data/d", "data/logs"}) make_dir(dir.path() / name);
-    for (const char* name : {"keys.txt", "keys/k", "d/db.opt", "d/key", "mysqld.my", "keyring", "ibdata1"}) write_file_atomic(data / name, "x");
-    write_file_atomic(data / "component_keyring_file.cnf", "{\"path\": \"" + (data / "keyring").string() + "\", \"read_only\": false}");
+    for (const char* name : {"keys.txt", "keys/k", "d/db.opt", "d/key", "mysqld.my", "keyring", "ibdata1"})
+      write_file_atomic(data / name, "x");
+    write_file_atomic(data / "component_keyring_file.cnf",
+                      "{\"path\": \"" + (data / "keyring").string() + "\", \"read_only\": false}");
     write_file_atomic(dir.path() / "outside", "x");
   }
-  HostPlaces of(const std::string& name, const std::string& value) const { return host_places(data, {{"/etc/my.cnf", 1, "mysqld", name, value}}); }
+  HostPlaces of(const std::string& name, const std::string& value) const {
+    return host_places(data, {{"/etc/my.cnf", 1, "mysqld", name, value}});
+  }
   bool keeps(const std::string& name, const std::string& value, const std::string& entry) const {
     const auto kept = of(name, value).kept;
     return std::find(kept.begin(), kept.end(), entry) != kept.end();

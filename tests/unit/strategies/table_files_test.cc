@@ -9,7 +9,8 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr char kMyisam = 9, kMerge = 10, kInnodb = 12, kMemory = 6, kArchive = 16, kCsv = 17, kPartitionedTable = 20, kS3 = 41, kAria = 42;
+constexpr char kMyisam = 9, kMerge = 10, kInnodb = 12, kMemory = 6, kArchive = 16, kCsv = 17, kPartitionedTable = 20,
+               kS3 = 41, kAria = 42;
 
 // A definition as the servers write it: its engine at offset 3, that of its partitions at 61.
 std::string definition(char engine, char part_engine = 0) {
@@ -22,7 +23,9 @@ std::string definition(char engine, char part_engine = 0) {
   return out;
 }
 
-std::string partitions(char count) { return std::string("\x08\0\0\0\x69\x1a\x5a\x42", 8) + count + std::string(20, '\0'); }
+std::string partitions(char count) {
+  return std::string("\x08\0\0\0\x69\x1a\x5a\x42", 8) + count + std::string(20, '\0');
+}
 
 struct Given {
   std::string name, content;
@@ -32,7 +35,8 @@ std::vector<std::string> lacking(const std::vector<Given>& files) {
   TableFiles tables;
   for (const Given& file : files) {
     // In pieces, as a stream comes.
-    for (std::size_t at = 0; at < file.content.size(); at += 7) tables.data(file.name, at, std::string_view(file.content).substr(at, 7));
+    for (std::size_t at = 0; at < file.content.size(); at += 7)
+      tables.data(file.name, at, std::string_view(file.content).substr(at, 7));
     tables.end(file.name);
   }
   return tables.lacking();
@@ -61,27 +65,41 @@ TEST(TableFilesTest, WholeTablesLackNothing) {
       {{"t.frm", definition(kAria)}},
       {{"d/db.opt", "x"}, {"d/tr.TRG", "TYPE=TRIGGERS"}},
       {{"d/gone.MAI", "x"}, {"d/gone.MAD", "x"}},
-      {{"d/t.frm", definition(kPartitionedTable, kAria)}, {"d/t.par", partitions(2)}, {"d/t#P#p0.MAI", "x"}, {"d/t#P#p0.MAD", "x"},
-       {"d/t#P#p1.MAI", "x"}, {"d/t#P#p1.MAD", "x"}},
-      {{"d/t.frm", definition(kPartitionedTable, kMyisam)}, {"d/t.par", partitions(1)}, {"d/t#p#a#sp#b.MYI", "x"}, {"d/t#p#a#sp#b.MYD", "x"}},
+      {{"d/t.frm", definition(kPartitionedTable, kAria)},
+       {"d/t.par", partitions(2)},
+       {"d/t#P#p0.MAI", "x"},
+       {"d/t#P#p0.MAD", "x"},
+       {"d/t#P#p1.MAI", "x"},
+       {"d/t#P#p1.MAD", "x"}},
+      {{"d/t.frm", definition(kPartitionedTable, kMyisam)},
+       {"d/t.par", partitions(1)},
+       {"d/t#p#a#sp#b.MYI", "x"},
+       {"d/t#p#a#sp#b.MYD", "x"}},
       {{"d/t.frm", definition(kPartitionedTable, kInnodb)}, {"d/t.par", partitions(3)}},
       {{"d/t.frm", definition(kPartitionedTable, kAria)}, {"d/t#P#p0.MAI", "x"}, {"d/t#P#p0.MAD", "x"}},
   };
-  for (const auto& files : cases) EXPECT_THAT(lacking(files), IsEmpty()) << files.front().name << ' ' << &files - cases.data();
+  for (const auto& files : cases)
+    EXPECT_THAT(lacking(files), IsEmpty()) << files.front().name << ' ' << &files - cases.data();
 }
 
 TEST(TableFilesTest, WhatIsLostIsNamed) {
   EXPECT_THAT(lacking({{"d/r1.frm", definition(kAria)}}), ElementsAre("d.r1 (Aria: r1.MAI, r1.MAD)"));
   EXPECT_THAT(lacking({{"d/r1.frm", definition(kAria)}, {"d/r1.MAI", "x"}}), ElementsAre("d.r1 (Aria: r1.MAD)"));
-  EXPECT_THAT(lacking({{"d/t.frm", definition(kMyisam)}, {"e/t.MYI", "x"}, {"e/t.MYD", "x"}}), ElementsAre("d.t (MyISAM: t.MYI, t.MYD)"));
+  EXPECT_THAT(lacking({{"d/t.frm", definition(kMyisam)}, {"e/t.MYI", "x"}, {"e/t.MYD", "x"}}),
+              ElementsAre("d.t (MyISAM: t.MYI, t.MYD)"));
   EXPECT_THAT(lacking({{"d/t.frm", definition(kCsv)}}), ElementsAre("d.t (CSV: t.CSV)"));
   EXPECT_THAT(lacking({{"d/t.frm", definition(kMerge)}}), ElementsAre("d.t (MERGE: t.MRG)"));
   EXPECT_THAT(lacking({{"d/t.frm", definition(kArchive)}}), ElementsAre("d.t (ARCHIVE: t.ARZ)"));
-  EXPECT_THAT(lacking({{"d/a.frm", definition(kAria)}, {"d/b.frm", definition(kInnodb)}, {"d/c.frm", definition(kMyisam)}}),
-              ElementsAre("d.a (Aria: a.MAI, a.MAD)", "d.c (MyISAM: c.MYI, c.MYD)"));
-  EXPECT_THAT(lacking({{"d/t.frm", definition(kPartitionedTable, kAria)}, {"d/t.par", partitions(2)}, {"d/t#P#p0.MAI", "x"}, {"d/t#P#p0.MAD", "x"}}),
+  EXPECT_THAT(
+      lacking({{"d/a.frm", definition(kAria)}, {"d/b.frm", definition(kInnodb)}, {"d/c.frm", definition(kMyisam)}}),
+      ElementsAre("d.a (Aria: a.MAI, a.MAD)", "d.c (MyISAM: c.MYI, c.MYD)"));
+  EXPECT_THAT(lacking({{"d/t.frm", definition(kPartitionedTable, kAria)},
+                       {"d/t.par", partitions(2)},
+                       {"d/t#P#p0.MAI", "x"},
+                       {"d/t#P#p0.MAD", "x"}}),
               ElementsAre("d.t (Aria: t#P#*.MAI, t#P#*.MAD)"));
-  EXPECT_THAT(lacking({{"d/t.frm", definition(kPartitionedTable, kAria)}}), ElementsAre("d.t (Aria: t#P#*.MAI, t#P#*.MAD)"));
+  EXPECT_THAT(lacking({{"d/t.frm", definition(kPartitionedTable, kAria)}}),
+              ElementsAre("d.t (Aria: t#P#*.MAI, t#P#*.MAD)"));
 }
 
 TEST(TableFilesTest, AFileThatHasNoEndIsNotThere) {

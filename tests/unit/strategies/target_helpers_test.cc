@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/install/switch_data.h"
 
 namespace guestagent::mysql {
@@ -12,7 +12,8 @@ namespace {
 class ServerId : public ::testing::Test {
  protected:
   ServerId() : dir(fs::temp_directory_path(), "id-") {}
-  std::uint32_t choose(std::optional<std::uint32_t> asked, std::uint32_t source, const fs::path& data = "/data/a") const {
+  std::uint32_t choose(std::optional<std::uint32_t> asked, std::uint32_t source,
+                       const fs::path& data = "/data/a") const {
     return choose_server_id(asked, source, data, dir.path());
   }
   TempDir dir;

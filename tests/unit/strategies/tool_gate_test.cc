@@ -1,4 +1,5 @@
-// The door between a backup tool and its server. The server is a script of answers here; real ones stand in tests/fault and tests/integration.
+// The door between a backup tool and its server. The server is a script of answers here; real ones stand in tests/fault
+// and tests/integration.
 #include "strategies/mysql/copy/tool_gate.h"
 
 #include <gmock/gmock.h>
@@ -44,7 +45,9 @@ std::string read_packet(int fd) {
   return payload;
 }
 
-void write_all_to(int fd, const std::string& bytes) { ASSERT_EQ(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size())); }
+void write_all_to(int fd, const std::string& bytes) {
+  ASSERT_EQ(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+}
 
 const std::string kFine = "\0\0\0\2\0\0\0"s;
 const std::string kTimedOut = "\xff\xb5\x04#HY000Lock wait timeout exceeded"s;  // 1205
@@ -77,7 +80,10 @@ class ScriptedServer {
       if (!peer) return;
       std::string number;
       for (int i = 0; i < 4; ++i) number += static_cast<char>(id >> (8 * i) & 0xff);
-      write_all_to(peer.get(), gate_packet("\x0a" "5.6.24\0"s + number + std::string(30, 'x'), 0));
+      write_all_to(peer.get(), gate_packet("\x0a"
+                                           "5.6.24\0"s +
+                                               number + std::string(30, 'x'),
+                                           0));
       for (std::string said = read_packet(peer.get()); !said.empty(); said = read_packet(peer.get())) {
         const std::scoped_lock lock(mutex_);
         heard_.push_back(said[0] == 3 ? said.substr(1) : "login");
@@ -118,25 +124,36 @@ class GateTool {
 
 struct GateSite {
   explicit GateSite(Answers answers = {})
-      : server(dir.path() / "server", std::move(answers)), gate(dir.path(), dir.path() / "server", {Seconds(20), Millis(30)}, system_clock()) {}
+      : server(dir.path() / "server", std::move(answers)),
+        gate(dir.path(), dir.path() / "server", {Seconds(20), Millis(30)}, system_clock()) {}
   TempDir dir{fs::temp_directory_path(), "ga-gate-"};
   ScriptedServer server;
   ToolGate gate;
 };
 
-const std::string kFlush = "FLUSH TABLES WITH READ LOCK", kPatience = "SET SESSION lock_wait_timeout=20", kHaste = "SET SESSION lock_wait_timeout=1";
+const std::string kFlush = "FLUSH TABLES WITH READ LOCK", kPatience = "SET SESSION lock_wait_timeout=20",
+                  kHaste = "SET SESSION lock_wait_timeout=1";
 
 TEST(LockKinds, WhatOthersWaitBehind) {
   const std::vector<std::pair<std::string, LockKind>> table = {
-      {"FLUSH TABLES WITH READ LOCK", LockKind::freeze},        {"flush /* x */ local\ttables with  read lock", LockKind::freeze},
-      {"/* tool */ FLUSH TABLES WITH READ LOCK", LockKind::freeze}, {"BACKUP STAGE BLOCK_COMMIT", LockKind::freeze},
-      {"FLUSH NO_WRITE_TO_BINLOG TABLES", LockKind::polite},    {"LOCK TABLES FOR BACKUP", LockKind::polite},
-      {"LOCK BINLOG FOR BACKUP", LockKind::freeze},             {"LOCK INSTANCE FOR BACKUP", LockKind::polite},
-      {"BACKUP STAGE START", LockKind::polite},                 {"BACKUP STAGE FLUSH", LockKind::polite},
-      {"BACKUP STAGE BLOCK_DDL", LockKind::polite},             {"BACKUP LOCK d.t", LockKind::polite},
-      {"BACKUP STAGE END", LockKind::none},                     {"UNLOCK TABLES", LockKind::none},
-      {"SELECT 'FLUSH TABLES WITH READ LOCK'", LockKind::none}, {"SET SESSION lock_wait_timeout=31536000", LockKind::none},
-      {"", LockKind::none},                                     {"/* never closed", LockKind::none},
+      {"FLUSH TABLES WITH READ LOCK", LockKind::freeze},
+      {"flush /* x */ local\ttables with  read lock", LockKind::freeze},
+      {"/* tool */ FLUSH TABLES WITH READ LOCK", LockKind::freeze},
+      {"BACKUP STAGE BLOCK_COMMIT", LockKind::freeze},
+      {"FLUSH NO_WRITE_TO_BINLOG TABLES", LockKind::polite},
+      {"LOCK TABLES FOR BACKUP", LockKind::polite},
+      {"LOCK BINLOG FOR BACKUP", LockKind::freeze},
+      {"LOCK INSTANCE FOR BACKUP", LockKind::polite},
+      {"BACKUP STAGE START", LockKind::polite},
+      {"BACKUP STAGE FLUSH", LockKind::polite},
+      {"BACKUP STAGE BLOCK_DDL", LockKind::polite},
+      {"BACKUP LOCK d.t", LockKind::polite},
+      {"BACKUP STAGE END", LockKind::none},
+      {"UNLOCK TABLES", LockKind::none},
+      {"SELECT 'FLUSH TABLES WITH READ LOCK'", LockKind::none},
+      {"SET SESSION lock_wait_timeout=31536000", LockKind::none},
+      {"", LockKind::none},
+      {"/* never closed", LockKind::none},
   };
   for (const auto& [statement, kind] : table) EXPECT_EQ(lock_kind(statement), kind) << statement;
 }
@@ -175,18 +192,21 @@ TEST(ToolGate, ALongPathHasAPlaceOfItsOwn) {
 TEST(ToolGate, EveryLockIsGivenALimitByTheServerItself) {
   GateSite site;
   GateTool tool(site.gate.socket());
-  for (const char* statement : {"SET SESSION lock_wait_timeout=31536000", "LOCK TABLES FOR BACKUP", "SELECT 1", "BACKUP STAGE BLOCK_COMMIT"}) {
+  for (const char* statement :
+       {"SET SESSION lock_wait_timeout=31536000", "LOCK TABLES FOR BACKUP", "SELECT 1", "BACKUP STAGE BLOCK_COMMIT"}) {
     EXPECT_EQ(tool.ask(statement), kFine);
   }
-  EXPECT_THAT(site.server.heard(), ElementsAre("login", "SET SESSION lock_wait_timeout=31536000", kPatience, "LOCK TABLES FOR BACKUP", "SELECT 1",
-                                               kHaste, "BACKUP STAGE BLOCK_COMMIT"));
+  EXPECT_THAT(site.server.heard(),
+              ElementsAre("login", "SET SESSION lock_wait_timeout=31536000", kPatience, "LOCK TABLES FOR BACKUP",
+                          "SELECT 1", kHaste, "BACKUP STAGE BLOCK_COMMIT"));
 }
 
 TEST(ToolGate, AFreezeIsTriedAgainAndTheWritersGoOnInBetween) {
   GateSite site(Answers{{kFlush, {kTimedOut, kTimedOut, kFine}}});
   GateTool tool(site.gate.socket());
   EXPECT_EQ(tool.ask(kFlush), kFine) << "the tool knows nothing of it";
-  EXPECT_THAT(site.server.heard(), ElementsAre("login", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush));
+  EXPECT_THAT(site.server.heard(),
+              ElementsAre("login", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush));
   EXPECT_TRUE(site.gate.frozen_since().has_value());
   EXPECT_EQ(tool.ask("UNLOCK TABLES"), kFine);
   EXPECT_FALSE(site.gate.frozen_since().has_value());
@@ -198,7 +218,8 @@ TEST(ToolGate, WhatTheToolHasIsNotTakenFromItBetweenTwoTries) {
   GateTool tool(site.gate.socket());
   EXPECT_EQ(tool.ask("LOCK TABLES FOR BACKUP"), kFine);
   EXPECT_EQ(tool.ask(binlog), kFine);
-  EXPECT_THAT(site.server.heard(), ElementsAre("login", kPatience, "LOCK TABLES FOR BACKUP", kHaste, binlog, kHaste, binlog));
+  EXPECT_THAT(site.server.heard(),
+              ElementsAre("login", kPatience, "LOCK TABLES FOR BACKUP", kHaste, binlog, kHaste, binlog));
   EXPECT_EQ(tool.ask("UNLOCK BINLOG"), kFine);
   EXPECT_FALSE(site.gate.frozen_since().has_value());
 }
@@ -242,19 +263,25 @@ TEST(ToolLines, OfOthersQueriesOnlyNumberAndAge) {
   struct Case {
     std::vector<std::string> said, kept;
   };
-  const std::string gave_up = "Unable to obtain lock. Please try again later.", asks = "261127 12:00:00 Executing FLUSH TABLES WITH READ LOCK...";
+  const std::string gave_up = "Unable to obtain lock. Please try again later.",
+                    asks = "261127 12:00:00 Executing FLUSH TABLES WITH READ LOCK...";
   const std::string waits = "261127 11:59:58 Waiting for query 8 (duration 3 sec)";
   const std::vector<Case> table = {
       {{"261127 11:59:57 >> log scanned up to (42)", asks}, {"261127 11:59:57 >> log scanned up to (42)", asks}},
       // Glued, as the tool ends no line after a query.
       {{waits + ": SELECT 'geheim'261127 11:59:59 >> log scanned up to (42)", asks}, {waits, asks}},
-      {{waits + ": INSERT INTO t VALUES ('geheim',", "'geheim'", "", "2)261127 11:59:59 >> log scanned up to (42)", "." + asks}, {waits, "." + asks}},
+      {{waits + ": INSERT INTO t VALUES ('geheim',", "'geheim'", "", "2)261127 11:59:59 >> log scanned up to (42)",
+        "." + asks},
+       {waits, "." + asks}},
       {{waits + ": SELECT (duration 1 sec): geheim"}, {waits}},
       {{waits + ": SELECT 'geheim'" + waits + ": SELECT 'geheim'261127 12:00:01 " + gave_up}, {waits, gave_up}},
       {{waits + ": SELECT", "'geheim'261127 12:00:01 " + gave_up}, {waits, gave_up}},
-      {{waits + ": SELECT 'geheim'", "[00] 2026-11-27 12:00:00 Finished"}, {waits, "[00] 2026-11-27 12:00:00 Finished"}},
-      {{"2026-11-27T12:00:00.1-00:00 0 [Note] Waiting for query 8 (duration 3 sec): geheim", "2026-11-27T12:00:01.1-00:00 0 [Note] completed OK!"},
-       {"2026-11-27T12:00:00.1-00:00 0 [Note] Waiting for query 8 (duration 3 sec)", "2026-11-27T12:00:01.1-00:00 0 [Note] completed OK!"}},
+      {{waits + ": SELECT 'geheim'", "[00] 2026-11-27 12:00:00 Finished"},
+       {waits, "[00] 2026-11-27 12:00:00 Finished"}},
+      {{"2026-11-27T12:00:00.1-00:00 0 [Note] Waiting for query 8 (duration 3 sec): geheim",
+        "2026-11-27T12:00:01.1-00:00 0 [Note] completed OK!"},
+       {"2026-11-27T12:00:00.1-00:00 0 [Note] Waiting for query 8 (duration 3 sec)",
+        "2026-11-27T12:00:01.1-00:00 0 [Note] completed OK!"}},
       {{"Waiting for query geheim"}, {"Waiting for query"}},
       {{"Waiting for query "}, {"Waiting for query"}},
   };
@@ -294,7 +321,8 @@ TEST(CopyPlace, OnlyAPlaceOfThisServersHistory) {
       {at("binlog.000003", 461, "1-1-60"), "GTIDs lack"},
   };
   for (const Case& each : table) {
-    const std::string what = *each.position.file + ":" + std::to_string(*each.position.offset) + " " + *each.position.gtid;
+    const std::string what =
+        *each.position.file + ":" + std::to_string(*each.position.offset) + " " + *each.position.gtid;
     if (*each.why == '\0') {
       EXPECT_NO_THROW(require_place(each.position, lease, logs, GtidKind::mariadb)) << what;
       continue;

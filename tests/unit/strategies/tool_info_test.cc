@@ -56,14 +56,13 @@ TEST(ToolInfo, AllFieldsAreRead) {
 }
 
 TEST(ToolInfo, MysqlsSetsOverSeveralLinesAreReadWhole) {
-  const ToolInfo info = parse_tool_info(
-      changed_to(kInfo, "'0-1-2'",
-                 "'3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1'"),
-      "xtrabackup_info");
+  const ToolInfo info =
+      parse_tool_info(changed_to(kInfo, "'0-1-2'",
+                                 "'3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1'"),
+                      "xtrabackup_info");
   const auto position = position_in_line(info.binlog_pos);
   ASSERT_TRUE(position);
-  EXPECT_EQ(position->gtid,
-            "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,4e11fa47-71ca-11e1-9e33-c80aa9429562:1");
+  EXPECT_EQ(position->gtid, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,4e11fa47-71ca-11e1-9e33-c80aa9429562:1");
 }
 
 TEST(ToolInfo, AMissingFieldIsNamedNeverGuessed) {
@@ -74,8 +73,7 @@ TEST(ToolInfo, AMissingFieldIsNamedNeverGuessed) {
     EXPECT_NE(std::string(error.what()).find("xtrabackup_info: " + std::string(name)), std::string::npos)
         << error.what();
   }
-  EXPECT_EQ(code_of([] { parse_tool_info(changed_to(kInfo, "partial = N", "partial = perhaps"), "f"); }),
-            "DATA_LOSS");
+  EXPECT_EQ(code_of([] { parse_tool_info(changed_to(kInfo, "partial = N", "partial = perhaps"), "f"); }), "DATA_LOSS");
   EXPECT_EQ(code_of([] { parse_tool_info(changed_to(kInfo, "= 44404", "= 44404x"), "f"); }), "DATA_LOSS");
   EXPECT_EQ(code_of([] { parse_tool_info("", "f"); }), "DATA_LOSS");
 }
@@ -132,11 +130,9 @@ TEST(ToolWords, CompletedIsTheEndOfTheLine) {
 }
 
 TEST(ToolWords, VersionOfEachTool) {
-  EXPECT_EQ(
-      parse_tool_version("mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)"),
-      "10.11.19");
-  EXPECT_EQ(parse_tool_version("mariabackup based on MariaDB server 10.4.2-MariaDB Linux (x86_64)"),
-            "10.4.2");
+  EXPECT_EQ(parse_tool_version("mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)"),
+            "10.11.19");
+  EXPECT_EQ(parse_tool_version("mariabackup based on MariaDB server 10.4.2-MariaDB Linux (x86_64)"), "10.4.2");
   EXPECT_EQ(parse_tool_version("xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64)"),
             "8.0.35-31");
   EXPECT_EQ(code_of([] { parse_tool_version("bash: no such thing"); }), "INTERNAL");

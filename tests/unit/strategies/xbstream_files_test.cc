@@ -17,7 +17,8 @@ std::string head(char type, const std::string& path) {
 }
 
 std::string data(const std::string& path, const std::string& bytes, std::uint64_t offset = 0) {
-  return head('P', path) + little(static_cast<std::uint64_t>(bytes.size())) + little(offset) + little(std::uint32_t{0}) + bytes;
+  return head('P', path) + little(static_cast<std::uint64_t>(bytes.size())) + little(offset) +
+         little(std::uint32_t{0}) + bytes;
 }
 
 std::string sparse(const std::string& path, const std::string& bytes, std::uint32_t holes) {
@@ -25,17 +26,21 @@ std::string sparse(const std::string& path, const std::string& bytes, std::uint3
          little(std::uint32_t{0}) + std::string(holes * 8, 'h') + bytes;
 }
 
-std::string end(const std::string& path) { return head('E', path); }
+std::string end(const std::string& path) {
+  return head('E', path);
+}
 
 XbstreamFiles seen(const std::string& stream, std::size_t step) {
   XbstreamFiles files({"info", "position"});
-  for (std::size_t at = 0; at < stream.size(); at += step) files.see(as_bytes(std::string_view(stream).substr(at, step)));
+  for (std::size_t at = 0; at < stream.size(); at += step)
+    files.see(as_bytes(std::string_view(stream).substr(at, step)));
   return files;
 }
 
 TEST(XbstreamFiles, FilesAreFoundHoweverTheStreamIsCut) {
-  const std::string stream = data("d/t.ibd", std::string(1000, 'x')) + data("./info", "one ") + sparse("d/u.ibd", "XBSTCK01", 3) +
-                             data("position", "p\t4\n") + data("info", "two", 4) + end("d/t.ibd") + end("position") + end("info") + data("empty", "") + end("empty");
+  const std::string stream = data("d/t.ibd", std::string(1000, 'x')) + data("./info", "one ") +
+                             sparse("d/u.ibd", "XBSTCK01", 3) + data("position", "p\t4\n") + data("info", "two", 4) +
+                             end("d/t.ibd") + end("position") + end("info") + data("empty", "") + end("empty");
   for (const std::size_t step : {1, 2, 3, 7, 13, 14, 15, 100, 100000}) {
     const XbstreamFiles files = seen(stream, step);
     EXPECT_EQ(files.file("info"), "one two") << step;
@@ -46,8 +51,9 @@ TEST(XbstreamFiles, FilesAreFoundHoweverTheStreamIsCut) {
 
 TEST(XbstreamFiles, AFileIsWholeOrNotThere) {
   EXPECT_FALSE(seen(data("info", "one"), 5).file("info"));
-  EXPECT_FALSE(seen(data("info", "one", 3) + end("info"), 5).file("info"));                        // its beginning is missing
-  EXPECT_FALSE(seen(data("info", "one") + data("info", "two", 4) + end("info"), 5).file("info"));  // and here its middle
+  EXPECT_FALSE(seen(data("info", "one", 3) + end("info"), 5).file("info"));  // its beginning is missing
+  EXPECT_FALSE(
+      seen(data("info", "one") + data("info", "two", 4) + end("info"), 5).file("info"));  // and here its middle
   EXPECT_FALSE(seen(sparse("info", "one", 1) + end("info"), 5).file("info"));
   EXPECT_FALSE(seen(data("other", "one") + end("other"), 5).file("other"));
 }
@@ -80,18 +86,21 @@ class Recorder : public XbstreamFiles::Watcher {
     for (std::size_t i = 0; i < bytes.size(); ++i) said += std::to_string(offset + i) + bytes[i];
   }
   void end(std::string_view) override { said += "."; }
-  void renamed(std::string_view from, std::string_view to) override { said += std::string(from) + ">" + std::string(to); }
+  void renamed(std::string_view from, std::string_view to) override {
+    said += std::string(from) + ">" + std::string(to);
+  }
   void removed(std::string_view path) override { said += "-" + std::string(path); }
   std::string said;
 };
 
 TEST(XbstreamFiles, EachChunkIsToldOnceItsPathIsThere) {
-  const std::string stream = data("a", "xy") + head('S', "a") + little(std::uint64_t{7}) + data("a", "z", 7) + end("a") + renamed("./a", "d/b") +
-                             head('D', "d/b") + replacing(data("c", "w")) + end("c");
+  const std::string stream = data("a", "xy") + head('S', "a") + little(std::uint64_t{7}) + data("a", "z", 7) +
+                             end("a") + renamed("./a", "d/b") + head('D', "d/b") + replacing(data("c", "w")) + end("c");
   for (const std::size_t step : {1, 2, 3, 7, 100000}) {
     Recorder recorder;
     XbstreamFiles files({}, XbstreamFiles::Maker::mariadb, &recorder);
-    for (std::size_t at = 0; at < stream.size(); at += step) files.see(as_bytes(std::string_view(stream).substr(at, step)));
+    for (std::size_t at = 0; at < stream.size(); at += step)
+      files.see(as_bytes(std::string_view(stream).substr(at, step)));
     EXPECT_TRUE(files.at_boundary()) << step;
     EXPECT_EQ(recorder.said, "(a)0x1y(a)(a)7z(a).(a)(d/b)a>d/b(d/b)-d/b(c)0w(c).") << step;
   }
@@ -132,7 +141,8 @@ TEST(XbstreamFiles, AKeptFileMayBeReplacedAndNotMoved) {
 
 TEST(XbstreamFiles, AHugeFileOfThatNameIsNotKept) {
   XbstreamFiles files({"info"});
-  files.see(as_bytes(head('P', "info") + little(std::uint64_t{1} << 40) + little(std::uint64_t{0}) + little(std::uint32_t{0})));
+  files.see(as_bytes(head('P', "info") + little(std::uint64_t{1} << 40) + little(std::uint64_t{0}) +
+                     little(std::uint32_t{0})));
   files.see(as_bytes(std::string(1 << 20, 'x')));
   EXPECT_FALSE(files.file("info"));
   EXPECT_FALSE(files.lost());

@@ -1,4 +1,5 @@
-// What xtrabackup of each series is given, and what is believed of what it leaves. The tool is a script that plays a stream.
+// What xtrabackup of each series is given, and what is believed of what it leaves. The tool is a script that plays a
+// stream.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -45,20 +46,28 @@ Series series(const char* tool, const char* server, bool gtid) {
   const std::string set = kUuid + ":1-5,\n" + kOther + ":1-7";
   const std::string where = "filename 'binlog.000003', position '4711'";
   const std::string set_said = gtid ? ", GTID of the last change '" + set + "'" : "";
-  Series out{tool, server, gtid, "binlog.000003\t4711" + (gtid ? "\t" + set : "") + "\n", "MySQL binlog position: " + where + set_said, {}};
+  Series out{tool,
+             server,
+             gtid,
+             "binlog.000003\t4711" + (gtid ? "\t" + set : "") + "\n",
+             "MySQL binlog position: " + where + set_said,
+             {}};
   out.files["xtrabackup_binlog_info"] = out.binlog_info;
-  out.files["xtrabackup_checkpoints"] = std::string("backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 44413\n") +
-                                        (old ? "compact = 0\nrecover_binlog_info = 0\n" : "flushed_lsn = 44404\nredo_memory = 0\nredo_frames = 0\n");
-  out.files["xtrabackup_info"] = "uuid = " + kUuid + "\nname = \ntool_name = xtrabackup\ntool_command = --backup --stream=xbstream\ntool_version = " +
-                                 tool + "\nibbackup_version = " + tool + "\nserver_version = " + server + "-log\nstart_time = 2026-11-22 20:59:14\n" +
-                                 "end_time = 2026-11-22 20:59:15\nlock_time = 0\nbinlog_pos = " + where + set_said +
-                                 "\ninnodb_from_lsn = 0\ninnodb_to_lsn = 44404\npartial = N\nincremental = N\nformat = xbstream\n" +
-                                 (old ? "compact = N\n" : "") + "compressed = N\nencrypted = N\n";
+  out.files["xtrabackup_checkpoints"] =
+      std::string("backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 44413\n") +
+      (old ? "compact = 0\nrecover_binlog_info = 0\n" : "flushed_lsn = 44404\nredo_memory = 0\nredo_frames = 0\n");
+  out.files["xtrabackup_info"] =
+      "uuid = " + kUuid +
+      "\nname = \ntool_name = xtrabackup\ntool_command = --backup --stream=xbstream\ntool_version = " + tool +
+      "\nibbackup_version = " + tool + "\nserver_version = " + server + "-log\nstart_time = 2026-11-22 20:59:14\n" +
+      "end_time = 2026-11-22 20:59:15\nlock_time = 0\nbinlog_pos = " + where + set_said +
+      "\ninnodb_from_lsn = 0\ninnodb_to_lsn = 44404\npartial = N\nincremental = N\nformat = xbstream\n" +
+      (old ? "compact = N\n" : "") + "compressed = N\nencrypted = N\n";
   return out;
 }
 
 std::vector<Series> all_series() {
-  return {series("2.3.10", "5.6.24", false), series("2.4.29", "5.6.51", true), series("2.4.29", "5.7.44", true),
+  return {series("2.3.10", "5.6.24", false),   series("2.4.29", "5.6.51", true), series("2.4.29", "5.7.44", true),
           series("8.0.35-31", "8.0.36", true), series("8.4.0-1", "8.4.6", true), series("9.1.0-1", "9.1.0", false)};
 }
 
@@ -75,8 +84,12 @@ class Greeter {
       for (;;) {
         const UniqueFd peer(::accept(listener_.get(), nullptr, nullptr));
         if (!peer) return;
-        const std::string greeting("\x0c\0\0\0\x0a" "5.6\0\x07\0\0\0xxx", 16);
-        EXPECT_EQ(::send(peer.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL), static_cast<ssize_t>(greeting.size()));
+        const std::string greeting(
+            "\x0c\0\0\0\x0a"
+            "5.6\0\x07\0\0\0xxx",
+            16);
+        EXPECT_EQ(::send(peer.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL),
+                  static_cast<ssize_t>(greeting.size()));
       }
     });
   }
@@ -97,16 +110,18 @@ const char kAsks[] =
 
 class Taken {
  public:
-  explicit Taken(const Series& of, const std::string& last_words = "completed OK!", const std::string& asks = kAsks, int status = 0)
+  explicit Taken(const Series& of, const std::string& last_words = "completed OK!", const std::string& asks = kAsks,
+                 int status = 0)
       : dir_(fs::temp_directory_path(), "ga-xtra-"), server_(dir_.path() / "nobody.sock") {
     std::string stream = packed("d/t.ibd", std::string(70000, 'x'));
     for (const auto& [name, text] : of.files) stream += packed(name, text);
     write_file_atomic(dir_.path() / "stream", stream);
     write_file_atomic(dir_.path() / "said", of.said + "\n" + last_words + "\n");
     const fs::path tool = dir_.path() / "xtrabackup";
-    write_file_atomic(tool, "#!/bin/sh\ncd " + dir_.path().string() + "\nprintf '%s\\n' \"$@\" > argv\ncat \"${1#--defaults-file=}\" > options\n" +
-                                "stat -c %a \"${1#--defaults-file=}\" > mode\nenv > environment\n" + asks + "cat stream\ncat said >&2\nexit " +
-                                std::to_string(status) + "\n");
+    write_file_atomic(tool, "#!/bin/sh\ncd " + dir_.path().string() +
+                                "\nprintf '%s\\n' \"$@\" > argv\ncat \"${1#--defaults-file=}\" > options\n" +
+                                "stat -c %a \"${1#--defaults-file=}\" > mode\nenv > environment\n" + asks +
+                                "cat stream\ncat said >&2\nexit " + std::to_string(status) + "\n");
     ::chmod(tool.c_str(), 0755);
     settings_.defaults_file = "/nonexistent/my.cnf";
     settings_.lock_wait = Seconds(7);
@@ -168,8 +183,8 @@ TEST(Xtrabackup, TheCommandLineOfEachSeriesAndNoPasswordInIt) {
     const bool old = std::string(each.tool).starts_with("2.");
     const std::string argv = taken.text("argv");
     EXPECT_EQ(argv.find("--defaults-file="), 0U) << "it must come first";
-    for (const char* option : {"\n--backup\n", "\n--stream=xbstream\n", "\n--target-dir=", "\n--parallel=2\n", "\n--ftwrl-wait-timeout=7\n",
-                               "\n--ftwrl-wait-query-type=all\n"}) {
+    for (const char* option : {"\n--backup\n", "\n--stream=xbstream\n", "\n--target-dir=", "\n--parallel=2\n",
+                               "\n--ftwrl-wait-timeout=7\n", "\n--ftwrl-wait-query-type=all\n"}) {
       EXPECT_NE(argv.find(option), std::string::npos) << option << argv;
     }
     EXPECT_EQ(argv.find("--lock-ddl-timeout=7") == std::string::npos, old);
@@ -178,9 +193,12 @@ TEST(Xtrabackup, TheCommandLineOfEachSeriesAndNoPasswordInIt) {
     EXPECT_EQ(taken.text("environment").find("word"), std::string::npos);
     const std::string options = taken.text("options");
     EXPECT_NE(options.find("[xtrabackup]\n"), std::string::npos);
-    EXPECT_NE(options.find("user=\"agent\"\npassword=\"pass \\\"word\\\"\"\ndatadir=\"/data/of/mysql\"\n"), std::string::npos) << options;
+    EXPECT_NE(options.find("user=\"agent\"\npassword=\"pass \\\"word\\\"\"\ndatadir=\"/data/of/mysql\"\n"),
+              std::string::npos)
+        << options;
     EXPECT_EQ(options.find("binlog-info=on") != std::string::npos, old);
-    EXPECT_NE(options.find("[xtrabackup]\nhost=localhost\nport=3307\nloose-protocol=socket\nsocket=\"" + taken.dir() + "/work/server.sock\"\n"),
+    EXPECT_NE(options.find("[xtrabackup]\nhost=localhost\nport=3307\nloose-protocol=socket\nsocket=\"" + taken.dir() +
+                           "/work/server.sock\"\n"),
               std::string::npos)
         << options;
     EXPECT_EQ(taken.text("mode"), "600\n");
@@ -219,22 +237,29 @@ TEST(Xtrabackup, WhatDisagreesIsRefused) {
   EXPECT_EQ(with("xtrabackup_info", "format = xbstream", "format = tar").code(), Code::data_loss);
   EXPECT_EQ(with("xtrabackup_checkpoints", "full-backuped", "incremental").code(), Code::data_loss);
   for (const char* flag : {"partial", "incremental", "compact", "encrypted"}) {
-    EXPECT_EQ(with("xtrabackup_info", std::string("\n") + flag + " = N", std::string("\n") + flag + " = Y").code(), Code::failed_precondition) << flag;
+    EXPECT_EQ(with("xtrabackup_info", std::string("\n") + flag + " = N", std::string("\n") + flag + " = Y").code(),
+              Code::failed_precondition)
+        << flag;
   }
   Series said = good;
   said.said = "MySQL binlog position: filename 'binlog.000003', position '5'";
   EXPECT_EQ(refusal(said).code(), Code::data_loss);
   // Some series cut a long set off where they say it.
-  said.said = "MySQL binlog position: filename 'binlog.000003', position '4711', GTID of the last change '" + kUuid + ":1-";
+  said.said =
+      "MySQL binlog position: filename 'binlog.000003', position '4711', GTID of the last change '" + kUuid + ":1-";
   EXPECT_NO_THROW(Taken(said).position());
 }
 
 TEST(Xtrabackup, OnlyTheLastWordCounts) {
   const Series good = series("8.0.35-31", "8.0.36", true);
-  EXPECT_NO_THROW(Taken(good, "2026-11-22T20:59:15.1-00:00 0 [Note] [MY-011825] [Xtrabackup] completed OK!").position());
+  EXPECT_NO_THROW(
+      Taken(good, "2026-11-22T20:59:15.1-00:00 0 [Note] [MY-011825] [Xtrabackup] completed OK!").position());
   EXPECT_EQ(refusal(good, "completed OK!\nand then it went wrong").code(), Code::internal);
   EXPECT_EQ(refusal(good, "").code(), Code::internal);
-  EXPECT_EQ(refusal(good, "[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.").code(), Code::failed_precondition);
+  EXPECT_EQ(
+      refusal(good, "[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.")
+          .code(),
+      Code::failed_precondition);
 }
 
 // `[client] host=` in a server's files led it elsewhere: data of the one, a position of the other.
@@ -250,8 +275,11 @@ TEST(Xtrabackup, ACopyThatDidNotAskThisServerIsRefused) {
 }
 
 TEST(Xtrabackup, AnOptionThatChangesTheFilesIsNamed) {
-  for (const auto& [ending, option] : std::map<std::string, std::string>{{".qp", "compress"}, {".lz4", "compress"}, {".zst", "compress"},
-                                                                         {".xbcrypt", "encrypt"}, {".qp.xbcrypt", "encrypt"}}) {
+  for (const auto& [ending, option] : std::map<std::string, std::string>{{".qp", "compress"},
+                                                                         {".lz4", "compress"},
+                                                                         {".zst", "compress"},
+                                                                         {".xbcrypt", "encrypt"},
+                                                                         {".qp.xbcrypt", "encrypt"}}) {
     Series changed = series("2.4.29", "5.7.44", true);
     changed.files["backup-my.cnf" + ending] = "x";
     changed.files.erase("xtrabackup_info");
@@ -267,26 +295,35 @@ TEST(Xtrabackup, AnOptionThatChangesTheFilesIsNamed) {
 TEST(Xtrabackup, WhatItSaysOfItsFailureAndOfNobodysQueries) {
   const std::map<std::string, Code> table = {
       {"xtrabackup: error: failed to connect to MySQL server: Too many connections.", Code::unavailable},
-      {"Error: failed to execute query BACKUP STAGE START: Lock wait timeout exceeded; try restarting transaction", Code::deadline_exceeded},
+      {"Error: failed to execute query BACKUP STAGE START: Lock wait timeout exceeded; try restarting transaction",
+       Code::deadline_exceeded},
       {"261127 12:00:00 Unable to obtain lock. Please try again later.", Code::deadline_exceeded},
-      {"xtrabackup: error: An optimized (without redo logging) DDLoperation has been performed. All modified pages may not have been flushed to "
+      {"xtrabackup: error: An optimized (without redo logging) DDLoperation has been performed. All modified pages may "
+       "not have been flushed to "
        "the disk yet. \n    PXB will not be able take a consistent backup. Retry the backup operation",
        Code::unavailable},
-      {"xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. 24577 from the log "
+      {"xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. "
+       "24577 from the log "
        "file.\nxtrabackup: error: xtrabackup_copy_logfile() failed.",
        Code::resource_exhausted},
-      {"Warning: option 'datadir' has different values:\n  '/a/' in defaults file\n  '/b/' in SHOW VARIABLES", Code::failed_precondition},
+      {"Warning: option 'datadir' has different values:\n  '/a/' in defaults file\n  '/b/' in SHOW VARIABLES",
+       Code::failed_precondition},
       {"xtrabackup: got signal 11", Code::internal},
   };
   for (const auto& [words, code] : table) {
-    const std::string said = "261127 11:59:59 Waiting for query 8 (duration 3 sec): SELECT 'geheim'261127 11:59:59 >> log scanned up to (1)\n" + words;
+    const std::string said =
+        "261127 11:59:59 Waiting for query 8 (duration 3 sec): SELECT 'geheim'261127 11:59:59 >> log scanned up to "
+        "(1)\n" +
+        words;
     const Error error = error_of([&] { Taken(series("2.4.29", "5.7.44", true), said, kAsks, 1).position(); });
     EXPECT_EQ(error.code(), code) << words << ": " << error.what();
     EXPECT_THAT(error.what(), ::testing::Not(::testing::HasSubstr("geheim")));
     EXPECT_FALSE(error.hint().empty());
   }
   // Also where it ends well: it was not this server's data.
-  EXPECT_EQ(refusal(series("2.4.29", "5.7.44", true), "Warning: option 'datadir' has different values:\ncompleted OK!").code(), Code::failed_precondition);
+  EXPECT_EQ(refusal(series("2.4.29", "5.7.44", true), "Warning: option 'datadir' has different values:\ncompleted OK!")
+                .code(),
+            Code::failed_precondition);
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ using test::random_bytes;
 TEST(Buffer, KeepsBytesAcrossChunks) {
   const std::string bytes = random_bytes(3 * kChunkBytes + 17, 1);
   Buffer buffer;
-  for (std::size_t at = 0; at < bytes.size(); at += 70001) buffer.append(as_bytes(std::string_view(bytes).substr(at, 70001)));
+  for (std::size_t at = 0; at < bytes.size(); at += 70001)
+    buffer.append(as_bytes(std::string_view(bytes).substr(at, 70001)));
   EXPECT_EQ(buffer.size(), bytes.size());
   EXPECT_EQ(buffer.text(), bytes);
   const std::vector<Bytes> chunks = buffer.chunks();

@@ -18,8 +18,9 @@ const Key kKey = [] {
 }();
 
 TEST(Cipher, RoundTripsEverySizeNearAChunk) {
-  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{4}, kChunkBytes - 28, kChunkBytes - 27, kChunkBytes - 20,
-                                 kChunkBytes - 12, kChunkBytes - 5, kChunkBytes, kChunkBytes + 1, 3 * kChunkBytes + 9}) {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{1}, std::size_t{4}, kChunkBytes - 28, kChunkBytes - 27, kChunkBytes - 20,
+        kChunkBytes - 12, kChunkBytes - 5, kChunkBytes, kChunkBytes + 1, 3 * kChunkBytes + 9}) {
     const std::string plain = random_bytes(size, size);
     Buffer stored = encrypt(kKey, "context", Buffer::from(plain));
     EXPECT_EQ(stored.size(), size + kCipherOverhead);

@@ -22,7 +22,9 @@ using test::random_bytes;
 constexpr Codec kAll[] = {Codec::none, Codec::zstd, Codec::lz4, Codec::gzip};
 constexpr Codec kPacking[] = {Codec::zstd, Codec::lz4, Codec::gzip};
 
-std::string packed(Codec codec, std::string_view raw, int level = 0) { return compress(codec, level, Buffer::from(raw)).text(); }
+std::string packed(Codec codec, std::string_view raw, int level = 0) {
+  return compress(codec, level, Buffer::from(raw)).text();
+}
 std::string unpacked(Codec codec, std::string_view stored, std::uint64_t raw_size) {
   return decompress(codec, Buffer::from(stored), raw_size).text();
 }
@@ -36,7 +38,8 @@ TEST(Codec, NamesGoThereAndBack) {
 
 TEST(Codec, RoundTripsEverySizeAndLevel) {
   for (const Codec codec : kAll) {
-    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{127}, std::size_t{131072}, kChunkBytes, 5 * kChunkBytes + 3}) {
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{1}, std::size_t{127}, std::size_t{131072}, kChunkBytes, 5 * kChunkBytes + 3}) {
       for (const std::string& raw : {random_bytes(size, 7), page_bytes(size, 8), std::string(size, '\0')}) {
         for (const int level : {0, 1, 3, 9}) {
           if (level > 1 && size > kChunkBytes) continue;
@@ -66,7 +69,8 @@ TEST(Codec, StockToolsReadJoinedFrames) {
     const fs::path file = dir.path() / ("joined." + tool);
     {
       std::ofstream joined(file, std::ios::binary);
-      for (const std::size_t size : {std::size_t{1500000}, std::size_t{1}, std::size_t{0}, 2 * kChunkBytes, std::size_t{77}}) {
+      for (const std::size_t size :
+           {std::size_t{1500000}, std::size_t{1}, std::size_t{0}, 2 * kChunkBytes, std::size_t{77}}) {
         const std::string part = page_bytes(size, size + 1);
         raw += part;
         joined << packed(codec, part);
@@ -98,7 +102,8 @@ TEST(Codec, WhatFollowsTheFrameIsDataLoss) {
       EXPECT_EQ(code_of([&] { unpacked(codec, stored + tail, raw.size()); }), "DATA_LOSS") << codec_name(codec);
     }
   }
-  EXPECT_EQ(code_of([&] { unpacked(Codec::zstd, packed(Codec::zstd, raw) + packed(Codec::zstd, ""), raw.size()); }), "DATA_LOSS");
+  EXPECT_EQ(code_of([&] { unpacked(Codec::zstd, packed(Codec::zstd, raw) + packed(Codec::zstd, ""), raw.size()); }),
+            "DATA_LOSS");
 }
 
 TEST(Codec, AnotherSizeIsDataLoss) {

@@ -46,7 +46,8 @@ std::string all_of(ByteSource& source, std::size_t step = 1000) {
 
 void unpack(std::string archive, const fs::path& dir, std::size_t step = 777) {
   Text text(std::move(archive), step);
-  untar(text, dir, [](std::string_view) { return true; }, [] {});
+  untar(
+      text, dir, [](std::string_view) { return true; }, [] {});
   EXPECT_EQ(text.left(), 0U);
 }
 
@@ -174,7 +175,10 @@ TEST_F(Tar, ReadsStockTars) {
   write(std::string(90, 'd') + "/" + std::string(90, 'f'), "long");
   for (const char* format : {"gnu", "pax", "ustar"}) {
     const fs::path file = top_.path() / "a.tar";
-    ASSERT_EQ(std::system(("tar --format=" + std::string(format) + " -C '" + in_.string() + "' -cf '" + file.string() + "' .").c_str()), 0);
+    ASSERT_EQ(
+        std::system(("tar --format=" + std::string(format) + " -C '" + in_.string() + "' -cf '" + file.string() + "' .")
+                        .c_str()),
+        0);
     unpack(read_file(file, std::size_t{8} << 20), out_);
     EXPECT_EQ(tree(out_), tree(in_)) << format;
     for (const auto& entry : fs::directory_iterator(out_)) remove_tree(entry.path());
@@ -200,7 +204,8 @@ TEST_F(Tar, LeavesOutWhatIsNotWanted) {
   write("auto.cnf", "uuid");
   write("lab/auto.cnf", "not the server's");
   Text text(all_of(*tar_directory(in_)));
-  untar(text, out_, [](std::string_view path) { return path != "auto.cnf"; }, [] {});
+  untar(
+      text, out_, [](std::string_view path) { return path != "auto.cnf"; }, [] {});
   EXPECT_FALSE(fs::exists(out_ / "auto.cnf"));
   EXPECT_TRUE(fs::exists(out_ / "lab/auto.cnf"));
 }
@@ -251,7 +256,11 @@ TEST_F(Tar, EachEntryIsLookedAtBeforeItIsMade) {
   };
   const auto setuid = [](archive_entry* e) { archive_entry_set_perm(e, 04755); };
   Text text(Maker().add("d", "", AE_IFDIR).add("d/f", "x", AE_IFREG, setuid).add("bad", "x").add("after", "x").text());
-  EXPECT_EQ(code_of([&] { untar(text, out_, [](std::string_view) { return true; }, [] {}, look); }), "DATA_LOSS");
+  EXPECT_EQ(code_of([&] {
+              untar(
+                  text, out_, [](std::string_view) { return true; }, [] {}, look);
+            }),
+            "DATA_LOSS");
   EXPECT_EQ(seen, (std::vector<std::string>{"d/ 420", "d/f 2541", "bad 420"}));
   EXPECT_FALSE(fs::exists(out_ / "bad"));
 }
@@ -260,7 +269,10 @@ TEST_F(Tar, RefusesPathsLongerThanAny) {
   std::string deep = "d";
   for (int i = 0; i < 3000; ++i) deep += "/d";
   Text text(Maker().add(deep, "x").text());
-  const Error error = test::error_of([&] { untar(text, out_, [](std::string_view) { return true; }, [] {}); });
+  const Error error = test::error_of([&] {
+    untar(
+        text, out_, [](std::string_view) { return true; }, [] {});
+  });
   EXPECT_EQ(error.code(), Code::data_loss);
   EXPECT_LT(std::string(error.what()).size(), 400U);
   EXPECT_TRUE(fs::is_empty(out_));
@@ -281,8 +293,10 @@ TEST_F(Tar, RefusesWhatIsCutAnywhere) {
   const std::string whole = all_of(*tar_directory(in_));
   unpack(whole, out_);
   for (const auto& entry : fs::directory_iterator(out_)) remove_tree(entry.path());
-  for (std::size_t size = 0; size < whole.size(); size += 97) EXPECT_EQ(refused(whole.substr(0, size)), "DATA_LOSS") << size;
-  for (std::size_t size = 0; size < whole.size(); size += 512) EXPECT_EQ(refused(whole.substr(0, size)), "DATA_LOSS") << size;
+  for (std::size_t size = 0; size < whole.size(); size += 97)
+    EXPECT_EQ(refused(whole.substr(0, size)), "DATA_LOSS") << size;
+  for (std::size_t size = 0; size < whole.size(); size += 512)
+    EXPECT_EQ(refused(whole.substr(0, size)), "DATA_LOSS") << size;
 }
 
 TEST_F(Tar, RefusesWhatFollowsTheEnd) {
@@ -322,10 +336,15 @@ TEST_F(Tar, ASourcesErrorComesThrough) {
   };
   write("a", random_bytes(5000, 12));
   Broken broken(all_of(*tar_directory(in_)));
-  EXPECT_EQ(code_of([&] { untar(broken, out_, [](std::string_view) { return true; }, [] {}); }), "UNAVAILABLE");
+  EXPECT_EQ(code_of([&] {
+              untar(
+                  broken, out_, [](std::string_view) { return true; }, [] {});
+            }),
+            "UNAVAILABLE");
   Text text(all_of(*tar_directory(in_)));
   EXPECT_EQ(code_of([&] {
-              untar(text, out_, [](std::string_view) { return true; }, [] { throw Error(Code::cancelled, "cancelled"); });
+              untar(
+                  text, out_, [](std::string_view) { return true; }, [] { throw Error(Code::cancelled, "cancelled"); });
             }),
             "CANCELLED");
 }
