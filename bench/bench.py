@@ -26,8 +26,14 @@ def load(name):
 
 
 def machine():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / (1 << 20)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}, load before {load}"
@@ -36,11 +42,21 @@ def machine():
 def table(rows):
     lines = [("", "median", "", "against", "ratio", "runs")]
     for row in rows:
-        lines.append((row["name"], f"{row['value']:g}", row["unit"], row["against"] or "",
-                      "" if row["ratio"] is None else f"{row['ratio']:.2f}", " ".join(f"{run:g}" for run in row["runs"])))
+        lines.append(
+            (
+                row["name"],
+                f"{row['value']:g}",
+                row["unit"],
+                row["against"] or "",
+                "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+                " ".join(f"{run:g}" for run in row["runs"]),
+            )
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(6)]
     for name, value, unit, against, ratio, runs in lines:
-        print(f"{name:<{widths[0]}}  {value:>{widths[1]}} {unit:<{widths[2]}}  {against:<{widths[3]}}  {ratio:>{widths[4]}}  {runs}")
+        print(
+            f"{name:<{widths[0]}}  {value:>{widths[1]}} {unit:<{widths[2]}}  {against:<{widths[3]}}  {ratio:>{widths[4]}}  {runs}"
+        )
 
 
 def main():

@@ -64,18 +64,34 @@ def fill(site):
 
 def run():
     """Rows for bench/run."""
-    kinds = {"/instances": "all instances", "/instances/s7": "one instance", "/instances/s7/topology": "one topology", "/": "the page"}
+    kinds = {
+        "/instances": "all instances",
+        "/instances/s7": "one instance",
+        "/instances/s7/topology": "one topology",
+        "/": "the page",
+    }
     percentiles, cpu, resident = {path: [] for path in kinds}, [], []
-    with Site("bench", spares=REPLICAS, config={"agents": {"parallel_attaches": 16, "job_poll": "200ms"}, "monitor": {"interval": "5s"}}) as site:
+    with Site(
+        "bench",
+        spares=REPLICAS,
+        config={"agents": {"parallel_attaches": 16, "job_poll": "200ms"}, "monitor": {"interval": "5s"}},
+    ) as site:
         fill(site)
         pid, path_of_socket = site.controller.process.pid, site.controller.socket
-        pages = [subprocess.Popen(["curl", "-sN", "--unix-socket", path_of_socket, "http://controller/events"], stdout=subprocess.DEVNULL) for _ in range(PAGES)]
+        pages = [
+            subprocess.Popen(
+                ["curl", "-sN", "--unix-socket", path_of_socket, "http://controller/events"], stdout=subprocess.DEVNULL
+            )
+            for _ in range(PAGES)
+        ]
         try:
             for _ in range(RUNS):
                 before = processor_seconds(pid)
                 time.sleep(REST)
                 cpu.append((processor_seconds(pid) - before) / REST * 100)
-                done = subprocess.run([sys.executable, __file__, path_of_socket, *kinds], stdout=subprocess.PIPE, check=True)
+                done = subprocess.run(
+                    [sys.executable, __file__, path_of_socket, *kinds], stdout=subprocess.PIPE, check=True
+                )
                 for path, taken in json.loads(done.stdout).items():
                     percentiles[path].append(percentile(taken, 0.99))
                 resident.append(memory(pid, "VmRSS"))

@@ -19,8 +19,12 @@ def memory(pid):
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     table = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
     # Clean ones are pages of files, such as the program's own, that no other process has mapped now: the kernel may drop them.
-    return {"RSS": table["Rss"], "PSS": table["Pss"], "private": table["Private_Clean"] + table["Private_Dirty"],
-            "private and dirty": table["Private_Dirty"]}
+    return {
+        "RSS": table["Rss"],
+        "PSS": table["Pss"],
+        "private": table["Private_Clean"] + table["Private_Dirty"],
+        "private and dirty": table["Private_Dirty"],
+    }
 
 
 def run():
@@ -41,10 +45,21 @@ def run():
                 kinds[name].append(kib / 1024)
             agent.stop()
     rows = [("idle daemon, ready after", ready, "ms", 100)]
-    rows += [(f"idle daemon, {name}", kinds[name], "MiB", target) for name, target in (("RSS", 20), ("PSS", None), ("private", 10), ("private and dirty", 10))]
-    return [{"name": name, "value": round(statistics.median(values), 2), "unit": unit, "against": f"target {target} {unit}" if target else None,
-             "ratio": round(statistics.median(values) / target, 3) if target else None, "runs": [round(v, 2) for v in values]}
-            for name, values, unit, target in rows]
+    rows += [
+        (f"idle daemon, {name}", kinds[name], "MiB", target)
+        for name, target in (("RSS", 20), ("PSS", None), ("private", 10), ("private and dirty", 10))
+    ]
+    return [
+        {
+            "name": name,
+            "value": round(statistics.median(values), 2),
+            "unit": unit,
+            "against": f"target {target} {unit}" if target else None,
+            "ratio": round(statistics.median(values) / target, 3) if target else None,
+            "runs": [round(v, 2) for v in values],
+        }
+        for name, values, unit, target in rows
+    ]
 
 
 if __name__ == "__main__":

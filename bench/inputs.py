@@ -19,10 +19,23 @@ def xbstream(scratch, path, mib):
     seed(server, min(mib, LARGEST_SOURCE_MIB), quiet=True)
     one = path.with_suffix(".one")
     with open(one, "wb") as out:
-        done = scratch.run(["mariadb-backup", "--no-defaults", "--backup", "--stream=xbstream", f"--socket={server.socket}", f"--user={ME}",
-                            f"--target-dir={scratch.dir / 'tmp'}"], stdout=out, stderr=subprocess.PIPE)
+        done = scratch.run(
+            [
+                "mariadb-backup",
+                "--no-defaults",
+                "--backup",
+                "--stream=xbstream",
+                f"--socket={server.socket}",
+                f"--user={ME}",
+                f"--target-dir={scratch.dir / 'tmp'}",
+            ],
+            stdout=out,
+            stderr=subprocess.PIPE,
+        )
     if done.returncode:
-        raise RuntimeError(f"mariadb-backup: exit status {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}")
+        raise RuntimeError(
+            f"mariadb-backup: exit status {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
+        )
     server.stop()
     subprocess.run(["rm", "-rf", server.dir], check=True)
     with open(path, "wb") as out:

@@ -17,7 +17,9 @@ from swift import Swift  # noqa: E402
 
 RATES = (50, 200, 1000)  # Mbit/s
 DELAYS = (0, 20)  # ms each way
-SECONDS = int(os.environ.get("BENCH_LINK_SECONDS", "20"))  # about how long one transfer takes where the link is the bound
+SECONDS = int(
+    os.environ.get("BENCH_LINK_SECONDS", "20")
+)  # about how long one transfer takes where the link is the bound
 # Of each 1514 bytes on an Ethernet, TCP carries this many.
 CARRIED = 1448 / 1514
 
@@ -65,7 +67,10 @@ def run():
         for delay in DELAYS:
             port = relay(scratch, here, swift, delay)
             storage = swift.storage("links", f"delay-{delay}")
-            storage["swift"] |= {"auth_url": f"http://{here}:{port}/auth/v1.0", "storage_url": f"http://{here}:{port}/v1/AUTH_{swift.account}"}
+            storage["swift"] |= {
+                "auth_url": f"http://{here}:{port}/auth/v1.0",
+                "storage_url": f"http://{here}:{port}/v1/AUTH_{swift.account}",
+            }
             config = scratch.dir / f"delay-{delay}.yaml"
             config.write_text(to_yaml({"storage": storage, "mysql": {"advertised_address": "127.0.0.1"}}) + "\n")
             for rate in RATES:
@@ -75,10 +80,21 @@ def run():
                 inside = f"ip netns exec {namespace} {PIPELINE}"
                 upload = f"head -c {size} input | {inside} write {config}"
                 measured = in_turns({"upload": (upload, f"{inside} remove {config}")}, scratch.dir, RUNS)
-                subprocess.run(["bash", "-euo", "pipefail", "-c", upload], cwd=scratch.dir, check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", upload], cwd=scratch.dir, check=True, stdout=subprocess.DEVNULL
+                )
                 measured |= in_turns({"download": f"{inside} read {config}"}, scratch.dir, RUNS)
                 subprocess.run(["bash", "-euc", f"{inside} remove {config}"], cwd=scratch.dir, check=True)
                 for direction, results in measured.items():
                     speeds = [r["stored_bytes"] * 8 / 1e6 / r["wall_s"] for r in results]
-                    rows.append(row(f"{direction}, {rate} Mbit/s, {delay} ms each way", "Mbit/s", speeds, "what TCP carries on it", rate * CARRIED, 1))
+                    rows.append(
+                        row(
+                            f"{direction}, {rate} Mbit/s, {delay} ms each way",
+                            "Mbit/s",
+                            speeds,
+                            "what TCP carries on it",
+                            rate * CARRIED,
+                            1,
+                        )
+                    )
     return rows

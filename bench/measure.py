@@ -10,7 +10,9 @@ from pathlib import Path
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MIB = int(os.environ.get("BENCH_MIB", "2048"))
-PIPELINE = os.environ.get("BENCH_PIPELINE") or str(Path(__file__).resolve().parents[1] / "build/release/bench/bench_pipeline")
+PIPELINE = os.environ.get("BENCH_PIPELINE") or str(
+    Path(__file__).resolve().parents[1] / "build/release/bench/bench_pipeline"
+)
 
 
 class Measured(dict):
@@ -67,8 +69,13 @@ def measure(command, cwd):
     os.sync()
     busy = busy_seconds()
     begun = time.monotonic()
-    child = subprocess.Popen(["/bin/bash", "-euc", f"set -o pipefail; {command}\n:"], cwd=cwd, stdin=subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, start_new_session=True)
+    child = subprocess.Popen(
+        ["/bin/bash", "-euc", f"set -o pipefail; {command}\n:"],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     watch = MemoryWatch(child.pid)
     out = child.stdout.read()
     child.stdout.close()
@@ -103,8 +110,14 @@ def row(name, unit, runs, against=None, base=None, digits=2):
     """`base`: the runs (or the one number) to compare with."""
     value = median(runs)
     compared = None if base is None else median(base) if isinstance(base, list) else base
-    return {"name": name, "value": round(value, digits), "unit": unit, "against": against,
-            "ratio": None if not compared else round(value / compared, 3), "runs": [round(run, digits) for run in runs]}
+    return {
+        "name": name,
+        "value": round(value, digits),
+        "unit": unit,
+        "against": against,
+        "ratio": None if not compared else round(value / compared, 3),
+        "runs": [round(run, digits) for run in runs],
+    }
 
 
 def values(results, key, scale=1.0):

@@ -54,7 +54,9 @@ def run():
     """Rows for bench/run."""
     rows, number = [], 1
     for link in (None, LINK):
-        with Hosts("replicas", {"agents": {"lost_after": "5m", "call_timeout": "15s"}, "monitor": {"interval": "5s"}}) as lab:
+        with Hosts(
+            "replicas", {"agents": {"lost_after": "5m", "call_timeout": "15s"}, "monitor": {"interval": "5s"}}
+        ) as lab:
             source = lab.add("master", 1, link=link)
             seed(source.server, MEGABYTES, quiet=True)
             source.server.restart()
@@ -71,5 +73,7 @@ def run():
         for count in COUNTS:
             rows.append(row(f"{count} serving, {where}", "s", seconds[count], "1 replica", seconds[1]))
         for count in COUNTS:
-            rows.append(row(f"read on the source for {count}, {where}", "MiB", read[count], "for 1 replica", read[1], 1))
+            rows.append(
+                row(f"read on the source for {count}, {where}", "MiB", read[count], "for 1 replica", read[1], 1)
+            )
     return rows

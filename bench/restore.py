@@ -48,15 +48,24 @@ def run():
             subprocess.run(["rm", "-rf", to], check=True)
             to = scratch.dir / f"stock-{number}"
             to.mkdir()
-            script = (f"set -euo pipefail; cat {segments}/segment-* | zstd -d | mbstream -x -C {to}; sync -f {to};"
-                      f"mariadb-backup --no-defaults --prepare --use-memory=1G --target-dir={to}")
+            script = (
+                f"set -euo pipefail; cat {segments}/segment-* | zstd -d | mbstream -x -C {to}; sync -f {to};"
+                f"mariadb-backup --no-defaults --prepare --use-memory=1G --target-dir={to}"
+            )
             stock.append(seconds(scratch, ["bash", "-c", script], "the stock pipe"))
             subprocess.run(["rm", "-rf", to], check=True)
         raw = snapshot["snapshot"]["raw_bytes"]
     mine, other = statistics.median(ours), statistics.median(stock)
-    return [{"name": f"restore and prepare {raw / 1e9:.1f} GB, guestagent", "value": round(mine, 2), "unit": "s",
-             "against": f"cat | zstd -d | mbstream -x, sync, prepare: {other:.2f} s", "ratio": round(mine / other, 3),
-             "runs": [round(v, 2) for v in ours]}]
+    return [
+        {
+            "name": f"restore and prepare {raw / 1e9:.1f} GB, guestagent",
+            "value": round(mine, 2),
+            "unit": "s",
+            "against": f"cat | zstd -d | mbstream -x, sync, prepare: {other:.2f} s",
+            "ratio": round(mine / other, 3),
+            "runs": [round(v, 2) for v in ours],
+        }
+    ]
 
 
 if __name__ == "__main__":

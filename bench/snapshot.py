@@ -47,18 +47,34 @@ def run():
             if size != MIB:
                 measured = [snapshot(agent) for _ in range(2)]
             else:
-                stock = (f"mariadb-backup --no-defaults --socket={server.socket} --user={ME} --backup --stream=xbstream "
-                         f"--parallel=2 --target-dir={scratch.dir}/tmp 2> {scratch.dir}/tool.log | zstd -1 -T2 -q > {scratch.dir}/stock.zst")
+                stock = (
+                    f"mariadb-backup --no-defaults --socket={server.socket} --user={ME} --backup --stream=xbstream "
+                    f"--parallel=2 --target-dir={scratch.dir}/tmp 2> {scratch.dir}/tool.log | zstd -1 -T2 -q > {scratch.dir}/stock.zst"
+                )
                 measured, theirs = [], []
                 for _ in range(RUNS):
                     measured.append(snapshot(agent))
                     theirs.append(measure(stock, scratch.dir)["wall_s"])
                     (scratch.dir / "stock.zst").unlink()
                 raw = statistics.median(taken["raw_bytes"] for _, _, taken in measured) / (1 << 30)
-                rows.append(row(f"snapshot of {raw:.1f} GiB to a directory", "s", [wall for wall, _, _ in measured],
-                                "mariadb-backup | zstd -1 -T2 > file", theirs))
+                rows.append(
+                    row(
+                        f"snapshot of {raw:.1f} GiB to a directory",
+                        "s",
+                        [wall for wall, _, _ in measured],
+                        "mariadb-backup | zstd -1 -T2 > file",
+                        theirs,
+                    )
+                )
             raw = measured[0][2]["raw_bytes"] / (1 << 30)
-            peaks[size] = row(f"daemon's peak memory at {raw:.1f} GiB", "MiB", [peak for _, peak, _ in measured], "limit 192 MiB", 192.0, 1)
+            peaks[size] = row(
+                f"daemon's peak memory at {raw:.1f} GiB",
+                "MiB",
+                [peak for _, peak, _ in measured],
+                "limit 192 MiB",
+                192.0,
+                1,
+            )
     return rows + list(peaks.values())
 
 

@@ -75,7 +75,7 @@ def wing_problem(path, included, child):
 def own_include_problem(path, included, root):
     layer, target = path.split("/")[0], included.split("/")[0]
     if target not in LAYERS:
-        return "write project includes from the root: \"layer/file.h\""
+        return 'write project includes from the root: "layer/file.h"'
     if not (root / included).is_file():
         return "there is no such file"
     if target != layer:
@@ -121,7 +121,7 @@ def cycles(graph):
         trail.append(node)
         for other in graph.get(node, ()):
             if state.get(other) == "open":
-                found.append(" -> ".join(trail[trail.index(other):] + [other]))
+                found.append(" -> ".join(trail[trail.index(other) :] + [other]))
             elif other not in state:
                 visit(other)
         trail.pop()
@@ -211,7 +211,11 @@ BAD = [
     ("strategies/mysql/bad.cc", "#include <archive.h>", "confined to"),
     ("strategies/mysql/bad.cc", "#include <cppconn/driver.h>", "confined to 1 file"),
     ("strategies/mysql/server/bad.cc", '#include "strategies/mysql/copy/tool_copy.h"', "server/ must not include copy"),
-    ("strategies/mysql/copy/bad.cc", '#include "strategies/mysql/mysql_datastore.h"', "copy/ must not include mysql_datastore.h"),
+    (
+        "strategies/mysql/copy/bad.cc",
+        '#include "strategies/mysql/mysql_datastore.h"',
+        "copy/ must not include mysql_datastore.h",
+    ),
     ("strategies/mysql/attic/bad.cc", '#include "strategies/mysql/server/gtid.h"', "none of its wings"),
     ("agent/bad.cc", '#include "strategies/mysql/mysql_datastore.h"', "is private to strategies/"),
     ("agent/bad.cc", '#include "controller/http_server.h"', "agent/ must not include controller/"),
@@ -253,7 +257,7 @@ def self_test():
             problems = check(bad)[1]
             if len(problems) != 1 or words not in problems[0]:
                 failures += 1
-                print(f"{path}: {line}: expected one problem with \"{words}\", found {problems}")
+                print(f'{path}: {line}: expected one problem with "{words}", found {problems}')
     print(f"include_check self-test: {len(BAD) + 1} cases, {failures} failed")
     return failures
 

@@ -16,15 +16,24 @@ class Flow(SiteTest):
         site = self.site("design")
         c = site.controller
         # The design's own request, with its template.
-        answer = c.post("/instances/m/action", {"replicate": {
-            "count": 2, "instance": {"availability_zone": "us-west-2", "flavorRef": "7", "volume": {"size": 1}},
-            "topology": {"slave_of": [{"id": "m"}], "read_only": True}}})
+        answer = c.post(
+            "/instances/m/action",
+            {
+                "replicate": {
+                    "count": 2,
+                    "instance": {"availability_zone": "us-west-2", "flavorRef": "7", "volume": {"size": 1}},
+                    "topology": {"slave_of": [{"id": "m"}], "read_only": True},
+                }
+            },
+        )
         self.assertEqual([i["id"] for i in answer["instances"]], ["s1", "s2"])
         task = c.wait_task(answer["task"]["id"])
         self.assertEqual(task["state"], "succeeded", task)
-        wanted = ('{"topology":{"members":[{"id":"m","name":"master"},'
-                  '{"id":"s1","name":"slave1","mysql":{"slave_of":[{"id":"m"}],"read_only":true}},'
-                  '{"id":"s2","name":"slave2","mysql":{"slave_of":[{"id":"m"}],"read_only":true}}]}}\n')
+        wanted = (
+            '{"topology":{"members":[{"id":"m","name":"master"},'
+            '{"id":"s1","name":"slave1","mysql":{"slave_of":[{"id":"m"}],"read_only":true}},'
+            '{"id":"s2","name":"slave2","mysql":{"slave_of":[{"id":"m"}],"read_only":true}}]}}\n'
+        )
         for member in ("m", "s1", "s2"):
             self.assertEqual(c.request("GET", f"/instances/{member}/topology")[1].decode(), wanted)
             self.assertEqual({"topology": c.instance(member)["topology"]}, json.loads(wanted))
@@ -32,8 +41,10 @@ class Flow(SiteTest):
 
         answer = c.post("/instances/s1/topology/action", {"detach": {}})
         self.assertEqual(c.wait_task(answer["task"]["id"])["state"], "succeeded")
-        wanted = ('{"topology":{"members":[{"id":"m","name":"master"},'
-                  '{"id":"s2","name":"slave2","mysql":{"slave_of":[{"id":"m"}],"read_only":true}}]}}\n')
+        wanted = (
+            '{"topology":{"members":[{"id":"m","name":"master"},'
+            '{"id":"s2","name":"slave2","mysql":{"slave_of":[{"id":"m"}],"read_only":true}}]}}\n'
+        )
         self.assertEqual(c.request("GET", "/instances/m/topology")[1].decode(), wanted)
         self.assertEqual(c.topology("s1")["topology"]["members"], [{"id": "s1", "name": "slave1"}])
         site.nothing_left(accounts=1)
@@ -165,7 +176,9 @@ class Flow(SiteTest):
         wait_for("the first", lambda: c.task(task_id)["replicas"][0]["state"] == "succeeded")
         c.post(f"/tasks/{task_id}/action", {"cancel": {}})
         task = c.wait_task(task_id)
-        self.assertEqual((task["state"], [r["state"] for r in task["replicas"]]), ("cancelled", ["succeeded", "cancelled"]))
+        self.assertEqual(
+            (task["state"], [r["state"] for r in task["replicas"]]), ("cancelled", ["succeeded", "cancelled"])
+        )
         self.assertEqual(next(iter(site.hosts[1].jobs.values()))["state"], "cancelled")
         site.nothing_left(accounts=1)
         self.refused(409, "conflict", c.post, f"/tasks/{task_id}/action", {"cancel": {}})
@@ -213,11 +226,13 @@ class Flow(SiteTest):
     def test_pool_says_what_none_fits(self):
         site = self.site("pool")
         c = site.controller
-        cases = [({"flavorRef": "8"}, 1, "flavor 8: no free host has it (there are: 7)"),
-                 ({"availability_zone": "eu"}, 1, "availability_zone eu: no free host has it (there are: us-west-2)"),
-                 ({"volume": {"size": 11}}, 1, "volume size 11 GiB or more: no free host has it (there are: 10 GiB)"),
-                 ({"nics": [{"net-id": "n1"}]}, 1, "nics"),
-                 ({"flavorRef": 7}, 4, "only 3 of the 3 free hosts fit")]
+        cases = [
+            ({"flavorRef": "8"}, 1, "flavor 8: no free host has it (there are: 7)"),
+            ({"availability_zone": "eu"}, 1, "availability_zone eu: no free host has it (there are: us-west-2)"),
+            ({"volume": {"size": 11}}, 1, "volume size 11 GiB or more: no free host has it (there are: 10 GiB)"),
+            ({"nics": [{"net-id": "n1"}]}, 1, "nics"),
+            ({"flavorRef": 7}, 4, "only 3 of the 3 free hosts fit"),
+        ]
         for template, count, words in cases:
             self.assertIn(words, self.refused(409, "conflict", c.replicate, "m", count, template))
         self.assertEqual(c.get("/tasks")["tasks"], [])
@@ -236,21 +251,23 @@ class Flow(SiteTest):
     def test_bad_requests(self):
         site = self.site("bad")
         c = site.controller
-        bad = [("/instances/m/action", {"replicate": {"count": 0}}, "replicate.count"),
-               ("/instances/m/action", {"replicate": {"count": "2"}}, "replicate.count"),
-               ("/instances/m/action", {"replicate": {"count": 2, "instanc": {}}}, "instanc"),
-               ("/instances/m/action", {"replicate": {"instance": {"databases": []}}}, "databases"),
-               ("/instances/m/action", {"replicate": {"topology": {"slave_of": [{"id": "s1"}]}}}, "slave_of"),
-               ("/instances/m/action", {"replicate": {"topology": {"slave_of": []}}}, "slave_of"),
-               ("/instances/m/action", {"replicate": {"topology": {"read_only": "yes"}}}, "read_only"),
-               ("/instances/m/action", {}, "replicate"),
-               ("/instances/m/action", {"replicate": {}, "detach": {}}, "detach"),
-               ("/instances/m/topology/action", {"detach": {}}, "not a replica"),
-               ("/instances/s1/topology/action", {"detach": {"now": True}}, "now"),
-               ("/instances", {"instance": {"name": "x"}}, "address"),
-               ("/instances", {"address": "http://192.0.2.1:80"}, "plain http"),
-               ("/instances", {"address": "ftp://x"}, "unix:"),
-               ("/tasks/nope/action", {"retry": []}, "retry")]
+        bad = [
+            ("/instances/m/action", {"replicate": {"count": 0}}, "replicate.count"),
+            ("/instances/m/action", {"replicate": {"count": "2"}}, "replicate.count"),
+            ("/instances/m/action", {"replicate": {"count": 2, "instanc": {}}}, "instanc"),
+            ("/instances/m/action", {"replicate": {"instance": {"databases": []}}}, "databases"),
+            ("/instances/m/action", {"replicate": {"topology": {"slave_of": [{"id": "s1"}]}}}, "slave_of"),
+            ("/instances/m/action", {"replicate": {"topology": {"slave_of": []}}}, "slave_of"),
+            ("/instances/m/action", {"replicate": {"topology": {"read_only": "yes"}}}, "read_only"),
+            ("/instances/m/action", {}, "replicate"),
+            ("/instances/m/action", {"replicate": {}, "detach": {}}, "detach"),
+            ("/instances/m/topology/action", {"detach": {}}, "not a replica"),
+            ("/instances/s1/topology/action", {"detach": {"now": True}}, "now"),
+            ("/instances", {"instance": {"name": "x"}}, "address"),
+            ("/instances", {"address": "http://192.0.2.1:80"}, "plain http"),
+            ("/instances", {"address": "ftp://x"}, "unix:"),
+            ("/tasks/nope/action", {"retry": []}, "retry"),
+        ]
         for path, body, words in bad:
             with self.subTest(path=path, body=body):
                 self.assertIn(words, self.refused(400, "badRequest", c.post, path, body))
@@ -281,10 +298,15 @@ class Flow(SiteTest):
         c.wait_task(first["task"]["id"])
         self.assertEqual(len(c.get("/tasks")["tasks"]), 1)
         # The same key with another request: whatever it is, nothing is done, and the answer names what the key came to.
-        others = [("POST", "/instances/m/action", {"replicate": {"count": 2}}), ("POST", "/instances/s1/topology/action", {"detach": {}}),
-                  ("POST", f"/tasks/{first['task']['id']}/action", {"cancel": {}}), ("POST", f"/tasks/{first['task']['id']}/action", {"retry": {}}),
-                  ("POST", "/instances", {"address": site.hosts[0].address}), ("DELETE", "/instances/s3", None),
-                  ("DELETE", "/instances/s1?force=true", None)]
+        others = [
+            ("POST", "/instances/m/action", {"replicate": {"count": 2}}),
+            ("POST", "/instances/s1/topology/action", {"detach": {}}),
+            ("POST", f"/tasks/{first['task']['id']}/action", {"cancel": {}}),
+            ("POST", f"/tasks/{first['task']['id']}/action", {"retry": {}}),
+            ("POST", "/instances", {"address": site.hosts[0].address}),
+            ("DELETE", "/instances/s3", None),
+            ("DELETE", "/instances/s1?force=true", None),
+        ]
         for method, path, other in others:
             with self.subTest(method=method, path=path, body=other):
                 with self.assertRaises(ApiError) as caught:
@@ -295,8 +317,14 @@ class Flow(SiteTest):
         self.assertIsNotNone(site.hosts[0].following)
         # And each of those calls, sent twice with a key of its own, is done once.
         extra = site.fleet.add("extra")
-        for method, path, body in (("POST", "/instances", {"instance": {"address": extra.address, "id": "x"}}), ("DELETE", "/instances/x", None)):
-            answers = [c.request(method, path, json.dumps(body) if body else None, {"Idempotency-Key": method})[:2] for _ in range(2)]
+        for method, path, body in (
+            ("POST", "/instances", {"instance": {"address": extra.address, "id": "x"}}),
+            ("DELETE", "/instances/x", None),
+        ):
+            answers = [
+                c.request(method, path, json.dumps(body) if body else None, {"Idempotency-Key": method})[:2]
+                for _ in range(2)
+            ]
             self.assertIn(answers[0][0], (201, 204))
             self.assertEqual(answers[0][0], answers[1][0], answers)
         # A replica that is being detached is not detached a second time.
@@ -324,7 +352,10 @@ class Flow(SiteTest):
         self.assertEqual(len(c.topology("m")["topology"]["members"]), 1)
         # It goes on following, so what it follows with stays: also when the last replica that is known is detached.
         events = c.call("GET", "/events", headers={"Accept": "application/json"})["events"]
-        self.assertIn(f"its replication account {account} stays", next(e["message"] for e in events if e["kind"] == "forgotten" and "slave1" in e["message"]))
+        self.assertIn(
+            f"its replication account {account} stays",
+            next(e["message"] for e in events if e["kind"] == "forgotten" and "slave1" in e["message"]),
+        )
         c.wait_task(c.replicate("m", 1)["task"]["id"])
         c.wait_task(c.detach("s2")["task"]["id"])
         site.nothing_left(accounts=1)
@@ -335,9 +366,22 @@ class Flow(SiteTest):
         site = self.site("names")
         c = site.controller
         extra = site.fleet.add("extra")
-        for name, instance_id in (("master", None), ("slave1", "other"), ("s2", None), ("free", "slave3"), ("free", "m")):
+        for name, instance_id in (
+            ("master", None),
+            ("slave1", "other"),
+            ("s2", None),
+            ("free", "slave3"),
+            ("free", "m"),
+        ):
             with self.subTest(name=name, id=instance_id):
-                self.assertIn("already", self.refused(409, "conflict", lambda: c.register(extra.address, name=name, **({"id": instance_id} if instance_id else {}))))
+                self.assertIn(
+                    "already",
+                    self.refused(
+                        409,
+                        "conflict",
+                        lambda: c.register(extra.address, name=name, **({"id": instance_id} if instance_id else {})),
+                    ),
+                )
         extra.name = "slave1"  # what its agent says of itself, where nobody gives it a name
         self.refused(409, "conflict", c.register, extra.address)
         extra.name = "x', MASTER_PORT=1"
@@ -362,8 +406,10 @@ class Flow(SiteTest):
         self.assertEqual([i["id"] for i in c.replicate("m", 1)["instances"]], ["s3"])
         # Nothing is overwritten unless it is said, and in words that are understood.
         for word in ("yes", 1, None):
-            self.assertEqual(c.request("POST", "/instances/m/action", json.dumps({"replicate": {"count": 1, "overwrite": word}}))[0],
-                             409 if word is None else 400)
+            self.assertEqual(
+                c.request("POST", "/instances/m/action", json.dumps({"replicate": {"count": 1, "overwrite": word}}))[0],
+                409 if word is None else 400,
+            )
         task = c.wait_task(c.post("/instances/m/action", {"replicate": {"count": 1, "overwrite": True}})["task"]["id"])
         self.assertEqual((task["state"], task["replicas"][0]["id"]), ("succeeded", "s1"))
         method, params = next(call for call in site.hosts[0].calls if call[0] == "attach_replication_slave")
@@ -381,7 +427,10 @@ class Flow(SiteTest):
         self.assertEqual(c.task(task_id)["progress"]["percent"], 0)
         site.hosts[0].down()
         snapshots = len(site.fleet.snapshots_made)
-        self.assertIn("slave2 has data of its own", self.refused(409, "conflict", c.post, f"/tasks/{task_id}/action", {"retry": {}}))
+        self.assertIn(
+            "slave2 has data of its own",
+            self.refused(409, "conflict", c.post, f"/tasks/{task_id}/action", {"retry": {}}),
+        )
         self.assertEqual(len(site.fleet.snapshots_made), snapshots)
         c.post(f"/tasks/{task_id}/action", {"retry": {"overwrite": True}})
         self.assertEqual([(r["id"], r["state"]) for r in c.wait_task(task_id)["replicas"]], [("s2", "succeeded")])
@@ -395,7 +444,10 @@ class Flow(SiteTest):
                 host.hold.clear()
                 method = "get_replication_snapshot" if host is site.source else "attach_replication_slave"
                 task_id = c.replicate("m", 1)["task"]["id"]
-                wait_for("the job", lambda: any(j["method"] == method and j["state"] == "running" for j in host.jobs.values()))
+                wait_for(
+                    "the job",
+                    lambda: any(j["method"] == method and j["state"] == "running" for j in host.jobs.values()),
+                )
                 host.down()
                 c.post(f"/tasks/{task_id}/action", {"cancel": {}})
                 task = c.wait_task(task_id)
@@ -452,8 +504,10 @@ class Flow(SiteTest):
         site.hosts[0].lag = 31
         wait_for("lagging", lambda: c.instance("s1")["status"]["verdict"] == "lagging")
         self.assertEqual(wait_for("the event", lambda: told("slave1 is lagging"))[0]["level"], "warning")
-        self.assertIn('guestagent_instance_verdict{instance="s1",name="slave1",verdict="lagging"} 1',
-                      c.request("GET", "/metrics")[1].decode())
+        self.assertIn(
+            'guestagent_instance_verdict{instance="s1",name="slave1",verdict="lagging"} 1',
+            c.request("GET", "/metrics")[1].decode(),
+        )
         site.hosts[0].lag = 1
         wait_for("the all-clear", lambda: told("slave1 is healthy (was lagging)"))
         site.hosts[0].verdict = "diverged"
@@ -468,7 +522,11 @@ class Flow(SiteTest):
         self.assertEqual(wait_for("the event", lambda: told("master is unreachable"))[0]["level"], "error")
         site.source.up()
         wait_for("reachable", lambda: c.instance("m")["status"]["verdict"] == "source")
-        self.assertTrue(any(lag >= 31 for i in c.get("/instances?lag_history=true")["instances"] for lag in i.get("lag_history", [])))
+        self.assertTrue(
+            any(
+                lag >= 31 for i in c.get("/instances?lag_history=true")["instances"] for lag in i.get("lag_history", [])
+            )
+        )
 
     def test_events_as_they_happen(self):
         site = self.site("sse")
@@ -498,8 +556,10 @@ class Flow(SiteTest):
         # What was missed comes first.
         status, text = 0, b""
         with socket.create_connection(("127.0.0.1", c.port), timeout=10) as s:
-            s.sendall(b"GET /events HTTP/1.1\r\nHost: localhost:%d\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %d\r\n\r\n"
-                      % (c.port, c.token.encode(), last - 2))
+            s.sendall(
+                b"GET /events HTTP/1.1\r\nHost: localhost:%d\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %d\r\n\r\n"
+                % (c.port, c.token.encode(), last - 2)
+            )
             while text.count(b"id: ") < 2:
                 text += s.recv(65536)
         self.assertIn(b"id: %d\n" % last, text)
@@ -507,16 +567,32 @@ class Flow(SiteTest):
     def test_shell(self):
         site = self.site("shell")
         c = site.controller
-        status, out, err = c.command("replicate", "master", "2", "--read-only=false", "--flavor", "7", "--availability-zone", "us-west-2",
-                                     "--volume-size", "1", "--json")
+        status, out, err = c.command(
+            "replicate",
+            "master",
+            "2",
+            "--read-only=false",
+            "--flavor",
+            "7",
+            "--availability-zone",
+            "us-west-2",
+            "--volume-size",
+            "1",
+            "--json",
+        )
         self.assertEqual(status, 0, err)
         task = json.loads(out)["task"]
         self.assertEqual((task["state"], task["read_only"]), ("succeeded", False))
         self.assertRegex(err, r"(?m)^slave1: succeeded")
         self.assertEqual(json.loads(c.command("topology", "slave1", "--json")[1]), c.topology("m"))
-        self.assertEqual(json.loads(c.command("topology", "--json")[1])["topologies"][0]["members"], c.topology("m")["topology"]["members"])
+        self.assertEqual(
+            json.loads(c.command("topology", "--json")[1])["topologies"][0]["members"],
+            c.topology("m")["topology"]["members"],
+        )
         # Between the two an agent may be asked anew.
-        wait_for("both to say the same", lambda: json.loads(c.command("instances", "--json")[1]) == c.get("/instances"), 20)
+        wait_for(
+            "both to say the same", lambda: json.loads(c.command("instances", "--json")[1]) == c.get("/instances"), 20
+        )
         self.assertRegex(c.command("topology")[1], r"(?m)^master  \w+\n├─ slave1  \w+.*  writable\n└─ slave2")
         status, out, err = c.command("detach_replication", "slave1", "--no-wait")
         self.assertEqual(status, 0, err)

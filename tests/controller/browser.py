@@ -26,10 +26,30 @@ class Browser:
         env = {**scratch.env, "HOME": str(scratch.dir), "XDG_CONFIG_HOME": str(scratch.dir / "chromium")}
         self.log = open(scratch.dir / "chromium.log", "ab")
         self.process = subprocess.Popen(
-            [path, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars", "--mute-audio",
-             "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-dev-shm-usage",
-             f"--user-data-dir={scratch.dir / 'chromium'}", f"--window-size={width},{height}", "about:blank"],
-            pass_fds=(3, 4), preexec_fn=place_pipes, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env, cwd=scratch.dir)
+            [
+                path,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--remote-debugging-pipe",
+                "--hide-scrollbars",
+                "--mute-audio",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+                "--disable-dev-shm-usage",
+                f"--user-data-dir={scratch.dir / 'chromium'}",
+                f"--window-size={width},{height}",
+                "about:blank",
+            ],
+            pass_fds=(3, 4),
+            preexec_fn=place_pipes,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            env=env,
+            cwd=scratch.dir,
+        )
         scratch.children.append(self.process)
         os.close(to_write[0])
         os.close(to_read[1])
@@ -58,7 +78,9 @@ class Browser:
                     self.answers.pop(message["id"]).put(message)
                 elif message["method"] == "Runtime.exceptionThrown":
                     details = message["params"]["exceptionDetails"]
-                    self.console.append("exception: " + details.get("exception", {}).get("description", details["text"]))
+                    self.console.append(
+                        "exception: " + details.get("exception", {}).get("description", details["text"])
+                    )
                 elif message["method"] == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
                     self.console.append("error: " + message["params"]["entry"]["text"])
 
@@ -76,10 +98,16 @@ class Browser:
         return got["result"]
 
     def size(self, width, height, scale=1):
-        self.send("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False})
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False},
+        )
 
     def dark(self, on):
-        self.send("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]})
+        self.send(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]},
+        )
 
     def open(self, url):
         self.send("Page.navigate", {"url": url})
@@ -105,8 +133,10 @@ class Browser:
         """As a person does: at the middle of what is seen there."""
         quoted = json.dumps(selector)
         self.wait(f"document.querySelector({quoted}) !== null")
-        x, y = self.run(f"(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: 'center'}}); "
-                        "const r = e.getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()")
+        x, y = self.run(
+            f"(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: 'center'}}); "
+            "const r = e.getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()"
+        )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1})
 
@@ -119,7 +149,9 @@ class Browser:
         self.send("Input.dispatchKeyEvent", {"type": "keyUp", **base})
 
     def type(self, selector, text):
-        self.run(f"document.querySelector({json.dumps(selector)}).focus(); document.querySelector({json.dumps(selector)}).select()")
+        self.run(
+            f"document.querySelector({json.dumps(selector)}).focus(); document.querySelector({json.dumps(selector)}).select()"
+        )
         self.send("Input.insertText", {"text": text})
 
     def picture(self, path, full=False):
@@ -130,7 +162,11 @@ class Browser:
     def accessibility(self):
         """(role, name) of all that assistive technology sees."""
         nodes = self.send("Accessibility.getFullAXTree")["nodes"]
-        return [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n.get("ignored") and "role" in n]
+        return [
+            (n["role"]["value"], n.get("name", {}).get("value", ""))
+            for n in nodes
+            if not n.get("ignored") and "role" in n
+        ]
 
     def close(self):
         self.process.kill()

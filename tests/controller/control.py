@@ -67,8 +67,12 @@ class Controller:
 
     def start(self, env=None, wait=True):
         with open(self.log_file, "ab") as out:
-            self.process = self.scratch.spawn([binary(), "controller", "--config", str(self.config_file)], stdout=out, stderr=out,
-                                              env={**self.scratch.env, **(env or {})})
+            self.process = self.scratch.spawn(
+                [binary(), "controller", "--config", str(self.config_file)],
+                stdout=out,
+                stderr=out,
+                env={**self.scratch.env, **(env or {})},
+            )
         if wait:
             wait_for("the controller", self.ready, 30, 0.02)
         return self
@@ -104,7 +108,9 @@ class Controller:
     def tcp(self, method, path, body=None, headers=None, token=True, timeout=30):
         """By TCP, with the token unless `token` is false."""
         headers = {**({"Authorization": "Bearer " + self.token} if token else {}), **(headers or {})}
-        return self._ask(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout), method, path, body, headers)
+        return self._ask(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout), method, path, body, headers
+        )
 
     def _ask(self, connection, method, path, body, headers):
         try:
@@ -136,7 +142,13 @@ class Controller:
         return self.get(f"/instances/{instance_id}/topology")
 
     def replicate(self, master, count, instance=None, read_only=True):
-        body = {"replicate": {"count": count, "instance": instance or {}, "topology": {"slave_of": [{"id": master}], "read_only": read_only}}}
+        body = {
+            "replicate": {
+                "count": count,
+                "instance": instance or {},
+                "topology": {"slave_of": [{"id": master}], "read_only": read_only},
+            }
+        }
         return self.post(f"/instances/{master}/action", body)
 
     def detach(self, slave):
@@ -149,11 +161,18 @@ class Controller:
         def ended():
             task = self.task(task_id)
             return task if task["state"] != "running" else None
+
         return wait_for(f"the end of task {task_id}", ended, timeout, 0.05)
 
     def command(self, *arguments, timeout=120, env=None):
-        done = self.scratch.run([binary(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
-                                env={**self.scratch.env, "GUESTAGENT_CONTROLLER": f"unix:{self.socket}", **(env or {})})
+        done = self.scratch.run(
+            [binary(), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout,
+            env={**self.scratch.env, "GUESTAGENT_CONTROLLER": f"unix:{self.socket}", **(env or {})},
+        )
         return done.returncode, done.stdout, done.stderr
 
 
@@ -165,6 +184,7 @@ class Site:
         self.scratch = Scratch(f"ctl-{name}")
         try:
             from fake_agent import Fleet
+
             self.fleet = Fleet(self.scratch.dir)
             self.source = self.fleet.add("master", data=True, server_id=source_id)
             self.hosts = [self.fleet.add(f"slave{n}") for n in range(1, spares + 1)]
@@ -189,16 +209,18 @@ class Site:
 
     def register(self):
         self.source_id = self.controller.register(self.source.address, name="master", id="m")
-        self.ids = [self.controller.register(h.address, name=h.name, id=f"s{n}", flavorRef="7", availability_zone="us-west-2",
-                                             volume={"size": 10})
-                    for n, h in enumerate(self.hosts, 1)]
+        self.ids = [
+            self.controller.register(
+                h.address, name=h.name, id=f"s{n}", flavorRef="7", availability_zone="us-west-2", volume={"size": 10}
+            )
+            for n, h in enumerate(self.hosts, 1)
+        ]
 
     def done(self, agent, method):
         return [job for name, job in agent.done if name == method]
 
     def member(self, agent):
-        return {"id": self.id_of(agent), "name": agent.name,
-                "mysql": {"slave_of": [{"id": "m"}], "read_only": True}}
+        return {"id": self.id_of(agent), "name": agent.name, "mysql": {"slave_of": [{"id": "m"}], "read_only": True}}
 
     def id_of(self, agent):
         return "m" if agent is self.source else f"s{self.hosts.index(agent) + 1}"
@@ -213,8 +235,10 @@ class Site:
         """No snapshot, no clean-up to do, nothing done twice, and so many accounts on the source."""
         wait_for("the last clean-up", lambda: self.metric("guestagent_cleanups_pending") == 0, 30)
         if self.fleet.snapshots or self.fleet.violations() or len(self.source.accounts) != accounts:
-            raise AssertionError(f"left over: snapshots {self.fleet.snapshots}, accounts {self.source.accounts} (should be {accounts}), "
-                                 f"violations {self.fleet.violations()}")
+            raise AssertionError(
+                f"left over: snapshots {self.fleet.snapshots}, accounts {self.source.accounts} (should be {accounts}), "
+                f"violations {self.fleet.violations()}"
+            )
 
 
 class SiteTest(unittest.TestCase):

@@ -21,7 +21,9 @@ def check_equal(got, wanted, what):
 def document(source, *replicas):
     """As the design writes it, key for key."""
     members = [{"id": source, "name": "master"}]
-    members += [{"id": i, "name": name, "mysql": {"slave_of": [{"id": source}], "read_only": True}} for i, name in replicas]
+    members += [
+        {"id": i, "name": name, "mysql": {"slave_of": [{"id": source}], "read_only": True}} for i, name in replicas
+    ]
     return json.dumps({"topology": {"members": members}}, separators=(",", ":")) + "\n"
 
 
@@ -49,20 +51,34 @@ def run(lab):
     replicas = [next(h for h in spares if h.name == name) for _, name in made]
     check_equal(len(replicas), 2, "replicas")
     for member in (ids["master"], *(i for i, _ in made)):
-        check_equal(c.request("GET", f"/instances/{member}/topology")[1].decode(), document(ids["master"], *made), f"the topology from {member}")
-        check_equal({"topology": c.instance(member)["topology"]}, json.loads(document(ids["master"], *made)), f"the topology in {member}")
+        check_equal(
+            c.request("GET", f"/instances/{member}/topology")[1].decode(),
+            document(ids["master"], *made),
+            f"the topology from {member}",
+        )
+        check_equal(
+            {"topology": c.instance(member)["topology"]},
+            json.loads(document(ids["master"], *made)),
+            f"the topology in {member}",
+        )
     check_equal(lab.objects(), [], "left of the snapshot on Swift")
     check_equal(len(source_accounts(source)), 1, "accounts of one snapshot")
     if source.value(EXPIRY) == "3600":
         raise AssertionError("there is no lease on the binary logs while replicas follow")
 
-    source.sql("CREATE TABLE lab.seen (id INT PRIMARY KEY, word VARCHAR(30)); INSERT INTO lab.seen VALUES (1, 'by all')")
+    source.sql(
+        "CREATE TABLE lab.seen (id INT PRIMARY KEY, word VARCHAR(30)); INSERT INTO lab.seen VALUES (1, 'by all')"
+    )
     same_data(source, [host.server for host in replicas])
     for host in replicas:
         check_equal(host.server.value("SELECT word FROM lab.seen"), "by all", f"read on {host.name}")
         check_equal(host.server.value("SELECT @@read_only"), "1", f"read_only of {host.name}")
         status = host.server.slave_status()
-        check_equal((status["Master_Host"], status["Slave_IO_Running"], status["Slave_SQL_Running"]), (hosts[0].address, "Yes", "Yes"), host.name)
+        check_equal(
+            (status["Master_Host"], status["Slave_IO_Running"], status["Slave_SQL_Running"]),
+            (hosts[0].address, "Yes", "Yes"),
+            host.name,
+        )
     numbers = [h.server.value("SELECT @@server_id") for h in (hosts[0], *replicas)]
     check_equal(len(set(numbers)), 3, f"different server_ids of {numbers}")
     wait_for("verdicts", lambda: all(c.instance(i)["status"]["verdict"] == "healthy" for i, _ in made), 30)
@@ -74,7 +90,11 @@ def run(lab):
     lab.command("detach_replication", gone.name)
     left = document(ids["master"], made[1])
     for member in (ids["master"], made[1][0]):
-        check_equal(c.request("GET", f"/instances/{member}/topology")[1].decode(), left, f"the topology from {member} after the detach")
+        check_equal(
+            c.request("GET", f"/instances/{member}/topology")[1].decode(),
+            left,
+            f"the topology from {member} after the detach",
+        )
     check_equal(gone.server.slave_status(), {}, "replication settings of the detached")
     gone.server.sql("INSERT INTO lab.seen VALUES (2, 'its own')")
     source.sql("INSERT INTO lab.seen VALUES (3, 'of the source')")
@@ -83,7 +103,11 @@ def run(lab):
     check_equal(len(source_accounts(source)), 1, "accounts while one follows")
 
     lab.command("detach-replication", stays.name)
-    check_equal(c.request("GET", f"/instances/{ids['master']}/topology")[1].decode(), document(ids["master"]), "the last topology")
+    check_equal(
+        c.request("GET", f"/instances/{ids['master']}/topology")[1].decode(),
+        document(ids["master"]),
+        "the last topology",
+    )
     check_equal(source_accounts(source), [], "accounts when nobody follows")
     check_equal(source.value(EXPIRY), "3600", "the lease when nobody follows")
 

@@ -28,7 +28,12 @@ def check_equal(got, wanted, what):
 
 
 def as_it_is(server):
-    return server.checksums(), server.value("SELECT @@server_id"), server.slave_status(), sorted(p.name for p in server.data.iterdir() if p.is_dir())
+    return (
+        server.checksums(),
+        server.value("SELECT @@server_id"),
+        server.slave_status(),
+        sorted(p.name for p in server.data.iterdir() if p.is_dir()),
+    )
 
 
 class FullDisk:
@@ -37,7 +42,9 @@ class FullDisk:
     CODE = "RESOURCE_EXHAUSTED"
 
     def host(self, lab):
-        return lab.add("slave3", 14, prepare=lambda directory: sh("mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", directory))
+        return lab.add(
+            "slave3", 14, prepare=lambda directory: sh("mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", directory)
+        )
 
     def strike(self, lab, host):
         self.filler, self.halt = host.server.dir / "filler", threading.Event()
@@ -50,9 +57,12 @@ class FullDisk:
                         while True:
                             free = os.statvfs(host.server.dir)
                             try:
-                                os.posix_fallocate(out.fileno(), out.seek(0, 2), max(4096, free.f_bavail * free.f_frsize))
+                                os.posix_fallocate(
+                                    out.fileno(), out.seek(0, 2), max(4096, free.f_bavail * free.f_frsize)
+                                )
                             except OSError:
                                 return
+
         self.thread = threading.Thread(target=fill, daemon=True)
         self.thread.start()
 
@@ -78,9 +88,18 @@ class DeadAgent:
 
     def strike(self, lab, host):
         def kill():
-            wait_for("the third's job", lambda: [j for j in host.agent.call("list_jobs", {})["jobs"] if j["method"] == "attach_replication_slave"
-                                                 and j["state"] == "running"], 60, 0.005)
+            wait_for(
+                "the third's job",
+                lambda: [
+                    j
+                    for j in host.agent.call("list_jobs", {})["jobs"]
+                    if j["method"] == "attach_replication_slave" and j["state"] == "running"
+                ],
+                60,
+                0.005,
+            )
             host.agent.kill9()
+
         self.thread = threading.Thread(target=kill, daemon=True)
         self.thread.start()
 
@@ -131,7 +150,12 @@ def run(cause):
         source = hosts[0].server
         seed(source, 60, quiet=True)
         for host, number in zip((*hosts, third), "m123"):
-            c.register(host.url, name=host.name, id="m" if number == "m" else f"s{number}", **({} if number == "m" else {"pool": True}))
+            c.register(
+                host.url,
+                name=host.name,
+                id="m" if number == "m" else f"s{number}",
+                **({} if number == "m" else {"pool": True}),
+            )
         before = as_it_is(third.server)
         how.strike(lab, third)
         answer = c.replicate("m", 3)
@@ -139,8 +163,11 @@ def run(cause):
         task = c.wait_task(task_id, 120)
         log(f"{cause}: {task['state']}: {json.dumps(task.get('error'))}")
         check_equal(task["state"], "failed", "the task")
-        check_equal([(r["name"], r["state"]) for r in task["replicas"]],
-                    [("slave1", "succeeded"), ("slave2", "succeeded"), ("slave3", "failed")], "the replicas")
+        check_equal(
+            [(r["name"], r["state"]) for r in task["replicas"]],
+            [("slave1", "succeeded"), ("slave2", "succeeded"), ("slave3", "failed")],
+            "the replicas",
+        )
         error = task["replicas"][2]["error"]
         check_equal(error["code"], how.CODE, f"why ({error})")
         if not error.get("hint"):
@@ -158,7 +185,9 @@ def run(cause):
         check_equal(len(c.topology("m")["topology"]["members"]), 4, "members after the retry")
         same_data(source, [h.server for h in replicas])
         wait_for("the second snapshot to be removed", lambda: lab.objects() == [], 30)
-        check_equal(len({h.server.value("SELECT @@server_id") for h in (hosts[0], *replicas)}), 4, "different server_ids")
+        check_equal(
+            len({h.server.value("SELECT @@server_id") for h in (hosts[0], *replicas)}), 4, "different server_ids"
+        )
         for host in replicas:
             lab.command("detach-replication", host.name)
         check_equal(source_accounts(source), [], "accounts when nobody follows")
@@ -166,7 +195,9 @@ def run(cause):
 
 
 def same_data(source, replicas):
-    source.sql("CREATE TABLE IF NOT EXISTS lab.later (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6)); INSERT INTO lab.later (at) VALUES (NOW(6))")
+    source.sql(
+        "CREATE TABLE IF NOT EXISTS lab.later (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6)); INSERT INTO lab.later (at) VALUES (NOW(6))"
+    )
     _, sums = at_one_position(source, replicas, lambda server: server.checksums())
     assert_same("checksums", [source, *replicas], sums)
 

@@ -29,8 +29,23 @@ class Certificates:
         extensions = self.dir / f"{name}.ext"
         extensions.write_text(f"subjectAltName=DNS:{name}" + (f",IP:{address}" if address else "") + "\n")
         self._run(*self._request(name), "-out", self.dir / f"{name}.csr")
-        self._run("x509", "-req", "-in", self.dir / f"{name}.csr", "-CA", self.dir / "ca.pem", "-CAkey", self.dir / "ca.key", "-CAcreateserial",
-                  "-days", "2", "-extfile", extensions, "-out", self.dir / f"{name}.pem")
+        self._run(
+            "x509",
+            "-req",
+            "-in",
+            self.dir / f"{name}.csr",
+            "-CA",
+            self.dir / "ca.pem",
+            "-CAkey",
+            self.dir / "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            extensions,
+            "-out",
+            self.dir / f"{name}.pem",
+        )
         return {"certificate": str(self.dir / f"{name}.pem"), "key": str(self.dir / f"{name}.key")}
 
     def revoke(self, *names):
@@ -38,8 +53,10 @@ class Certificates:
         index, config, out = self.dir / "index.txt", self.dir / "ca.cnf", self.dir / "crl.pem"
         index.write_text("")
         (self.dir / "crlnumber").write_text("01\n")
-        config.write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={index}\ncrlnumber={self.dir}/crlnumber\ndefault_md=sha256\n"
-                          f"default_crl_days=2\nprivate_key={self.dir}/ca.key\ncertificate={self.dir}/ca.pem\n")
+        config.write_text(
+            f"[ca]\ndefault_ca=c\n[c]\ndatabase={index}\ncrlnumber={self.dir}/crlnumber\ndefault_md=sha256\n"
+            f"default_crl_days=2\nprivate_key={self.dir}/ca.key\ncertificate={self.dir}/ca.pem\n"
+        )
         for name in names:
             self._run("ca", "-config", config, "-revoke", self.dir / f"{name}.pem")
         self._run("ca", "-config", config, "-gencrl", "-out", out)
@@ -50,11 +67,27 @@ class Certificates:
         return str(self.dir / "ca.pem")
 
     def _request(self, name):
-        return ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.dir / f"{name}.key", "-subj", f"/CN={name}"]
+        return [
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            self.dir / f"{name}.key",
+            "-subj",
+            f"/CN={name}",
+        ]
 
     @staticmethod
     def _run(*words):
-        subprocess.run(["openssl", *(str(word) for word in words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["openssl", *(str(word) for word in words)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 class Host:
@@ -88,7 +121,9 @@ class Hosts:
         if kind:
             log(f"--- the controller's log:\n{self.controller.log_tail()}")
             for host in self.hosts:
-                log(f"--- the agent of {host.name}:\n{host.agent.log_tail()}\n--- the server of {host.name}:\n{host.server.log_tail()}")
+                log(
+                    f"--- the agent of {host.name}:\n{host.agent.log_tail()}\n--- the server of {host.name}:\n{host.server.log_tail()}"
+                )
         self.stack.__exit__(kind, error, trace)
 
     def storage(self):
@@ -108,10 +143,18 @@ class Hosts:
         server = kind(inside, name, server_id, options=["bind-address=0.0.0.0", f"port={SERVER_PORT}"], **how)
         server.port = SERVER_PORT
         server.initialise().start()
-        listen = {"address": f"{address}:{AGENT_PORT}", "client_ca": self.certificates.ca, "allow_names": ["controller"],
-                  **self.certificates.make(name, address)}
-        agent = Agent(inside, server, self.storage(),
-                      config={"agent": {"listen": listen}, "mysql": {"advertised_address": address}, **(config or {})})
+        listen = {
+            "address": f"{address}:{AGENT_PORT}",
+            "client_ca": self.certificates.ca,
+            "allow_names": ["controller"],
+            **self.certificates.make(name, address),
+        }
+        agent = Agent(
+            inside,
+            server,
+            self.storage(),
+            config={"agent": {"listen": listen}, "mysql": {"advertised_address": address}, **(config or {})},
+        )
         agent.create_account().start()
         host = Host(name, address, server, agent)
         self.hosts.append(host)
@@ -126,7 +169,9 @@ class Hosts:
         status, out, err = self.controller.command(*words)
         log(f"guestagent {' '.join(words)}: status {status}, {time.monotonic() - began:.1f} s")
         if status != expect:
-            raise AssertionError(f"guestagent {' '.join(words)}: exit status {status}, should be {expect}\n{out}\n{err}")
+            raise AssertionError(
+                f"guestagent {' '.join(words)}: exit status {status}, should be {expect}\n{out}\n{err}"
+            )
         return out, err
 
 

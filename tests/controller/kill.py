@@ -12,21 +12,39 @@ import traceback
 
 from control import ApiError, Site, log, wait_for  # noqa: F401
 
-STEPS = ["state:start_replicate", "rpc:get_replication_snapshot", "state:snapshot_taken", "state:replica_attaching",
-         "rpc:attach_replication_slave", "state:replica_serving", "state:replicas_ended", "rpc:delete_replication_snapshot",
-         "state:cleanup_done", "state:finish"]
-DETACH = ["state:start_detach", "state:replica_detaching", "rpc:detach_replication_slave", "state:detached",
-          "rpc:cleanup_replication_source", "state:cleanup_done", "state:finish"]
+STEPS = [
+    "state:start_replicate",
+    "rpc:get_replication_snapshot",
+    "state:snapshot_taken",
+    "state:replica_attaching",
+    "rpc:attach_replication_slave",
+    "state:replica_serving",
+    "state:replicas_ended",
+    "rpc:delete_replication_snapshot",
+    "state:cleanup_done",
+    "state:finish",
+]
+DETACH = [
+    "state:start_detach",
+    "state:replica_detaching",
+    "rpc:detach_replication_slave",
+    "state:detached",
+    "rpc:cleanup_replication_source",
+    "state:cleanup_done",
+    "state:finish",
+]
 
 
 def submit(site, path, body, key):
     """As a careful client does: again with the same key until there is an answer."""
+
     def answer():
         try:
             return site.controller.call("POST", path, body, headers={"Idempotency-Key": key})
         except OSError:
             revive(site, died=True)
             return None
+
     return wait_for("an answer", answer, 30)
 
 
@@ -47,6 +65,7 @@ def finish(site, task_id):
             return task if task["state"] != "running" else None
         except OSError:
             revive(site, died=True)
+
     task = wait_for(f"the end of {task_id}", ended, 60)
     time.sleep(0.05)  # the failpoint after the last commit
     revive(site)
@@ -77,7 +96,9 @@ def replicate(site, failpoint):
         once(site, host, "attach_replication_slave", 1)
     assert site.hosts[2].jobs == {}
     assert len(site.controller.get("/tasks")["tasks"]) == 1
-    assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}] + [site.member(h) for h in site.hosts[:2]]
+    assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}] + [
+        site.member(h) for h in site.hosts[:2]
+    ]
     site.nothing_left(accounts=1)
 
 
@@ -186,12 +207,14 @@ def store_is_away(site, failpoint):
 
 def until(site, what, condition):
     """As wait_for, and the controller is started anew where it died."""
+
     def look():
         try:
             return condition()
         except OSError:
             revive(site, died=True)
             return False
+
     wait_for(what, look, 60)
 
 
@@ -306,22 +329,29 @@ def both(steps):
     return [f"{step}:{side}" for step in steps for side in ("before", "after")]
 
 
-CASES = ([(replicate, f) for f in both(STEPS)] + [(detach, f) for f in both(DETACH)] +
-         [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])] +
-         [(snapshot_fails, f) for f in both(["state:snapshot_failed"])] +
-         [(cancelled, f) for f in both(["state:request_cancel", "state:replica_failed"])] +
-         [(detach_fails, f) for f in both(["state:detach_failed"])] +
-         [(store_is_away, f) for f in both(["state:cleanup_failed"])] +
-         [(comes_back, f) for f in both(["state:lost_attach_resolved"])] +
-         [(detach_lost, f) for f in both(["state:lost_detach_resolved"])] +
-         [(snapshot_lost, f) for f in both(["state:lost_snapshot_resolved"])] +
-         [(provisioned, f) for f in both(["state:replica_provisioning", "state:host_made", "rpc:attach_replication_slave"])])
+CASES = (
+    [(replicate, f) for f in both(STEPS)]
+    + [(detach, f) for f in both(DETACH)]
+    + [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])]
+    + [(snapshot_fails, f) for f in both(["state:snapshot_failed"])]
+    + [(cancelled, f) for f in both(["state:request_cancel", "state:replica_failed"])]
+    + [(detach_fails, f) for f in both(["state:detach_failed"])]
+    + [(store_is_away, f) for f in both(["state:cleanup_failed"])]
+    + [(comes_back, f) for f in both(["state:lost_attach_resolved"])]
+    + [(detach_lost, f) for f in both(["state:lost_detach_resolved"])]
+    + [(snapshot_lost, f) for f in both(["state:lost_snapshot_resolved"])]
+    + [
+        (provisioned, f)
+        for f in both(["state:replica_provisioning", "state:host_made", "rpc:attach_replication_slave"])
+    ]
+)
 
 
 def run(case, failpoint):
     with Site("kill", config=None) as site:
         if case is provisioned:
             from control import Controller
+
             site.controller = Controller(site.scratch, provision_config(site), name="exec")
         site.killed = 0
         case(site, failpoint)
@@ -349,7 +379,12 @@ def run_random(generator):
         once(site, site.source, "get_replication_snapshot", 1)
         for n, host in enumerate(site.hosts, 1):
             once(site, host, "attach_replication_slave", 1)
-            assert torment(submit(site, f"/instances/s{n}/topology/action", {"detach": {}}, f"d{n}")["task"]["id"])["state"] == "succeeded"
+            assert (
+                torment(submit(site, f"/instances/s{n}/topology/action", {"detach": {}}, f"d{n}")["task"]["id"])[
+                    "state"
+                ]
+                == "succeeded"
+            )
             once(site, host, "detach_replication_slave", 1)
         once(site, site.source, "cleanup_replication_source", 1)
         site.nothing_left(accounts=0)
@@ -364,7 +399,10 @@ def main():
     generator = random.Random(options.seed)
     log(f"seed {options.seed}")
     failed = total = 0
-    cases = [(f"{case.__name__} {failpoint}", lambda case=case, failpoint=failpoint: run(case, failpoint)) for case, failpoint in CASES]
+    cases = [
+        (f"{case.__name__} {failpoint}", lambda case=case, failpoint=failpoint: run(case, failpoint))
+        for case, failpoint in CASES
+    ]
     cases += [(f"random {n}", lambda: run_random(generator)) for n in range(options.random)]
     for name, call in cases:
         if options.only not in name:

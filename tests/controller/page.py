@@ -28,7 +28,9 @@ class Page(unittest.TestCase):
         return browser
 
     def live(self, browser):
-        browser.wait("document.readyState === 'complete' && document.querySelector('#link-word')?.textContent === 'live'")
+        browser.wait(
+            "document.readyState === 'complete' && document.querySelector('#link-word')?.textContent === 'live'"
+        )
 
     def picture(self, browser, name):
         browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -48,7 +50,9 @@ class Page(unittest.TestCase):
         self.picture(browser, "2-replicate")
         # A refusal is said in the dialog, which stays.
         browser.click("#replicate button.main")
-        browser.wait("document.querySelector('#replicate .wrong').textContent.includes('flavor 8: no free host has it')")
+        browser.wait(
+            "document.querySelector('#replicate .wrong').textContent.includes('flavor 8: no free host has it')"
+        )
         self.assertTrue(browser.run("document.querySelector('#replicate').open"))
         browser.type("#replicate input[name=flavor]", "7")
         browser.click("#replicate button.main")
@@ -62,7 +66,9 @@ class Page(unittest.TestCase):
 
         browser.click("[data-focus='detach s1']")
         browser.wait("document.querySelector('#detach').open")
-        self.assertEqual(browser.run("document.querySelector('#detach-title').textContent"), "Detach slave1 from master")
+        self.assertEqual(
+            browser.run("document.querySelector('#detach-title').textContent"), "Detach slave1 from master"
+        )
         self.picture(browser, "5-detach")
         browser.click("#detach [data-close]")
         self.assertEqual(site.hosts[0].following["account"], next(iter(site.source.accounts)))
@@ -72,7 +78,14 @@ class Page(unittest.TestCase):
         browser.wait("document.querySelectorAll('.wires path').length === 1")
         self.picture(browser, "6-detached")
         told = browser.run("[...document.querySelectorAll('#events .text')].map(e => e.textContent)")
-        self.assertEqual([told.count(words) for words in ("the snapshot is complete", "slave1 follows", "making 2 replicas of master")], [1, 1, 1], told)
+        self.assertEqual(
+            [
+                told.count(words)
+                for words in ("the snapshot is complete", "slave1 follows", "making 2 replicas of master")
+            ],
+            [1, 1, 1],
+            told,
+        )
         self.assertIsNone(site.hosts[0].following)
         self.assertEqual([line for line in browser.console if "409 (Conflict)" not in line], [])
 
@@ -95,7 +108,11 @@ class Page(unittest.TestCase):
         # The focus stays inside, Escape closes, and it comes back to where it was.
         for _ in range(15):
             browser.key("Tab")
-            self.assertTrue(browser.run("document.activeElement === document.body || document.querySelector('#replicate').contains(document.activeElement)"))
+            self.assertTrue(
+                browser.run(
+                    "document.activeElement === document.body || document.querySelector('#replicate').contains(document.activeElement)"
+                )
+            )
         browser.key("Escape")
         browser.wait("!document.querySelector('#replicate').open")
         self.assertEqual(browser.run("document.activeElement.dataset.focus"), "replicate m")
@@ -112,12 +129,24 @@ class Page(unittest.TestCase):
         browser.key("Enter")
         browser.wait("document.querySelectorAll('.wires path').length === 0")
         names = browser.accessibility()
-        for wanted in (("button", "Replicate master"), ("heading", "Topologies"), ("heading", "Tasks"), ("searchbox", "Find"),
-                       ("checkbox", "Only what needs attention")):
+        for wanted in (
+            ("button", "Replicate master"),
+            ("heading", "Topologies"),
+            ("heading", "Tasks"),
+            ("searchbox", "Find"),
+            ("checkbox", "Only what needs attention"),
+        ):
             self.assertIn(wanted, names)
-        self.assertEqual([n for n in names if n[0] in ("button", "textbox", "searchbox", "checkbox", "spinbutton") and not n[1]], [])
+        self.assertEqual(
+            [n for n in names if n[0] in ("button", "textbox", "searchbox", "checkbox", "spinbutton") and not n[1]], []
+        )
         # State is a word as well as a colour.
-        self.assertEqual(browser.run("[...document.querySelectorAll('.node')].filter(n => !n.querySelector('.word').textContent).length"), 0)
+        self.assertEqual(
+            browser.run(
+                "[...document.querySelectorAll('.node')].filter(n => !n.querySelector('.word').textContent).length"
+            ),
+            0,
+        )
         self.assertEqual(browser.console, [])
 
     def test_what_breaks_is_seen_without_a_reload(self):
@@ -128,8 +157,10 @@ class Page(unittest.TestCase):
         c.wait_task(c.replicate("m", 2)["task"]["id"])
         browser.wait("document.querySelectorAll('.node.healthy').length === 2")
         # What is said may be followed by the next thing at once.
-        browser.run("{ window.heard = []; const said = document.querySelector('#said'); new MutationObserver(() => window.heard.push("
-                    "said.textContent)).observe(said, {childList: true, characterData: true, subtree: true}); }")
+        browser.run(
+            "{ window.heard = []; const said = document.querySelector('#said'); new MutationObserver(() => window.heard.push("
+            "said.textContent)).observe(said, {childList: true, characterData: true, subtree: true}); }"
+        )
         site.hosts[1].verdict = "diverged"
         browser.wait("document.querySelector('[data-id=s2]').classList.contains('diverged')")
         browser.wait("window.heard.some(text => text.includes('slave2 is diverged'))")
@@ -158,27 +189,45 @@ class Page(unittest.TestCase):
         # The controller goes and comes back.
         c.stop()
         browser.wait("document.querySelector('#link').dataset.up === 'no'")
-        self.assertRegex(browser.run("document.querySelector('#link-word').textContent"), r"no connection.*what is shown is of \d\d:\d\d:\d\d")
+        self.assertRegex(
+            browser.run("document.querySelector('#link-word').textContent"),
+            r"no connection.*what is shown is of \d\d:\d\d:\d\d",
+        )
         self.assertTrue(browser.run("document.body.classList.contains('stale')"))
         self.picture(browser, "13-no-connection")
         site.hosts[1].verdict = None
         # What breaks while the page hears nothing is said when it is back, and what it said before is not said again.
-        browser.run("{ window.heard = []; window.askedOf = window.fetch; window.fetch = (url, how) => url === '/events' && "
-                    "how.headers.Accept === 'text/event-stream' ? Promise.reject(new Error('held')) : window.askedOf(url, how); }")
+        browser.run(
+            "{ window.heard = []; window.askedOf = window.fetch; window.fetch = (url, how) => url === '/events' && "
+            "how.headers.Accept === 'text/event-stream' ? Promise.reject(new Error('held')) : window.askedOf(url, how); }"
+        )
         site.hosts[0].verdict = "diverged"
         c.start()
-        wait_for("the event", lambda: any("slave1 is diverged" in event["message"] for event in c.call("GET", "/events", headers={"Accept": "application/json"})["events"]))
+        wait_for(
+            "the event",
+            lambda: any(
+                "slave1 is diverged" in event["message"]
+                for event in c.call("GET", "/events", headers={"Accept": "application/json"})["events"]
+            ),
+        )
         self.assertFalse(browser.run("window.heard.some(text => text.includes('slave1 is diverged'))"))
         browser.run("{ window.fetch = window.askedOf; }")
         browser.wait("window.heard.some(text => text.includes('slave1 is diverged'))")
         self.assertFalse(browser.run("window.heard.some(text => text.includes('slave2 is diverged'))"))
         site.hosts[0].verdict = None
         self.live(browser)
-        browser.wait("document.querySelector('[data-id=s2]').classList.contains('lagging') || document.querySelector('[data-id=s2]').classList.contains('healthy')")
-        self.assertEqual([line for line in browser.console if "ERR_CONNECTION_REFUSED" not in line and "ERR_INCOMPLETE" not in line], [])
+        browser.wait(
+            "document.querySelector('[data-id=s2]').classList.contains('lagging') || document.querySelector('[data-id=s2]').classList.contains('healthy')"
+        )
+        self.assertEqual(
+            [line for line in browser.console if "ERR_CONNECTION_REFUSED" not in line and "ERR_INCOMPLETE" not in line],
+            [],
+        )
 
     def test_two_hundred(self):
-        site = self.enterContext(Site("many", spares=195, config={"agents": {"parallel_attaches": 16}, "monitor": {"interval": "1s"}}))
+        site = self.enterContext(
+            Site("many", spares=195, config={"agents": {"parallel_attaches": 16}, "monitor": {"interval": "1s"}})
+        )
         for host in site.hosts:
             host.seconds = 0.02
         sources = [site.fleet.add(f"db{n}", data=True, server_id=n) for n in range(2, 6)]
@@ -186,7 +235,10 @@ class Page(unittest.TestCase):
         c = site.controller
         for source in sources:
             c.register(source.address, name=source.name, id=source.name)
-        work = [c.replicate(name, count)["task"]["id"] for name, count in (("m", 80), ("db2", 60), ("db3", 40), ("db4", 8), ("db5", 2))]
+        work = [
+            c.replicate(name, count)["task"]["id"]
+            for name, count in (("m", 80), ("db2", 60), ("db3", 40), ("db4", 8), ("db5", 2))
+        ]
         self.assertEqual({c.wait_task(task, 120)["state"] for task in work}, {"succeeded"})
         site.hosts[100].verdict = "broken"
         browser = self.open(site)
@@ -195,8 +247,12 @@ class Page(unittest.TestCase):
         browser.wait("document.querySelector('[data-id=s101]').classList.contains('broken')")
         self.picture(browser, "7-two-hundred")
         browser.click("#only")
-        self.assertEqual(browser.run("[...document.querySelectorAll('.node')].filter(n => n.offsetParent).map(n => n.dataset.id).filter(i => i[0] === 's')"),
-                         ["s101"])
+        self.assertEqual(
+            browser.run(
+                "[...document.querySelectorAll('.node')].filter(n => n.offsetParent).map(n => n.dataset.id).filter(i => i[0] === 's')"
+            ),
+            ["s101"],
+        )
         self.picture(browser, "8-attention")
         browser.click("#only")
         browser.type("#find", "slave42")
@@ -225,8 +281,15 @@ class Page(unittest.TestCase):
         for path in ("/", "/page.js", "/graph.js", "/page.css"):
             text = site.controller.tcp("GET", path, token=False)[1].decode()
             for foreign in ("http://", "https://"):
-                self.assertEqual([line for line in text.splitlines() if foreign in line and "w3.org/2000/svg" not in line
-                                  and "placeholder=" not in line], [], path)
+                self.assertEqual(
+                    [
+                        line
+                        for line in text.splitlines()
+                        if foreign in line and "w3.org/2000/svg" not in line and "placeholder=" not in line
+                    ],
+                    [],
+                    path,
+                )
         browser = self.open(site, token=False)
         browser.wait("document.querySelector('#token')?.open")
         browser.type("#token input", "wrong")

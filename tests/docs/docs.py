@@ -18,12 +18,16 @@ PROGRAM = os.environ["GUESTAGENT_BIN"]
 
 
 def run(*argv):
-    return subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.run(
+        [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def metrics_of_the_code():
     found = set()
-    for name, more in re.findall(r'family\("(guestagent_\w+)"( \+ thread \+ "_running")?', (ROOT / "agent/metrics.cc").read_text()):
+    for name, more in re.findall(
+        r'family\("(guestagent_\w+)"( \+ thread \+ "_running")?', (ROOT / "agent/metrics.cc").read_text()
+    ):
         found |= {f"{name}{thread}_running" for thread in ("io_thread", "sql_thread")} if more else {name}
     return found
 
@@ -34,7 +38,9 @@ class Documents(unittest.TestCase):
         for doc in DOCS:
             for block in re.findall(r"```yaml\n(.*?)```", doc.read_text(), re.S):
                 count += 1
-                with self.subTest(doc=doc.name, block=block[:60]), tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                with self.subTest(doc=doc.name, block=block[:60]), tempfile.NamedTemporaryFile(
+                    "w", suffix=".yaml"
+                ) as file:
                     file.write(block)
                     file.flush()
                     done = run(PROGRAM, "--config", file.name, "check-config", "--syntax-only")
@@ -63,12 +69,21 @@ class Documents(unittest.TestCase):
         self.assertEqual(sorted(told), sorted(name for name, _, _ in rows))
         for name, how, params in rows:
             with self.subTest(method=name):
-                self.assertEqual(re.findall(r"(?m)^\| `(\w+)` \| (?!required$)", re.split(r"\bResult\b", told[name])[0]), re.findall(r'"(\w+)"', params))
+                self.assertEqual(
+                    re.findall(r"(?m)^\| `(\w+)` \| (?!required$)", re.split(r"\bResult\b", told[name])[0]),
+                    re.findall(r'"(\w+)"', params),
+                )
                 kind = {"changing": "Changing job.", "reading": "Reading job."}.get(how)
-                self.assertEqual([k for k in ("Changing job.", "Reading job.") if told[name].lstrip().startswith(k)], [kind] if kind else [])
+                self.assertEqual(
+                    [k for k in ("Changing job.", "Reading job.") if told[name].lstrip().startswith(k)],
+                    [kind] if kind else [],
+                )
                 sent = json.loads(re.search(r"```json\n(.*?)```", told[name], re.S).group(1))
                 self.assertEqual(sent["method"], name)
-                self.assertEqual(set(sent.get("params", {})) - set(re.findall(r'"(\w+)"', params)) - {"async", "dry_run", "job_id"}, set())
+                self.assertEqual(
+                    set(sent.get("params", {})) - set(re.findall(r'"(\w+)"', params)) - {"async", "dry_run", "job_id"},
+                    set(),
+                )
 
     def test_examples_of_the_rpc_are_understood(self):
         """Each request goes to the program as it stands. Here is no database, no snapshot and no job: whatever else is wrong is the example's."""
@@ -78,8 +93,10 @@ class Documents(unittest.TestCase):
                 continue
             with self.subTest(method=message["method"]), tempfile.TemporaryDirectory() as folder:
                 config = Path(folder) / "guestagent.yaml"
-                config.write_text(f"agent: {{socket: {folder}/agent.sock, state_dir: {folder}/state}}\nstorage: {{local: {{path: /srv/guestagent}}}}\n"
-                                  f"mysql: {{advertised_address: db1, socket: {folder}/no.sock, data_dir: {folder}/data}}\n")
+                config.write_text(
+                    f"agent: {{socket: {folder}/agent.sock, state_dir: {folder}/state}}\nstorage: {{local: {{path: /srv/guestagent}}}}\n"
+                    f"mysql: {{advertised_address: db1, socket: {folder}/no.sock, data_dir: {folder}/data}}\n"
+                )
                 params = {k: v for k, v in message.get("params", {}).items() if k != "async"}
                 done = run(PROGRAM, "--config", config, "--oneshot", message["method"], json.dumps(params))
                 self.assertIn(done.returncode, (0, 15, 24), done.stdout)
@@ -107,7 +124,11 @@ class Documents(unittest.TestCase):
         overview = run(PROGRAM, "--help").stdout
         commands = set(re.findall(r"^  guestagent ([a-z-]+) ", overview, re.M))
         self.assertIn("doctor", commands)
-        for file in ("packaging/man/guestagent.1", "packaging/completion/guestagent.bash", "packaging/completion/_guestagent"):
+        for file in (
+            "packaging/man/guestagent.1",
+            "packaging/completion/guestagent.bash",
+            "packaging/completion/_guestagent",
+        ):
             text = (ROOT / file).read_text().replace("\\-", "-")
             for command in commands:
                 self.assertIn(command, text, file)

@@ -21,7 +21,9 @@ OPTIONS = "set -eu -o pipefail\n"
 def blocks(name):
     """(line number, text) of each shell block."""
     text = (DOCS / name).read_text()
-    return [(text[:m.start()].count("\n") + 2, m.group(1)) for m in re.finditer(r"^```sh\n(.*?)^```$", text, re.S | re.M)]
+    return [
+        (text[: m.start()].count("\n") + 2, m.group(1)) for m in re.finditer(r"^```sh\n(.*?)^```$", text, re.S | re.M)
+    ]
 
 
 def marked(name, mark):
@@ -32,8 +34,15 @@ def marked(name, mark):
 
 
 def type_in(scratch, script, **env):
-    done = scratch.run(["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=scratch.dir, timeout=200,
-                       env={**scratch.env, **env})
+    done = scratch.run(
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=scratch.dir,
+        timeout=200,
+        env={**scratch.env, **env},
+    )
     return done.returncode, done.stdout
 
 
@@ -60,7 +69,14 @@ def main():
         status, said = type_in(scratch, tutorial(kept), SOURCE_PORT=str(free_port()), REPLICA_PORT=str(free_port()))
         if status:
             raise AssertionError(f"the tutorial's shell ended with {status}:\n{said[-6000:]}")
-        for word in ('"healthy"', '["replica","healthy",true]', "standalone", '"dropped":true', '"deleted":true', "switch"):
+        for word in (
+            '"healthy"',
+            '["replica","healthy",true]',
+            "standalone",
+            '"dropped":true',
+            '"deleted":true',
+            "switch",
+        ):
             if word not in said:
                 raise AssertionError(f"the tutorial never showed {word}:\n{said[-6000:]}")
         log(f"tutorial: {len(blocks('tutorial.md'))} blocks")

@@ -44,9 +44,13 @@ class BadInput(unittest.TestCase):
             return "down"
         return {
             "process": server.pid(),
-            "accounts": server.sql("SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2"),
+            "accounts": server.sql(
+                "SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2"
+            ),
             "position": server.value("SELECT CONCAT(@@gtid_binlog_state, '|', @@gtid_slave_pos)"),
-            "settings": server.sql("SELECT @@server_id, @@read_only, @@log_bin, @@event_scheduler, @@expire_logs_days, @@binlog_expire_logs_seconds"),
+            "settings": server.sql(
+                "SELECT @@server_id, @@read_only, @@log_bin, @@event_scheduler, @@expire_logs_days, @@binlog_expire_logs_seconds"
+            ),
             "replication": server.slave_status().get("Master_Host"),
             "checksums": server.checksums(),
             "option files": {p.name: p.read_text() for p in server.conf_d.iterdir()},
@@ -115,29 +119,49 @@ class BadInput(unittest.TestCase):
         self.assertEqual(caught.exception.number, -32601)
 
     def test_params_of_a_wrong_type(self):
-        cases = [("get_replication_snapshot", {"snapshot_id": 7}), ("get_replication_snapshot", {"compression": "rar"}),
-                 ("get_replication_snapshot", {"snapshot_id": "../etc"}), ("get_replication_snapshot", {"async": "yes"}),
-                 ("attach_replication_slave", {}), ("attach_replication_slave", {"snapshot": "here"}),
-                 ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"read_only": "yes"}}),
-                 ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"server_id": 0}}),
-                 ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"server_id": 4294967296}}),
-                 ("detach_replication_slave", {"drain_timeout_s": "long"}), ("detach_replication_slave", {"drain_timeout_s": -1}),
-                 ("delete_replication_snapshot", {}), ("get_job", {"job_id": 1}), ("wait_job", {"job_id": "a", "timeout_s": []})]
+        cases = [
+            ("get_replication_snapshot", {"snapshot_id": 7}),
+            ("get_replication_snapshot", {"compression": "rar"}),
+            ("get_replication_snapshot", {"snapshot_id": "../etc"}),
+            ("get_replication_snapshot", {"async": "yes"}),
+            ("attach_replication_slave", {}),
+            ("attach_replication_slave", {"snapshot": "here"}),
+            ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"read_only": "yes"}}),
+            ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"server_id": 0}}),
+            ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"server_id": 4294967296}}),
+            ("detach_replication_slave", {"drain_timeout_s": "long"}),
+            ("detach_replication_slave", {"drain_timeout_s": -1}),
+            ("delete_replication_snapshot", {}),
+            ("get_job", {"job_id": 1}),
+            ("wait_job", {"job_id": "a", "timeout_s": []}),
+        ]
         for method, params in cases:
             with self.subTest(method=method, params=str(params)[:60]), self.refused("INVALID_ARGUMENT"):
                 self.target_agent.call(method, params)
 
     def test_unknown_key_is_named(self):
-        for method, params, key in [("get_replication_snapshot", {"snapshot_idd": "x"}, "snapshot_idd"),
-                                    ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"readonly": True}}, "readonly"),
-                                    ("attach_replication_slave", {"snapshot": self.snapshot, "force": True}, "force"),
-                                    ("list_jobs", {"all": True}, "all")]:
+        for method, params, key in [
+            ("get_replication_snapshot", {"snapshot_idd": "x"}, "snapshot_idd"),
+            ("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"readonly": True}}, "readonly"),
+            ("attach_replication_slave", {"snapshot": self.snapshot, "force": True}, "force"),
+            ("list_jobs", {"all": True}, "all"),
+        ]:
             with self.subTest(key=key), self.refused("INVALID_ARGUMENT", words=[key]):
                 self.target_agent.call(method, params)
 
     def test_bytes_that_are_no_request(self):
-        for body in (b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"jsonrpc":"2.0"}', b'{"jsonrpc":"2.0","id":1,"method":7}',
-                     b"[" * 100000, b'{"jsonrpc":"2.0","id":1,"method":"get_info","params":[1]}', b'{"a":1,"a":2}'):
+        for body in (
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            b'{"jsonrpc":"2.0"}',
+            b'{"jsonrpc":"2.0","id":1,"method":7}',
+            b"[" * 100000,
+            b'{"jsonrpc":"2.0","id":1,"method":"get_info","params":[1]}',
+            b'{"a":1,"a":2}',
+        ):
             status, answer = self.source_agent.request("POST", "/rpc", body)
             self.assertIn("error", json.loads(answer), f"{body[:40]!r}: {status} {answer!r}")
         self.assertEqual(self.source_agent.get("/healthz")[0], 200)
@@ -155,41 +179,54 @@ class BadInput(unittest.TestCase):
             self.attach(self.with_href(href))
 
     def test_href_outside_of_the_store(self):
-        for href in ("file:///etc/passwd", "http://127.0.0.1:1/other/good/manifest.json", "nonsense",
-                     self.snapshot["dataset"]["snapshot_href"].replace("/good/", "/../../good/")):
+        for href in (
+            "file:///etc/passwd",
+            "http://127.0.0.1:1/other/good/manifest.json",
+            "nonsense",
+            self.snapshot["dataset"]["snapshot_href"].replace("/good/", "/../../good/"),
+        ):
             with self.subTest(href=href), self.refused("PERMISSION_DENIED", "INVALID_ARGUMENT"):
                 self.attach(self.with_href(href))
             with self.subTest(href=href), self.refused("PERMISSION_DENIED", "INVALID_ARGUMENT"):
                 self.target_agent.call("delete_replication_snapshot", {"snapshot_href": href})
 
     def flip(self, at, bit=1):
-        return lambda data: data[:at] + bytes([data[at] ^ bit]) + data[at + 1:]
+        return lambda data: data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
 
     def test_manifest_with_one_flipped_byte(self):
         path = self.dir / "manifest.json"
         size = path.stat().st_size
         for at in [*range(0, size, max(1, size // 25)), size - 1]:
-            with self.subTest(at=at, near=path.read_bytes()[max(0, at - 20):at + 20]), self.damaged(path, self.flip(at)), \
-                    self.refused("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT"):
+            with self.subTest(at=at, near=path.read_bytes()[max(0, at - 20) : at + 20]), self.damaged(
+                path, self.flip(at)
+            ), self.refused("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT"):
                 self.attach()
 
     def test_index_with_one_flipped_byte(self):
         path = self.dir / "index-000001.json"
-        with self.damaged(path, self.flip(path.stat().st_size // 2)), self.refused("DATA_LOSS", words=["index-000001.json"]):
+        with self.damaged(path, self.flip(path.stat().st_size // 2)), self.refused(
+            "DATA_LOSS", words=["index-000001.json"]
+        ):
             self.attach()
 
     def test_segment_with_one_flipped_byte(self):
         for name in ("segment-00000001", f"segment-{self.snapshot['snapshot']['segments']:08}"):
             path = self.dir / name
-            with self.subTest(name=name), self.damaged(path, self.flip(path.stat().st_size // 2)), self.refused("DATA_LOSS", words=[name]):
+            with self.subTest(name=name), self.damaged(path, self.flip(path.stat().st_size // 2)), self.refused(
+                "DATA_LOSS", words=[name]
+            ):
                 self.attach()
 
     def test_segment_cut_short(self):
-        with self.damaged(self.dir / "segment-00000002", lambda d: d[:-1]), self.refused("DATA_LOSS", words=["segment-00000002"]):
+        with self.damaged(self.dir / "segment-00000002", lambda d: d[:-1]), self.refused(
+            "DATA_LOSS", words=["segment-00000002"]
+        ):
             self.attach()
 
     def test_missing_segment(self):
-        with self.damaged(self.dir / "segment-00000003", lambda d: None), self.refused("DATA_LOSS", words=["segment-00000003"]):
+        with self.damaged(self.dir / "segment-00000003", lambda d: None), self.refused(
+            "DATA_LOSS", words=["segment-00000003"]
+        ):
             self.attach()
 
     def test_two_segments_swapped(self):
@@ -229,7 +266,9 @@ class BadInput(unittest.TestCase):
     # hosts
 
     def test_target_with_user_data(self):
-        self.target.sql("CREATE DATABASE precious; CREATE TABLE precious.t (id INT PRIMARY KEY); INSERT INTO precious.t VALUES (1)")
+        self.target.sql(
+            "CREATE DATABASE precious; CREATE TABLE precious.t (id INT PRIMARY KEY); INSERT INTO precious.t VALUES (1)"
+        )
         try:
             with self.refused("FAILED_PRECONDITION", words=["overwrite"]):
                 self.attach()
@@ -248,36 +287,50 @@ class BadInput(unittest.TestCase):
         wrong = self.site.scratch.dir / "wrong-password"
         wrong.touch(mode=0o600)
         wrong.write_text("pw-that-is-wrong\n")
-        with self.other_agent(self.source, mysql={"password_file": str(wrong)}) as agent, \
-                self.refused("PERMISSION_DENIED", "UNAVAILABLE", "FAILED_PRECONDITION", words=["guestagent"]) as caught:
+        with self.other_agent(self.source, mysql={"password_file": str(wrong)}) as agent, self.refused(
+            "PERMISSION_DENIED", "UNAVAILABLE", "FAILED_PRECONDITION", words=["guestagent"]
+        ) as caught:
             agent.call("get_replication_snapshot")
         self.assertNotIn("that-is-wrong", str(caught.exception))
 
     def test_missing_tool(self):
         empty = self.site.scratch.dir / "no-tools"
         empty.mkdir(exist_ok=True)
-        for server, call in ((self.source, lambda a: a.call("get_replication_snapshot")), (self.target, lambda a: self.attach(agent=a))):
-            with self.subTest(server=server.name), self.other_agent(server, mysql={"tools_dir": str(empty)}) as agent, \
-                    self.refused("FAILED_PRECONDITION", "NOT_FOUND", words=["mariadb-backup"]):
+        for server, call in (
+            (self.source, lambda a: a.call("get_replication_snapshot")),
+            (self.target, lambda a: self.attach(agent=a)),
+        ):
+            with self.subTest(server=server.name), self.other_agent(
+                server, mysql={"tools_dir": str(empty)}
+            ) as agent, self.refused("FAILED_PRECONDITION", "NOT_FOUND", words=["mariadb-backup"]):
                 call(agent)
 
     def test_second_job_while_one_runs(self):
         with self.other_agent(self.source, snapshot={"throttle": {"read": "256KiB"}}) as agent:
             first = agent.call("get_replication_snapshot", {"async": True, "job_id": "slow-one", "snapshot_id": "slow"})
             self.assertEqual(first["job_id"], "slow-one")
-            wait_for("the copy to begin", lambda: agent.call("get_job", {"job_id": "slow-one"})["progress"].get("done_bytes", 0) > 0)
+            wait_for(
+                "the copy to begin",
+                lambda: agent.call("get_job", {"job_id": "slow-one"})["progress"].get("done_bytes", 0) > 0,
+            )
             with self.assertRaises(RpcError) as caught:
                 agent.call("get_replication_snapshot", {"snapshot_id": "second"})
-            self.assertEqual((caught.exception.code, "slow-one" in str(caught.exception)), ("BUSY", True), str(caught.exception))
+            self.assertEqual(
+                (caught.exception.code, "slow-one" in str(caught.exception)), ("BUSY", True), str(caught.exception)
+            )
             self.assertTrue(caught.exception.hint)
             with self.assertRaises(OneshotError) as second:
                 agent.oneshot("get_replication_snapshot", {"snapshot_id": "third"})
-            self.assertEqual((second.exception.status, "slow-one" in second.exception.err), (30, True), str(second.exception))
+            self.assertEqual(
+                (second.exception.status, "slow-one" in second.exception.err), (30, True), str(second.exception)
+            )
             agent.call("get_replication_status")  # reads do not wait
             agent.call("cancel_job", {"job_id": "slow-one"})
             record = agent.call("wait_job", {"job_id": "slow-one", "timeout_s": 60})
             self.assertEqual((record["state"], record["error"]["data"]["code"]), ("cancelled", "CANCELLED"))
-            self.assertEqual([n for n in self.site.store_files() if "slow" in n or "second" in n], [], "left by a cancelled snapshot")
+            self.assertEqual(
+                [n for n in self.site.store_files() if "slow" in n or "second" in n], [], "left by a cancelled snapshot"
+            )
             self.assertEqual(self.site.leftovers(agent), [])
             self.assertEqual(self.source.value("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl\\_%'"), "1")
 
@@ -288,12 +341,16 @@ class BadInput(unittest.TestCase):
     def test_full_disk_on_the_store(self):
         small = self.site.scratch.dir / "small-disk"
         small.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], stderr=subprocess.DEVNULL).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], stderr=subprocess.DEVNULL
+        ).returncode:
             self.skipTest("a file system of limited size needs the right to mount")
         try:
-            with self.other_agent(self.source, storage={"local": {"path": str(small / "store")}},
-                                  snapshot={"compression": "none", "spill": {"max_size": 0}}) as agent, \
-                    self.refused("RESOURCE_EXHAUSTED", words=["space"], changes=["source"]):
+            with self.other_agent(
+                self.source,
+                storage={"local": {"path": str(small / "store")}},
+                snapshot={"compression": "none", "spill": {"max_size": 0}},
+            ) as agent, self.refused("RESOURCE_EXHAUSTED", words=["space"], changes=["source"]):
                 agent.call("get_replication_snapshot", {"snapshot_id": "toolarge"})
             self.assertEqual([str(p) for p in small.rglob("*") if p.is_file()], [], "left on the full disk")
             # The account was made and dropped again, which the binary log tells.

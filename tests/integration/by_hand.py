@@ -27,9 +27,15 @@ def main():
         manifest = Path(snapshot["dataset"]["snapshot_href"].removeprefix("file://"))
         to = site.scratch.dir / "by-hand"
         log("running the README's lines")
-        done = site.scratch.run(["bash", "-euo", "pipefail", "-c", lines], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                cwd=site.scratch.dir, timeout=300,
-                                env={**site.scratch.env, "SNAPSHOT": str(manifest.parent), "TO": str(to)})
+        done = site.scratch.run(
+            ["bash", "-euo", "pipefail", "-c", lines],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=site.scratch.dir,
+            timeout=300,
+            env={**site.scratch.env, "SNAPSHOT": str(manifest.parent), "TO": str(to)},
+        )
         check_equal(done.returncode, 0, f"exit status of the README's lines; they said:\n{done.stdout[-3000:]}")
         gtid = snapshot["binlog_position"]["gtid"]
         check(gtid in done.stdout, f"the lines show the position {gtid}:\n{done.stdout[-1000:]}")
@@ -41,7 +47,10 @@ def main():
         skip = "lab.heartbeat"
         sums = [{t: c for t, c in s.checksums().items() if t != skip} for s in (source, by_hand)]
         assert_same("checksums", [source, by_hand], sums)
-        beats = [s.value(f"SELECT SHA2(GROUP_CONCAT(id, at, host ORDER BY id), 256) FROM lab.heartbeat WHERE id <= {last}") for s in (source, by_hand)]
+        beats = [
+            s.value(f"SELECT SHA2(GROUP_CONCAT(id, at, host ORDER BY id), 256) FROM lab.heartbeat WHERE id <= {last}")
+            for s in (source, by_hand)
+        ]
         check_equal(beats[1], beats[0], "rows of the event up to the copy")
         assert_same("schema", [source, by_hand], [source.schema(), by_hand.schema()])
     log("by hand: good")

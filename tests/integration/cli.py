@@ -26,7 +26,9 @@ class CommandLine(unittest.TestCase):
         cls.href = cls.snapshot["dataset"]["snapshot_href"]
 
     def guestagent(self, *arguments, **how):
-        done = self.site.scratch.run([binary(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+        done = self.site.scratch.run(
+            [binary(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
+        )
         return done.returncode, done.stdout, done.stderr
 
     def test_help_and_version(self):
@@ -42,7 +44,16 @@ class CommandLine(unittest.TestCase):
         self.assertRegex(out, r"^guestagent \d+\.\d+\.\d+")
 
     def test_what_is_mistyped(self):
-        for arguments in ([], ["dance"], ["--nonsense"], ["call"], ["--oneshot"], ["cat"], ["restore", self.href], ["daemon", "twice"]):
+        for arguments in (
+            [],
+            ["dance"],
+            ["--nonsense"],
+            ["call"],
+            ["--oneshot"],
+            ["cat"],
+            ["restore", self.href],
+            ["daemon", "twice"],
+        ):
             with self.subTest(arguments=arguments):
                 status, out, err = self.guestagent("--config", str(self.agent.config_file), *arguments)
                 self.assertEqual((status, out), (2, ""), err)
@@ -65,12 +76,19 @@ class CommandLine(unittest.TestCase):
 
     def test_check_config_names_every_mistake(self):
         bad = self.site.scratch.dir / "bad.yaml"
-        bad.write_text("agent:\n  job_history_days: soon\n  sokcet: /tmp/x\nstorage:\n  store: swift\n  swift:\n    user: a:b\nmysql:\n"
-                       "  advertised_address:\n  lock_wait: 5 parsecs\n")
+        bad.write_text(
+            "agent:\n  job_history_days: soon\n  sokcet: /tmp/x\nstorage:\n  store: swift\n  swift:\n    user: a:b\nmysql:\n"
+            "  advertised_address:\n  lock_wait: 5 parsecs\n"
+        )
         status, out, err = self.guestagent("--config", str(bad), "check-config")
         self.assertEqual(status, 2, err)
-        for place in (r"agent\.job_history_days \(line 2\)", r"agent\.sokcet \(line 3\)", r"storage\.swift\.auth_url \(line \d+\): required",
-                      r"mysql\.advertised_address \(line 9\): required", r"mysql\.lock_wait \(line 10\)"):
+        for place in (
+            r"agent\.job_history_days \(line 2\)",
+            r"agent\.sokcet \(line 3\)",
+            r"storage\.swift\.auth_url \(line \d+\): required",
+            r"mysql\.advertised_address \(line 9\): required",
+            r"mysql\.lock_wait \(line 10\)",
+        ):
             self.assertRegex(err, place)
 
     def test_check_config_finds_what_is_missing(self):
@@ -115,8 +133,19 @@ class CommandLine(unittest.TestCase):
         before = self.site.store_files()
         status, report, text = self.doctor()
         self.assertEqual((status, report["ok"], self.named(report, "failed", "skipped")), (0, True, []), text)
-        for name in ("config", "rights", "secret file", "data directory", "server control", "account's rights", "binary log", "store", "store's clock",
-                     "space for data", "clock"):
+        for name in (
+            "config",
+            "rights",
+            "secret file",
+            "data directory",
+            "server control",
+            "account's rights",
+            "binary log",
+            "store",
+            "store's clock",
+            "space for data",
+            "clock",
+        ):
             self.assertIn(name, self.named(report, "ok", "warning"), text)
         self.assertEqual(self.site.store_files(), before, "the doctor left something in the store")
 
@@ -130,8 +159,12 @@ class CommandLine(unittest.TestCase):
 
         blocked = self.site.scratch.dir / "a-file"
         blocked.write_text("")
-        status, report, text = self.doctor({"mysql": {"data_dir": "/nonexistent/data", "socket": "/nonexistent/mysqld.sock"},
-                                            "storage": {"local": {"path": str(blocked)}}})
+        status, report, text = self.doctor(
+            {
+                "mysql": {"data_dir": "/nonexistent/data", "socket": "/nonexistent/mysqld.sock"},
+                "storage": {"local": {"path": str(blocked)}},
+            }
+        )
         self.assertEqual(status, 24, text)
         self.assertEqual([c["name"] for c in report["fix"]][:3], ["server", "data directory", "store"], text)
         self.assertTrue(all(c.get("hint") for c in report["fix"][:3]), text)
@@ -149,13 +182,17 @@ class CommandLine(unittest.TestCase):
 
     def test_doctor_names_rights_that_are_missing(self):
         try:
-            self.source.sql(f"SET sql_log_bin=0; REVOKE BINLOG MONITOR, READ_ONLY ADMIN ON *.* FROM '{self.agent.user}'@'localhost'")
+            self.source.sql(
+                f"SET sql_log_bin=0; REVOKE BINLOG MONITOR, READ_ONLY ADMIN ON *.* FROM '{self.agent.user}'@'localhost'"
+            )
             status, report, text = self.doctor()
             found = next(c for c in report["fix"] if c["name"] == "account's rights")
             self.assertEqual((status, found["result"]), (17, "failed"), text)
             self.assertRegex(found["message"], "lacks BINLOG MONITOR, READ_ONLY ADMIN$")
         finally:
-            self.source.sql(f"SET sql_log_bin=0; GRANT ALL PRIVILEGES ON *.* TO '{self.agent.user}'@'localhost' WITH GRANT OPTION")
+            self.source.sql(
+                f"SET sql_log_bin=0; GRANT ALL PRIVILEGES ON *.* TO '{self.agent.user}'@'localhost' WITH GRANT OPTION"
+            )
 
     def test_oneshot_params_and_result(self):
         status, out, err = self.agent.command("--oneshot", "get_info")
@@ -166,10 +203,12 @@ class CommandLine(unittest.TestCase):
             self.assertIn(method, info["methods"])
         params_file = self.site.scratch.dir / "params.json"
         params_file.write_text(json.dumps({"job_id": "job-one"}))
-        answers = [self.agent.command("--oneshot", "get_job", '{"job_id": "job-one"}'),
-                   self.agent.command("--oneshot", "get_job", f"@{params_file}"),
-                   self.agent.command("--oneshot", "get_job", "-", stdin='{"job_id": "job-one"}'),
-                   self.agent.command("call", "get_job", "-", stdin='{"job_id": "job-one"}')]
+        answers = [
+            self.agent.command("--oneshot", "get_job", '{"job_id": "job-one"}'),
+            self.agent.command("--oneshot", "get_job", f"@{params_file}"),
+            self.agent.command("--oneshot", "get_job", "-", stdin='{"job_id": "job-one"}'),
+            self.agent.command("call", "get_job", "-", stdin='{"job_id": "job-one"}'),
+        ]
         for status, out, err in answers:
             self.assertEqual(status, 0, err)
             self.assertEqual(json.loads(out)["result"], self.snapshot)
@@ -180,8 +219,11 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(json.loads(out)["snapshot"]["id"], "lines")
         self.assertRegex(err, r"progress: copy")
         master, slave = pty.openpty()
-        done = self.site.scratch.spawn(self.agent.argv("--oneshot", "get_replication_snapshot", '{"snapshot_id": "terminal"}'),
-                                       stdout=subprocess.PIPE, stderr=slave)
+        done = self.site.scratch.spawn(
+            self.agent.argv("--oneshot", "get_replication_snapshot", '{"snapshot_id": "terminal"}'),
+            stdout=subprocess.PIPE,
+            stderr=slave,
+        )
         os.close(slave)
         shown = b""
         while True:
@@ -201,9 +243,16 @@ class CommandLine(unittest.TestCase):
         self.assertIn(b"copy", shown)
 
     def test_exit_statuses(self):
-        for arguments, status in ((["get_everything"], 22), (["get_info", "{"], 2), (["get_info", '{"x": 1}'], 2), (["get_info", "@/nonexistent"], 15),
-                                  (["get_replication_snapshot", '{"async": true}'], 2), (["get_job", '{"job_id": "nobody"}'], 15),
-                                  (["get_replication_snapshot", '{"snapshot_id": "kept"}'], 16), (["detach_replication_slave"], 19)):
+        for arguments, status in (
+            (["get_everything"], 22),
+            (["get_info", "{"], 2),
+            (["get_info", '{"x": 1}'], 2),
+            (["get_info", "@/nonexistent"], 15),
+            (["get_replication_snapshot", '{"async": true}'], 2),
+            (["get_job", '{"job_id": "nobody"}'], 15),
+            (["get_replication_snapshot", '{"snapshot_id": "kept"}'], 16),
+            (["detach_replication_slave"], 19),
+        ):
             with self.subTest(arguments=arguments):
                 got, out, err = self.agent.command("--oneshot", *arguments)
                 self.assertEqual((got, out), (status, ""), err)
@@ -239,7 +288,9 @@ class CommandLine(unittest.TestCase):
         self.assertIn("mariadbd", out)
         look = MariaDB(self.site.scratch, "look", 5)
         look.data = to
-        look.defaults_file.write_text(look.defaults_file.read_text().replace(f"datadir={look.dir / 'data'}", f"datadir={to}"))
+        look.defaults_file.write_text(
+            look.defaults_file.read_text().replace(f"datadir={look.dir / 'data'}", f"datadir={to}")
+        )
         look.start()
         self.assertEqual(look.checksums(), self.source.checksums())
         look.stop()
@@ -253,12 +304,17 @@ class CommandLine(unittest.TestCase):
         with self.assertRaises(RpcError) as caught:
             self.agent.call("get_replication_snapshot", {"job_id": "job-one", "snapshot_id": "another"})
         self.assertEqual(caught.exception.code, "ALREADY_EXISTS")
-        job = self.agent.call("get_replication_snapshot", {"snapshot_id": "events", "async": True, "job_id": "job-events"})
+        job = self.agent.call(
+            "get_replication_snapshot", {"snapshot_id": "events", "async": True, "job_id": "job-events"}
+        )
         self.assertEqual(job, {"job_id": "job-events"})
         events = list(self.agent.events("job-events"))
         self.assertEqual(events[-1]["state"], "succeeded")
         record = self.agent.call("wait_job", {"job_id": "job-events", "timeout_s": 5})
-        self.assertEqual((record["state"], record["method"], record["result"]["snapshot"]["id"]), ("succeeded", "get_replication_snapshot", "events"))
+        self.assertEqual(
+            (record["state"], record["method"], record["result"]["snapshot"]["id"]),
+            ("succeeded", "get_replication_snapshot", "events"),
+        )
         for key in ("started_at", "finished_at"):
             self.assertRegex(record[key], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
         listed = self.agent.call("list_jobs")
@@ -289,10 +345,25 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(status, 200)
         names = re.findall(rb"(?m)^([a-z_]+)(?:\{[^}]*\})? [0-9.e+-]+$", text)
         self.assertTrue(names and all(n.startswith((b"guestagent_", b"process_")) for n in names), text)
-        for method, path, expected in (("GET", "/nothing", 404), ("GET", "/rpc", 405), ("GET", "/jobs/nobody/events", 404)):
+        for method, path, expected in (
+            ("GET", "/nothing", 404),
+            ("GET", "/rpc", 405),
+            ("GET", "/jobs/nobody/events", 404),
+        ):
             self.assertEqual(self.agent.request(method, path)[0], expected, path)
-        done = subprocess.run(["curl", "-sS", "--unix-socket", self.agent.socket, "-d", '{"jsonrpc":"2.0","id":1,"method":"get_info"}',
-                               "http://agent/rpc"], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [
+                "curl",
+                "-sS",
+                "--unix-socket",
+                self.agent.socket,
+                "-d",
+                '{"jsonrpc":"2.0","id":1,"method":"get_info"}',
+                "http://agent/rpc",
+            ],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
         self.assertEqual(json.loads(done.stdout)["id"], 1)
 
 

@@ -45,7 +45,9 @@ def cloning(server):
 def refusals(site, source, agent):
     snapshot = lambda: site.call(agent, "get_replication_snapshot")  # noqa: E731
     with step("tables that are not InnoDB"):
-        source.sql("CREATE TABLE lab.old_notes (id INT PRIMARY KEY) ENGINE=MyISAM; CREATE TABLE lab.short_lived (id INT) ENGINE=MEMORY")
+        source.sql(
+            "CREATE TABLE lab.old_notes (id INT PRIMARY KEY) ENGINE=MyISAM; CREATE TABLE lab.short_lived (id INT) ENGINE=MEMORY"
+        )
         plan = site.call(agent, "get_replication_snapshot", {"dry_run": True})
         check("lab.old_notes" in json.dumps(plan), f"the plan does not name the table: {plan}")
         refused(snapshot, "FAILED_PRECONDITION", "lab.old_notes (MyISAM)", "lab.short_lived (MEMORY)")
@@ -72,7 +74,9 @@ def ends(site, source, agent):
         wait_for("the clone", lambda: cloning(source) or call.error, 60, 0.01)
         agent.kill9()
         agent.start()
-        job = wait_for("the recovery", lambda: (j := agent.call("get_job", {"job_id": "killed"}))["state"] != "running" and j, 60)
+        job = wait_for(
+            "the recovery", lambda: (j := agent.call("get_job", {"job_id": "killed"}))["state"] != "running" and j, 60
+        )
         check_equal(job["state"], "failed", "state of the killed job")
         clean(site, agent, "a killed agent")
         check(not has_plugin(source), "the plugin that the copy loaded is still there")
@@ -81,13 +85,27 @@ def ends(site, source, agent):
 def undone(site, snapshot, target, agent):
     with step("an attach that fails at its last step is undone"):
         target.sql("CREATE DATABASE mine; CREATE TABLE mine.t (id INT PRIMARY KEY); INSERT INTO mine.t VALUES (1), (2)")
-        before = target.checksums(), target.schema(), target.value("SELECT @@server_uuid"), target.value("SELECT @@server_id")
+        before = (
+            target.checksums(),
+            target.schema(),
+            target.value("SELECT @@server_uuid"),
+            target.value("SELECT @@server_id"),
+        )
         params = {"snapshot": snapshot, "slave_config": {"overwrite": True}}
-        refused(lambda: site.call(agent, "attach_replication_slave", {"snapshot": snapshot}), "FAILED_PRECONDITION", "overwrite")
+        refused(
+            lambda: site.call(agent, "attach_replication_slave", {"snapshot": snapshot}),
+            "FAILED_PRECONDITION",
+            "overwrite",
+        )
         agent.stop()
         agent.start(env={"GUESTAGENT_FAILPOINT": "journal:replica.start=error"})
         refused(lambda: site.call(agent, "attach_replication_slave", params), "INTERNAL")
-        after = target.checksums(), target.schema(), target.value("SELECT @@server_uuid"), target.value("SELECT @@server_id")
+        after = (
+            target.checksums(),
+            target.schema(),
+            target.value("SELECT @@server_uuid"),
+            target.value("SELECT @@server_id"),
+        )
         check_equal(after, before, "the data from before")
         check_equal(target.slave_status(), {}, "replication settings")
         check_equal(target.value("SELECT @@super_read_only, @@read_only"), "0", "writable")
@@ -102,10 +120,14 @@ def first():
     """With GTIDs and TLS; the plugin is loaded for the copy alone."""
     with Site("clone", engine="mysql-clone") as site:
         with step("two servers"):
-            source, target = site.server("source", 1, clone=False), site.server("target", 2, role="replica", clone=False)
+            source, target = site.server("source", 1, clone=False), site.server(
+                "target", 2, role="replica", clone=False
+            )
             seed_small(source)
             source.sql("SET sql_log_bin=0; CREATE TABLE lab.large (id INT PRIMARY KEY, body LONGTEXT)")
-            source.sql(f"SET sql_log_bin=0; INSERT INTO lab.large SELECT seq, REPEAT(SHA2(seq, 256), 4000) FROM {source.numbers(400)} ")
+            source.sql(
+                f"SET sql_log_bin=0; INSERT INTO lab.large SELECT seq, REPEAT(SHA2(seq, 256), 4000) FROM {source.numbers(400)} "
+            )
             agent = site.agent(source, grants=readme_rights("mysql"))
             target_agent = site.agent(target, grants=readme_rights("mysql"))
         refusals(site, source, agent)
@@ -127,16 +149,29 @@ def follows(site, source, agent, target, target_agent, tls):
     with step("it follows, detaches, and lives on its own"):
         status = site.healthy(target_agent)
         check_equal((status["role"], status["source"]["server_id"]), ("replica", 1), "status")
-        check(target.value("SELECT @@server_uuid") != source.value("SELECT @@server_uuid"), "the source's server_uuid was copied")
-        check_equal(target.sql("SELECT @@super_read_only, @@read_only, @@event_scheduler"), [("1", "1", "OFF")], "a replica's settings")
+        check(
+            target.value("SELECT @@server_uuid") != source.value("SELECT @@server_uuid"),
+            "the source's server_uuid was copied",
+        )
+        check_equal(
+            target.sql("SELECT @@super_read_only, @@read_only, @@event_scheduler"),
+            [("1", "1", "OFF")],
+            "a replica's settings",
+        )
         check_equal(target.slave_status()["Master_SSL_Allowed"], "Yes" if tls == "1" else "No", "TLS")
         check_equal(target.errant(), "", "transactions born on the replica")
         source.sql("CREATE TABLE lab.later (id INT PRIMARY KEY); INSERT INTO lab.later VALUES (1), (2), (3)")
-        wait_for("the replica to have it", lambda: dict(target.checksums()) == source_without_events(source, target), 30)
+        wait_for(
+            "the replica to have it", lambda: dict(target.checksums()) == source_without_events(source, target), 30
+        )
         result = site.call(target_agent, "detach_replication_slave")
         check_equal(result["state"], "standalone", "detach's result")
         check_equal(target.slave_status(), {}, "replication settings after detach")
-        check_equal(target.sql("SELECT @@super_read_only, @@read_only, @@event_scheduler"), [("0", "0", "ON")], "settings after detach")
+        check_equal(
+            target.sql("SELECT @@super_read_only, @@read_only, @@event_scheduler"),
+            [("0", "0", "ON")],
+            "settings after detach",
+        )
         target.restart()
         target.sql("INSERT INTO lab.later VALUES (4)")
 
@@ -155,11 +190,17 @@ def second():
             source = site.server("source", 1, gtid=False, certificates=False)
             target = site.server("target", 2, role="replica", gtid=False, certificates=False)
             seed_small(source)
-            source.sql("INSERT INTO lab.t01 VALUES (9001, 'logged', 1); FLUSH BINARY LOGS; INSERT INTO lab.t01 VALUES (9002, 'logged', 1)")
+            source.sql(
+                "INSERT INTO lab.t01 VALUES (9001, 'logged', 1); FLUSH BINARY LOGS; INSERT INTO lab.t01 VALUES (9002, 'logged', 1)"
+            )
             agent, target_agent = site.agent(source), site.agent(target)
         with step("snapshot and attach"):
             snapshot = site.call(agent, "get_replication_snapshot", {"snapshot_id": "plain"})
-            check_equal((snapshot["binlog_position"]["known"], snapshot["lease_position"]["gtid"]), ("restored", None), "positions")
+            check_equal(
+                (snapshot["binlog_position"]["known"], snapshot["lease_position"]["gtid"]),
+                ("restored", None),
+                "positions",
+            )
             check_equal(snapshot["replication_user"]["require_tls"], False, "require_tls")
             source.sql("INSERT INTO lab.t01 VALUES (9003, 'after the copy', 1)")
             site.call(target_agent, "attach_replication_slave", {"snapshot": snapshot})
@@ -180,6 +221,7 @@ def main():
     def row(_):
         parts[part]()
         log(f"clone, {part}: good")
+
     return run_row("mysql-clone", row)
 
 

@@ -44,14 +44,24 @@ class Daemon(unittest.TestCase):
     def setUp(self):
         self.scratch = self.enterContext(Scratch("daemon"))
         self.dir = self.scratch.dir
-        self.config_file, self.socket, self.log = self.dir / "guestagent.yaml", self.dir / "agent.sock", self.dir / "agent.log"
+        self.config_file, self.socket, self.log = (
+            self.dir / "guestagent.yaml",
+            self.dir / "agent.sock",
+            self.dir / "agent.log",
+        )
         self.config = {}
-        self.configure({
-            "agent": {"socket": str(self.socket), "state_dir": str(self.dir / "state")},
-            "snapshot": {"spill": {"dir": str(self.dir / "spill")}},
-            "storage": {"store": "local", "local": {"path": str(self.dir / "store")}},
-            "mysql": {"advertised_address": "192.0.2.1", "socket": str(self.dir / "nobody.sock"), "data_dir": str(self.dir / "data")},
-        })
+        self.configure(
+            {
+                "agent": {"socket": str(self.socket), "state_dir": str(self.dir / "state")},
+                "snapshot": {"spill": {"dir": str(self.dir / "spill")}},
+                "storage": {"store": "local", "local": {"path": str(self.dir / "store")}},
+                "mysql": {
+                    "advertised_address": "192.0.2.1",
+                    "socket": str(self.dir / "nobody.sock"),
+                    "data_dir": str(self.dir / "data"),
+                },
+            }
+        )
 
     def configure(self, changes):
         self.config = merge(self.config, changes)
@@ -59,8 +69,12 @@ class Daemon(unittest.TestCase):
 
     def start(self, argv=None, ready=True, **env):
         with open(self.log, "ab") as log:
-            process = self.scratch.spawn(argv or [binary(), "--config", self.config_file, "daemon"], stdout=log, stderr=log,
-                                         env={**self.scratch.env, **env})
+            process = self.scratch.spawn(
+                argv or [binary(), "--config", self.config_file, "daemon"],
+                stdout=log,
+                stderr=log,
+                env={**self.scratch.env, **env},
+            )
         if ready:
             wait_for("the daemon", lambda: self.is_ready(process), 20, 0.01)
         return process
@@ -89,7 +103,11 @@ class Daemon(unittest.TestCase):
             connection.close()
 
     def call(self, method, params=None):
-        return json.loads(self.request("POST", "/rpc", json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}))[1])
+        return json.loads(
+            self.request(
+                "POST", "/rpc", json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}})
+            )[1]
+        )
 
     def test_notify_watchdog_reload_and_stop(self):
         notified = Notified(self.dir / "notify.sock")
@@ -132,8 +150,22 @@ class Daemon(unittest.TestCase):
         listening.listen()
         script = 'exec 3<&"$1"; export LISTEN_PID=$$ LISTEN_FDS=1; shift; exec "$@"'
         with open(self.log, "ab") as log:
-            process = self.scratch.spawn(["bash", "-c", script, "bash", str(listening.fileno()), binary(), "--config", self.config_file, "daemon"],
-                                         stdout=log, stderr=log, pass_fds=[listening.fileno()])
+            process = self.scratch.spawn(
+                [
+                    "bash",
+                    "-c",
+                    script,
+                    "bash",
+                    str(listening.fileno()),
+                    binary(),
+                    "--config",
+                    self.config_file,
+                    "daemon",
+                ],
+                stdout=log,
+                stderr=log,
+                pass_fds=[listening.fileno()],
+            )
         listening.close()
         wait_for("the daemon", lambda: self.is_ready(process), 20, 0.01)
         self.assertEqual(self.stop(process), 0)
@@ -144,11 +176,24 @@ class Daemon(unittest.TestCase):
         jobs.mkdir(parents=True)
         objects.mkdir(parents=True)
         (objects / "segment-00000001").write_bytes(b"half of a snapshot")
-        (jobs / "dead.json").write_text(json.dumps({
-            "kind": "changing", "params_digest": "x", "job_id": "dead", "method": "get_replication_snapshot", "state": "running",
-            "phase": "copy", "started_at": "2026-01-01T00:00:00Z", "progress": {"done_bytes": 1, "rate": 0}}))
-        (jobs / "dead.journal").write_text('{"step":"job","data":{"method":"get_replication_snapshot"}}\n'
-                                           '{"step":"objects","data":{"snapshot_id":"half"}}\n{"step":"torn')
+        (jobs / "dead.json").write_text(
+            json.dumps(
+                {
+                    "kind": "changing",
+                    "params_digest": "x",
+                    "job_id": "dead",
+                    "method": "get_replication_snapshot",
+                    "state": "running",
+                    "phase": "copy",
+                    "started_at": "2026-01-01T00:00:00Z",
+                    "progress": {"done_bytes": 1, "rate": 0},
+                }
+            )
+        )
+        (jobs / "dead.journal").write_text(
+            '{"step":"job","data":{"method":"get_replication_snapshot"}}\n'
+            '{"step":"objects","data":{"snapshot_id":"half"}}\n{"step":"torn'
+        )
         process = self.start()
         record = wait_for("the recovery", lambda: self.ended("dead"))
         self.assertEqual(record["state"], "failed")
@@ -169,22 +214,33 @@ class Daemon(unittest.TestCase):
         self.assertEqual((answer["error"]["data"]["code"], answer["error"]["data"]["job_id"]), ("UNAVAILABLE", "mine"))
         self.assertEqual(self.stop(process), 0)
         process = self.start()
-        self.assertEqual(self.call("get_job", {"job_id": "mine"})["result"]["state"], "failed", "records outlive the process")
+        self.assertEqual(
+            self.call("get_job", {"job_id": "mine"})["result"]["state"], "failed", "records outlive the process"
+        )
         self.stop(process)
 
     def test_a_run_whose_log_shows_a_secret_fails(self):
         """The look that every script's clean-up takes at its logs and its processes: it finds one that is there."""
+
         def run(*, in_log="", argv=("sleep", "60"), record=None):
             with Scratch("leak") as scratch:
                 scratch.secrets["the password of x"] = "pw-0123456789"
                 (scratch.dir / "jobs").mkdir()
-                (scratch.dir / "jobs/a.json").write_text(json.dumps({"result": {"replication_user": {"password": record or "unused-one"}}}))
+                (scratch.dir / "jobs/a.json").write_text(
+                    json.dumps({"result": {"replication_user": {"password": record or "unused-one"}}})
+                )
                 (scratch.dir / "agent.log").write_text(f"connecting {in_log}\n")
                 scratch.spawn(argv)
+
         run(in_log="***")
-        for leak in ({"in_log": "pw-0123456789"}, {"in_log": "repl-98765", "record": "repl-98765"},
-                     {"argv": ("bash", "-c", "sleep 60; :", "pw-0123456789")}):
-            with self.subTest(**leak), self.assertRaisesRegex(AssertionError, "password.* in .*(agent.log|command line)"):
+        for leak in (
+            {"in_log": "pw-0123456789"},
+            {"in_log": "repl-98765", "record": "repl-98765"},
+            {"argv": ("bash", "-c", "sleep 60; :", "pw-0123456789")},
+        ):
+            with self.subTest(**leak), self.assertRaisesRegex(
+                AssertionError, "password.* in .*(agent.log|command line)"
+            ):
                 run(**leak)
 
     # TLS
@@ -192,22 +248,57 @@ class Daemon(unittest.TestCase):
     def certificate(self, name, ca=None):
         """PATH.pem and PATH.key of a certificate that `ca` signs (itself without)."""
         path = self.dir / name
-        run = lambda *words: subprocess.run(["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: E731
-        fresh = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{path}.key", "-subj", f"/CN={name}"]
+        run = lambda *words: subprocess.run(
+            ["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )  # noqa: E731
+        fresh = [
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            f"{path}.key",
+            "-subj",
+            f"/CN={name}",
+        ]
         if ca is None:
             run(*fresh, "-x509", "-days", "2", "-out", f"{path}.pem")
         else:
             run(*fresh, "-out", f"{path}.csr")
             (self.dir / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-            run("x509", "-req", "-in", f"{path}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-days", "2",
-                "-extfile", str(self.dir / "ext"), "-out", f"{path}.pem")
+            run(
+                "x509",
+                "-req",
+                "-in",
+                f"{path}.csr",
+                "-CA",
+                f"{ca}.pem",
+                "-CAkey",
+                f"{ca}.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                str(self.dir / "ext"),
+                "-out",
+                f"{path}.pem",
+            )
         return path
 
     def over_tls(self, client, method="GET", path="/healthz", body=None, ca="ca", source="127.0.0.1"):
         context = ssl.create_default_context(cafile=f"{self.dir / ca}.pem")
         if client:
             context.load_cert_chain(f"{self.dir / client}.pem", f"{self.dir / client}.key")
-        return self.ask(http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context, source_address=(source, 0)), method, path, body)
+        return self.ask(
+            http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=30, context=context, source_address=(source, 0)
+            ),
+            method,
+            path,
+            body,
+        )
 
     def test_tls_listener_wants_a_certificate_it_knows(self):
         ca, stranger = self.certificate("ca"), self.certificate("stranger-ca")
@@ -216,11 +307,24 @@ class Daemon(unittest.TestCase):
         self.certificate("other", ca)
         self.certificate("stranger", stranger)
         self.port = free_port()
-        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{self.port}", "certificate": f"{self.dir}/server.pem",
-                                             "key": f"{self.dir}/server.key", "client_ca": f"{ca}.pem", "allow_names": ["controller"]}}})
+        self.configure(
+            {
+                "agent": {
+                    "listen": {
+                        "address": f"127.0.0.1:{self.port}",
+                        "certificate": f"{self.dir}/server.pem",
+                        "key": f"{self.dir}/server.key",
+                        "client_ca": f"{ca}.pem",
+                        "allow_names": ["controller"],
+                    }
+                }
+            }
+        )
         process = self.start()
         self.assertEqual(self.over_tls("controller")[0], 200)
-        status, body = self.over_tls("controller", "POST", "/rpc", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "list_jobs"}))
+        status, body = self.over_tls(
+            "controller", "POST", "/rpc", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "list_jobs"})
+        )
         self.assertEqual((status, json.loads(body)["result"]), (200, {"jobs": []}))
         for client in ("other", "stranger", None):
             with self.subTest(client=client), self.assertRaises(OSError):
@@ -238,14 +342,26 @@ class Daemon(unittest.TestCase):
         self.certificate("server", ca)
         self.certificate("controller", ca)
         self.port = free_port()
-        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{self.port}", "certificate": f"{self.dir}/server.pem",
-                                             "key": f"{self.dir}/server.key", "client_ca": f"{ca}.pem"}}})
+        self.configure(
+            {
+                "agent": {
+                    "listen": {
+                        "address": f"127.0.0.1:{self.port}",
+                        "certificate": f"{self.dir}/server.pem",
+                        "key": f"{self.dir}/server.key",
+                        "client_ca": f"{ca}.pem",
+                    }
+                }
+            }
+        )
         process = self.start()
         held = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(200)]
         for connection in held[::2]:
             connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # a handshake that does not go on
         self.assertEqual(self.request("GET", "/healthz")[0], 200, "the socket is another door")
-        self.assertEqual(self.over_tls("controller", source="127.0.0.2")[0], 200, "one address takes nothing from the others")
+        self.assertEqual(
+            self.over_tls("controller", source="127.0.0.2")[0], 200, "one address takes nothing from the others"
+        )
         threads = len(os.listdir(f"/proc/{process.pid}/task"))
         self.assertLess(threads, 60, "each of them costs a thread")
         for connection in held:
@@ -264,13 +380,17 @@ class Daemon(unittest.TestCase):
         key.write_text("not the password of anybody")
         key.chmod(0o600)
         self.configure({"mysql": {"password_file": str(key)}})
+
         def look(*words):
             said = subprocess.run([binary(), "--config", self.config_file, *words], capture_output=True, text=True)
             return said.returncode, said.stdout + said.stderr
+
         self.assertEqual(look("--oneshot", "list_jobs")[0], 0)
         for path, words in ((self.config_file, ("--oneshot", "list_jobs")), (key, ("check-config",))):
-            for spoil, mend, why in ((lambda p: os.chown(p, 65534, 0), lambda p: os.chown(p, 0, 0), "it belongs to user 65534"),
-                                     (lambda p: p.chmod(0o620), lambda p: p.chmod(0o600), "others than its owner can write it")):
+            for spoil, mend, why in (
+                (lambda p: os.chown(p, 65534, 0), lambda p: os.chown(p, 0, 0), "it belongs to user 65534"),
+                (lambda p: p.chmod(0o620), lambda p: p.chmod(0o600), "others than its owner can write it"),
+            ):
                 spoil(path)
                 status, said = look(*words)
                 mend(path)
@@ -279,10 +399,19 @@ class Daemon(unittest.TestCase):
             self.assertNotIn("belongs to", look(*words)[1])
 
     def test_a_result_that_cannot_be_written_is_known_before_the_work(self):
-        command = f"{binary()} --config {self.config_file} --oneshot get_replication_snapshot '{{\"job_id\": \"j1\"}}'"
+        command = f'{binary()} --config {self.config_file} --oneshot get_replication_snapshot \'{{"job_id": "j1"}}\''
         for redirect in (">&-", "| true"):
-            said = subprocess.run(["bash", "-c", f"set -o pipefail; sleep 0.2 | true; {command} {redirect}" if redirect == ">&-" else
-                                   f"{{ sleep 0.5; {command}; echo status=$? >&2; }} {redirect}"], capture_output=True, text=True)
+            said = subprocess.run(
+                [
+                    "bash",
+                    "-c",
+                    f"set -o pipefail; sleep 0.2 | true; {command} {redirect}"
+                    if redirect == ">&-"
+                    else f"{{ sleep 0.5; {command}; echo status=$? >&2; }} {redirect}",
+                ],
+                capture_output=True,
+                text=True,
+            )
             self.assertIn("standard output", said.stderr)
             self.assertIn("FAILED_PRECONDITION", said.stderr)
         self.assertFalse((self.dir / "state/jobs/j1.json").exists(), "no job was begun")
@@ -295,18 +424,36 @@ class Daemon(unittest.TestCase):
         def revoke(*names):
             (self.dir / "index.txt").write_text("")
             (self.dir / "crlnumber").write_text("01\n")
-            (self.dir / "ca.cnf").write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.dir}/index.txt\ncrlnumber={self.dir}/crlnumber\n"
-                                             f"default_md=sha256\ndefault_crl_days=2\nprivate_key={ca}.key\ncertificate={ca}.pem\n")
-            run = lambda *words: subprocess.run(["openssl", "ca", "-config", f"{self.dir}/ca.cnf", *words], check=True,  # noqa: E731
-                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            (self.dir / "ca.cnf").write_text(
+                f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.dir}/index.txt\ncrlnumber={self.dir}/crlnumber\n"
+                f"default_md=sha256\ndefault_crl_days=2\nprivate_key={ca}.key\ncertificate={ca}.pem\n"
+            )
+            run = lambda *words: subprocess.run(
+                ["openssl", "ca", "-config", f"{self.dir}/ca.cnf", *words],
+                check=True,  # noqa: E731
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             for name in names:
                 run("-revoke", f"{self.dir}/{name}.pem")
             run("-gencrl", "-out", f"{self.dir}/crl.pem")
 
         revoke("other")
         self.port = free_port()
-        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{self.port}", "certificate": f"{self.dir}/server.pem", "key": f"{self.dir}/server.key",
-                                             "client_ca": f"{ca}.pem", "client_crl": f"{self.dir}/crl.pem", "allow_names": ["controller", "other"]}}})
+        self.configure(
+            {
+                "agent": {
+                    "listen": {
+                        "address": f"127.0.0.1:{self.port}",
+                        "certificate": f"{self.dir}/server.pem",
+                        "key": f"{self.dir}/server.key",
+                        "client_ca": f"{ca}.pem",
+                        "client_crl": f"{self.dir}/crl.pem",
+                        "allow_names": ["controller", "other"],
+                    }
+                }
+            }
+        )
         process = self.start()
         self.assertEqual(self.over_tls("controller")[0], 200)
         with self.assertRaises(OSError):
@@ -336,8 +483,18 @@ class Daemon(unittest.TestCase):
         self.assertEqual(self.stop(process), 0)
 
     def test_tls_files_that_cannot_be_used_are_named(self):
-        self.configure({"agent": {"listen": {"address": f"127.0.0.1:{free_port()}", "certificate": f"{self.dir}/none.pem",
-                                             "key": f"{self.dir}/none.key", "client_ca": f"{self.dir}/none.pem"}}})
+        self.configure(
+            {
+                "agent": {
+                    "listen": {
+                        "address": f"127.0.0.1:{free_port()}",
+                        "certificate": f"{self.dir}/none.pem",
+                        "key": f"{self.dir}/none.key",
+                        "client_ca": f"{self.dir}/none.pem",
+                    }
+                }
+            }
+        )
         process = self.start(ready=False)
         self.assertNotEqual(process.wait(30), 0)
         self.assertIn("agent.listen.certificate", self.log.read_text())

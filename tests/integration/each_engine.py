@@ -19,13 +19,30 @@ def refused(call, code, *words):
 
 
 def state_of(server):
-    return server.checksums(), server.schema(), server.value("SELECT @@server_id"), sorted(p.name for p in server.data.iterdir() if p.is_dir())
+    return (
+        server.checksums(),
+        server.schema(),
+        server.value("SELECT @@server_id"),
+        sorted(p.name for p in server.data.iterdir() if p.is_dir()),
+    )
 
 
 # What each server knows of globals that a session takes over.
 GLOBALS = {
-    "": ["sql_select_limit=1", "max_join_size=1", "sql_big_selects=0", "autocommit=0", "sql_safe_updates=1", "group_concat_max_len=4", "time_zone='+09:00'",
-         "completion_type=2", "sql_mode='ANSI,NO_BACKSLASH_ESCAPES'", "wait_timeout=1", "sql_auto_is_null=1", "init_connect='this is no SQL'"],
+    "": [
+        "sql_select_limit=1",
+        "max_join_size=1",
+        "sql_big_selects=0",
+        "autocommit=0",
+        "sql_safe_updates=1",
+        "group_concat_max_len=4",
+        "time_zone='+09:00'",
+        "completion_type=2",
+        "sql_mode='ANSI,NO_BACKSLASH_ESCAPES'",
+        "wait_timeout=1",
+        "sql_auto_is_null=1",
+        "init_connect='this is no SQL'",
+    ],
     "mariadb-11.8": ["tx_read_only=1", "max_statement_time=0.5", "idle_transaction_timeout=1"],
     "mysql-5.6": ["tx_read_only=1", "tx_isolation='READ-UNCOMMITTED'"],
     "mysql-clone": ["transaction_read_only=1", "transaction_isolation='READ-UNCOMMITTED'", "max_execution_time=1"],
@@ -34,13 +51,20 @@ FIXED_DIGEST = "2c97f8ffee84c2e321ed5051393a64c3-74711291017"  # of the table la
 
 
 def own_session(site, engine, source, agent):
-    source.sql("SET sql_log_bin=0; CREATE TABLE lab.fixed (id INT PRIMARY KEY, v VARCHAR(20), at TIMESTAMP NULL);"
-               "SET time_zone='+00:00';" + "".join(f"INSERT INTO lab.fixed VALUES ({n}, 'row {n}', '2026-01-0{n % 9 + 1} 00:00:00');" for n in range(1, 40)))
+    source.sql(
+        "SET sql_log_bin=0; CREATE TABLE lab.fixed (id INT PRIMARY KEY, v VARCHAR(20), at TIMESTAMP NULL);"
+        "SET time_zone='+00:00';"
+        + "".join(
+            f"INSERT INTO lab.fixed VALUES ({n}, 'row {n}', '2026-01-0{n % 9 + 1} 00:00:00');" for n in range(1, 40)
+        )
+    )
     for changed in (False, True):
         if changed:
             source.sql(";".join(f"SET GLOBAL {each}" for each in GLOBALS[""] + GLOBALS[engine]))
         sums = site.call(agent, "checksum_tables", {"tables": ["lab.fixed"]})["tables"]
-        check_equal([(t["rows"], t["digest"]) for t in sums], [(39, FIXED_DIGEST)], f"the digest, globals changed: {changed}")
+        check_equal(
+            [(t["rows"], t["digest"]) for t in sums], [(39, FIXED_DIGEST)], f"the digest, globals changed: {changed}"
+        )
         check(site.call(agent, "get_info")["reachable"], "get_info")
         plan = site.call(agent, "get_replication_snapshot", {"snapshot_id": "dry", "dry_run": True})
         check_equal([c for c in plan["checks"] if c["result"] == "failed"], [], "failed checks")
@@ -52,7 +76,9 @@ def own_session(site, engine, source, agent):
 def run(site):
     source, target = site.server("source", 1), site.server("target", 2, role="replica")
     seed_small(source)
-    target.sql("CREATE DATABASE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY); INSERT INTO mine.kept VALUES (1), (2), (3)")
+    target.sql(
+        "CREATE DATABASE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY); INSERT INTO mine.kept VALUES (1), (2), (3)"
+    )
     rights = readme_rights(source.RIGHTS)
     source_agent, agent = site.agent(source, grants=rights), site.agent(target, grants=rights)
 
@@ -72,7 +98,11 @@ def run(site):
         refused(attach, "FAILED_PRECONDITION", "user data", "overwrite")
         refused(lambda: attach(source_agent, overwrite=True), "FAILED_PRECONDITION", "this very server")
         refused(lambda: attach(overwrite=True, server_id=1), "FAILED_PRECONDITION", "the source has it")
-        plan = site.call(agent, "attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}, "dry_run": True})
+        plan = site.call(
+            agent,
+            "attach_replication_slave",
+            {"snapshot": snapshot, "slave_config": {"overwrite": True}, "dry_run": True},
+        )
         check(plan["checks"] and not [c for c in plan["checks"] if c["result"] == "failed"], f"{plan}")
         check_equal(state_of(target), before, "the target after preflight")
 
@@ -92,10 +122,15 @@ def run(site):
     with step("attach, status"):
         attach(overwrite=True)
         status = site.healthy(agent)
-        check_equal((status["role"], status["read_only"], status["source"]["port"]), ("replica", True, source.port), "status")
+        check_equal(
+            (status["role"], status["read_only"], status["source"]["port"]), ("replica", True, source.port), "status"
+        )
         check_equal(target.checksums(), source.checksums(), "checksums")
         if source.FAMILY == "mysql":
-            check(source.value("SELECT @@server_uuid") != target.value("SELECT @@server_uuid"), "the source's server_uuid was copied")
+            check(
+                source.value("SELECT @@server_uuid") != target.value("SELECT @@server_uuid"),
+                "the source's server_uuid was copied",
+            )
         check(target.value("SELECT @@event_scheduler") != "ON", "the event scheduler is on")
         if snapshot["lease_position"].get("gtid"):
             created = (target.data / "ibdata1").stat().st_ino
@@ -107,11 +142,20 @@ def run(site):
 
     def still_to_apply(first, count):
         """That many transactions, received and not applied. By turns in two databases: some engines apply by database."""
-        source.sql(";".join(f"INSERT INTO {'more' if n % 2 else 'lab'}.t01 VALUES ({n}, 'late', {n})" for n in range(first, first + count)))
-        wait_for("the transactions to be received", lambda: target.slave_status()["Gtid_IO_Pos"] == source.position(), 30)
+        source.sql(
+            ";".join(
+                f"INSERT INTO {'more' if n % 2 else 'lab'}.t01 VALUES ({n}, 'late', {n})"
+                for n in range(first, first + count)
+            )
+        )
+        wait_for(
+            "the transactions to be received", lambda: target.slave_status()["Gtid_IO_Pos"] == source.position(), 30
+        )
 
     def late():
-        return target.sql("SELECT id FROM lab.t01 WHERE body='late' UNION ALL SELECT id FROM more.t01 WHERE body='late' ORDER BY 1")
+        return target.sql(
+            "SELECT id FROM lab.t01 WHERE body='late' UNION ALL SELECT id FROM more.t01 WHERE body='late' ORDER BY 1"
+        )
 
     with step("detach with several applying threads, one of which waits"):
         source.sql("CREATE DATABASE more; CREATE TABLE more.t01 LIKE lab.t01")
@@ -121,7 +165,11 @@ def run(site):
             target.hold_rows(lock, "lab.t01")
             still_to_apply(2000001, 10)
             # Longer than an applying thread must be idle to be believed.
-            refused(lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 4}), "DEADLINE_EXCEEDED", "drain_timeout_s")
+            refused(
+                lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 4}),
+                "DEADLINE_EXCEEDED",
+                "drain_timeout_s",
+            )
             target.release_rows(lock)
         site.healthy(agent)
         check_equal(len(late()), 10, "transactions applied after the refusal")
@@ -129,18 +177,28 @@ def run(site):
     with step("detach of a delayed replica"):
         target.apply_by(threads=3, delay=8)
         still_to_apply(2000011, 10)
-        refused(lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 1}), "DEADLINE_EXCEEDED", "delayed by 8 s on purpose")
+        refused(
+            lambda: site.call(agent, "detach_replication_slave", {"drain_timeout_s": 1}),
+            "DEADLINE_EXCEEDED",
+            "delayed by 8 s on purpose",
+        )
         check_equal(site.call(agent, "get_replication_status")["role"], "replica", "role after the refusal")
         check_equal(len(late()), 10, "transactions applied before their time")
 
     with step("detach, status"):
         result = site.call(agent, "detach_replication_slave")
         check_equal((result["state"], result["status"]["verdict"]), ("standalone", "standalone"), "detach's result")
-        check_equal([int(row[0]) for row in late()], list(range(2000001, 2000021)), "transactions that the detach waited for")
+        check_equal(
+            [int(row[0]) for row in late()], list(range(2000001, 2000021)), "transactions that the detach waited for"
+        )
         target.sql("INSERT INTO lab.t01 VALUES (1000001, 'own', 1)")
         refused(lambda: site.call(agent, "detach_replication_slave"), "FAILED_PRECONDITION", "not a replica")
         check_equal(site.leftovers(agent), [], "left by the detach")
-        check_equal(result["dropped_accounts"], [snapshot["replication_user"]["name"]], "accounts of the source that are gone here")
+        check_equal(
+            result["dropped_accounts"],
+            [snapshot["replication_user"]["name"]],
+            "accounts of the source that are gone here",
+        )
 
     with step("globals that a session would take over"):
         own_session(site, site.engine, source, source_agent)
@@ -155,6 +213,7 @@ def main():
         with Site("each", engine=engine) as site:
             run(site)
         log(f"{engine}: good")
+
     return run_row(o.engine, row)
 
 

@@ -21,6 +21,7 @@ def main():
         with Site("main", o.store, o.by, engine) as site:
             run(site, o.mb)
         log(f"main job, {engine}: good")
+
     return run_row(o.engine, row)
 
 
@@ -59,16 +60,23 @@ def run(site, megabytes):
             check_equal(str(result["server_id"]), replica.value("SELECT @@server_id"), "server_id told and used")
             check_equal(replica.value("SELECT @@read_only"), "1", "read_only of a replica")
             check(replica.value("SELECT @@event_scheduler") != "ON", "the event scheduler is on on a replica")
-            check_equal(replica.sql(f"SELECT @@log_bin, @@{replica.LOG_UPDATES}"), [("1", "1")], "binary log of a replica")
+            check_equal(
+                replica.sql(f"SELECT @@log_bin, @@{replica.LOG_UPDATES}"), [("1", "1")], "binary log of a replica"
+            )
             check(replica.pid(), "no server runs")
             if upgrades:
                 version = replica.value("SELECT @@version").split("-")[0]
-                check((replica.data / "mariadb_upgrade_info").read_text().startswith(version), "the system tables are not upgraded")
+                check(
+                    (replica.data / "mariadb_upgrade_info").read_text().startswith(version),
+                    "the system tables are not upgraded",
+                )
         ids = {"1", *(r.value("SELECT @@server_id") for r in replicas)}
         check_equal(len(ids), 3, f"different server ids ({ids})")
         for a in agents:
             status = site.healthy(a)
-            check_equal((status["role"], status["io_thread"], status["sql_thread"]), ("replica", "running", "running"), "status")
+            check_equal(
+                (status["role"], status["io_thread"], status["sql_thread"]), ("replica", "running", "running"), "status"
+            )
             check_equal(status["source"]["port"], proxy.port, "source in the status")
             check_equal(site.leftovers(a), [], "left by the attach")
         check_equal(site.call(source_agent, "get_replication_status")["verdict"], "source", "verdict of the source")
@@ -97,8 +105,11 @@ def run(site, megabytes):
         check_standalone(first, server_id)
         first.restart()
         check_standalone(first, server_id)
-        wait_for("the event to run on the detached server", lambda: first.value(
-            f"SELECT COUNT(*) FROM lab.heartbeat WHERE host={server_id}") != "0", 20)
+        wait_for(
+            "the event to run on the detached server",
+            lambda: first.value(f"SELECT COUNT(*) FROM lab.heartbeat WHERE host={server_id}") != "0",
+            20,
+        )
 
     with step("the other still follows"):
         site.healthy(agents[1])
@@ -132,10 +143,17 @@ def run(site, megabytes):
         user = snapshot["replication_user"]["name"]
         check_equal(source.value(f"SELECT COUNT(*) FROM mysql.user WHERE user='{user}'"), "1", "replication account")
         site.call(source_agent, "cleanup_replication_source", {"replication_user": user})
-        check_equal(source.value(f"SELECT COUNT(*) FROM mysql.user WHERE user='{user}'"), "0", "replication account after clean-up")
+        check_equal(
+            source.value(f"SELECT COUNT(*) FROM mysql.user WHERE user='{user}'"),
+            "0",
+            "replication account after clean-up",
+        )
         href = snapshot["dataset"]["snapshot_href"]
         gone = site.call(source_agent, "delete_replication_snapshot", {"snapshot_href": href})
-        check(gone["deleted"] is True and gone["objects"] >= snapshot["snapshot"]["segments"] + 2, f"delete answered {gone}")
+        check(
+            gone["deleted"] is True and gone["objects"] >= snapshot["snapshot"]["segments"] + 2,
+            f"delete answered {gone}",
+        )
         again = site.call(source_agent, "delete_replication_snapshot", {"snapshot_href": href})
         check_equal(again, {"deleted": True, "objects": 0}, "second delete")
         if site.store_kind == "local":
@@ -147,24 +165,39 @@ def run(site, megabytes):
 def check_metadata(m, source, proxy):
     check_equal(m["master"], {"host": "127.0.0.1", "port": proxy.port}, "master")
     check_equal(m["dataset"]["datastore"], "mysql", "datastore")
-    check_equal(m["dataset"]["datastore_version"], source.FAMILY + "-" + source.value("SELECT @@version").split("-")[0], "version")
+    check_equal(
+        m["dataset"]["datastore_version"],
+        source.FAMILY + "-" + source.value("SELECT @@version").split("-")[0],
+        "version",
+    )
     data_bytes = m["dataset"]["dataset_bytes"]
     check_equal(m["dataset"]["dataset_size"], -(-data_bytes // (1 << 30)), "dataset_size in GiB, rounded up")
     check(m["dataset"]["snapshot_href"].endswith("/first/manifest.json"), m["dataset"]["snapshot_href"])
     lease, p, s = m["lease_position"], m["binlog_position"], m["snapshot"]
     clone = source.TOOL == "clone"
     if clone:
-        check_equal(p, {"file": None, "position": None, "gtid": None, "known": "restored"}, "binlog_position of a clone")
+        check_equal(
+            p, {"file": None, "position": None, "gtid": None, "known": "restored"}, "binlog_position of a clone"
+        )
     else:
-        check(source.transactions(source.place(p)) > source.transactions(source.place(lease)), "the lease begins before the copy ends")
+        check(
+            source.transactions(source.place(p)) > source.transactions(source.place(lease)),
+            "the lease begins before the copy ends",
+        )
     for name, each in (("lease_position", lease), *([] if clone else [("binlog_position", p)])):
         check(each["file"].startswith("binlog.") and each["position"] > 0 and each["known"] == "now", f"{name}: {each}")
         check_equal(bool(each["gtid"]), source.GTIDS, f"a GTID in {name}")
-    check_equal((s["id"], s["format"], s["compression"], s["encryption"], s["format_version"], s["requires"]),
-                ("first", "tar" if clone else "xbstream", "zstd", None, 1, []), "snapshot")
+    check_equal(
+        (s["id"], s["format"], s["compression"], s["encryption"], s["format_version"], s["requires"]),
+        ("first", "tar" if clone else "xbstream", "zstd", None, 1, []),
+        "snapshot",
+    )
     check(s["tool"].startswith(source.TOOL + " ") and s["digest"].startswith("sha256:"), f"{s}")
     check(s["raw_bytes"] > s["stored_bytes"] > 0 and s["segments"] == -(-s["raw_bytes"] // (32 << 20)), f"{s}")
-    check(m["replication_user"]["name"].startswith("repl_") and len(m["replication_user"]["password"]) >= 16, "replication_user")
+    check(
+        m["replication_user"]["name"].startswith("repl_") and len(m["replication_user"]["password"]) >= 16,
+        "replication_user",
+    )
 
 
 def io_stopped(server):
@@ -177,7 +210,13 @@ def detach_with_backlog(site, replica, agent, watch):
     position that the IO thread had received when it was stopped."""
     with replica.session() as lock:
         replica.hold_rows(lock, "load_.w1_count")
-        wait_for("a backlog", lambda: replica.transactions(replica.slave_status()["Gtid_IO_Pos"]) - replica.transactions(replica.applied()) > 40, 30)
+        wait_for(
+            "a backlog",
+            lambda: replica.transactions(replica.slave_status()["Gtid_IO_Pos"])
+            - replica.transactions(replica.applied())
+            > 40,
+            30,
+        )
         detach = Calls(site.call, agent, "detach_replication_slave", {})
         received = wait_for("the IO thread to be stopped", lambda: detach.error or io_stopped(replica), 60)
         watch.drop(replica)
@@ -193,11 +232,16 @@ def detach_while_source_dies(site, source, replica, agent, proxy, watch):
         proxy.limit(4_000_000)
         writer.start("USE lab")
         writer.start(f"INSERT INTO lab.big SELECT seq, REPEAT(SHA2(seq, 256), 1000) FROM {source.numbers(1000)}")
-        wait_for("the transaction to be committed on the source", lambda: source.value("SELECT COUNT(*) FROM lab.big") == "1000", 60)
+        wait_for(
+            "the transaction to be committed on the source",
+            lambda: source.value("SELECT COUNT(*) FROM lab.big") == "1000",
+            60,
+        )
 
         def inside():
             s = replica.slave_status()
             return int(s["Read_Master_Log_Pos"]) > 8_000_000 + inside.start
+
         inside.start = int(replica.slave_status()["Read_Master_Log_Pos"])
         wait_for("the replica to be inside the large transaction", inside, 60)
         detach = Calls(site.call, agent, "detach_replication_slave", {})
@@ -212,8 +256,11 @@ def detach_while_source_dies(site, source, replica, agent, proxy, watch):
 
 def check_standalone(server, server_id):
     check_equal(server.slave_status(), {}, "replication settings")
-    check_equal(server.sql("SELECT @@read_only, @@server_id, @@log_bin, @@event_scheduler"), [("0", server_id, "1", "ON")],
-                "read_only, server_id, log_bin, event_scheduler after detach")
+    check_equal(
+        server.sql("SELECT @@read_only, @@server_id, @@log_bin, @@event_scheduler"),
+        [("0", server_id, "1", "ON")],
+        "read_only, server_id, log_bin, event_scheduler after detach",
+    )
     before = server.position()
     server.sql("CREATE TABLE IF NOT EXISTS lab.own (id INT AUTO_INCREMENT PRIMARY KEY); INSERT INTO lab.own VALUES ()")
     check(server.position() != before, "a write did not reach the binary log")

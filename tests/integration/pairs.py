@@ -30,17 +30,29 @@ def replica_older_than_source():
         source_agent = site.agent(source, config={"mysql": {"tools_dir": None}})
         target_agent = site.agent(target)
         with step("the tool of another series"):
-            refused(lambda: site.call(source_agent, "get_replication_snapshot"), "does not fit", f"mariadb-{old}", old.rsplit(".", 1)[0])
+            refused(
+                lambda: site.call(source_agent, "get_replication_snapshot"),
+                "does not fit",
+                f"mariadb-{old}",
+                old.rsplit(".", 1)[0],
+            )
             source_agent.stop()
             source_agent.write_config({"mysql": {"tools_dir": str(source.tools)}})
             source_agent.start()
         with step("a replica older than its source"):
             snapshot = site.call(source_agent, "get_replication_snapshot")
             before = state_of(target)
-            refused(lambda: site.call(target_agent, "attach_replication_slave", {"snapshot": snapshot}), "cannot be older", old, new)
+            refused(
+                lambda: site.call(target_agent, "attach_replication_slave", {"snapshot": snapshot}),
+                "cannot be older",
+                old,
+                new,
+            )
             check_equal(state_of(target), before, "the target after the refusal")
             check_equal(site.leftovers(target_agent), [], "left by the refusal")
-            check_equal(site.call(target_agent, "get_replication_status")["verdict"], "standalone", "verdict of the target")
+            check_equal(
+                site.call(target_agent, "get_replication_status")["verdict"], "standalone", "verdict of the target"
+            )
 
 
 def other_page_size():
@@ -62,6 +74,7 @@ def main():
             other_page_size()
         replica_older_than_source()
         log("pairs: good")
+
     return run_row("11.8-to-10.11", rows)
 
 

@@ -74,8 +74,12 @@ def main():
         source_agent.call("cleanup_replication_source", {"replication_user": snapshot["replication_user"]["name"]})
         argv_and_env = watch.stop()
 
-        secrets = {"the password of the source's agent": source_agent.password, "the password of the target's agent": target_agent.password,
-                   "the replication password": snapshot["replication_user"]["password"], "the Swift key": site.swift.key}
+        secrets = {
+            "the password of the source's agent": source_agent.password,
+            "the password of the target's agent": target_agent.password,
+            "the replication password": snapshot["replication_user"]["password"],
+            "the Swift key": site.swift.key,
+        }
         secrets["a Swift token"] = site.swift.token  # tempauth answers the same one to whoever asks as this user
         forms = {}
         for what, secret in secrets.items():
@@ -83,8 +87,15 @@ def main():
             forms[secret.encode()] = what
             forms[base64.b64encode(secret.encode()).rstrip(b"=")[:-2]] = what + " in base64"
         check(len(argv_and_env) > 30, f"only {len(argv_and_env)} command lines and environments were seen")
-        check(any(b"mariadb-backup" in text for text in argv_and_env), "the backup tool was not seen: the watch is blind")
-        found = [f"{what} in the {name} of process {pid}" for text, (pid, name) in argv_and_env.items() for s, what in forms.items() if s in text]
+        check(
+            any(b"mariadb-backup" in text for text in argv_and_env), "the backup tool was not seen: the watch is blind"
+        )
+        found = [
+            f"{what} in the {name} of process {pid}"
+            for text, (pid, name) in argv_and_env.items()
+            for s, what in forms.items()
+            if s in text
+        ]
         found += [f"{what} in an answer" for text in shown for s, what in forms.items() if s in text]
         found += in_files(site, agents, forms)
         check_equal(found, [], "secrets that can be seen")
@@ -109,9 +120,17 @@ def in_files(site, agents, forms):
         if not inside:
             continue
         mode = stat.S_IMODE(path.stat().st_mode)
-        kept = path in allowed or (path.parent.name == "jobs" and path.suffix in (".json", ".journal")) or path.name == "master.info"
+        kept = (
+            path in allowed
+            or (path.parent.name == "jobs" and path.suffix in (".json", ".journal"))
+            or path.name == "master.info"
+        )
         swift_s_own = site.scratch.dir / "swift/etc" in path.parents
-        if not (kept and mode & 0o077 == 0) and not (path.name == "master.info" and mode & 0o007 == 0) and not swift_s_own:
+        if (
+            not (kept and mode & 0o077 == 0)
+            and not (path.name == "master.info" and mode & 0o007 == 0)
+            and not swift_s_own
+        ):
             found.append(f"{', '.join(inside)} in {path} (mode {mode:04o})")
     check(files > 100, f"only {files} files were looked at")
     return found

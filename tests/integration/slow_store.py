@@ -49,7 +49,10 @@ def main():
             source = site.server("source", 1, options=(REDO, "innodb-buffer-pool-size=256M"))
             seed(source, o.mb)
             link = site.stack.enter_context(SlowLink(site.swift.ports["proxy"], o.rate))
-            store = {**site.store, "swift": {**site.store["swift"], "storage_url": f"http://127.0.0.1:{link.port}/v1/AUTH_test"}}
+            store = {
+                **site.store,
+                "swift": {**site.store["swift"], "storage_url": f"http://127.0.0.1:{link.port}/v1/AUTH_test"},
+            }
             writers = [Writer(source, n, pause=0, body_bytes=20000) for n in range(1, 5)]
             for writer in writers:
                 writer.start()
@@ -70,7 +73,11 @@ def main():
 
 
 def lsn(source):
-    return int(source.value("SELECT variable_value FROM information_schema.global_status WHERE variable_name='innodb_lsn_current'"))
+    return int(
+        source.value(
+            "SELECT variable_value FROM information_schema.global_status WHERE variable_name='innodb_lsn_current'"
+        )
+    )
 
 
 def run(site, source, agent, what, spill):
@@ -81,8 +88,10 @@ def run(site, source, agent, what, spill):
         error = e
     took, waited = time.monotonic() - started, watch.stop()
     written = (lsn(source) - redo) / 1e6
-    log(f"{what}: {'failed' if error else 'succeeded'} after {took:.0f} s; {written:.0f} MB of redo were written meanwhile; "
-        f"at most {waited / 1e6:.0f} MB waited on disk")
+    log(
+        f"{what}: {'failed' if error else 'succeeded'} after {took:.0f} s; {written:.0f} MB of redo were written meanwhile; "
+        f"at most {waited / 1e6:.0f} MB waited on disk"
+    )
     check_equal(site.leftovers(agent), [], "leftovers")
     if spill:
         check(error is None, f"{error}")

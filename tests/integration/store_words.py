@@ -36,7 +36,11 @@ class S3(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urllib.parse.urlsplit(self.path)
-        query, key, objects = dict(urllib.parse.parse_qsl(url.query)), url.path.removeprefix("/bucket/"), self.server.objects
+        query, key, objects = (
+            dict(urllib.parse.parse_qsl(url.query)),
+            url.path.removeprefix("/bucket/"),
+            self.server.objects,
+        )
         if self.server.refuse:
             status, code, more = self.server.refuse
             self.answer(status, f"<Error><Code>{code}</Code>{more}</Error>".encode())
@@ -46,7 +50,10 @@ class S3(http.server.BaseHTTPRequestHandler):
                 page = "<IsTruncated>true</IsTruncated><NextContinuationToken>!</NextContinuationToken>"
             else:
                 page = "<IsTruncated>false</IsTruncated>" + "".join(
-                    f"<Contents><Key>{k}</Key><Size>{len(v)}</Size></Contents>" for k, v in sorted(objects.items()) if k.startswith(query["prefix"]))
+                    f"<Contents><Key>{k}</Key><Size>{len(v)}</Size></Contents>"
+                    for k, v in sorted(objects.items())
+                    if k.startswith(query["prefix"])
+                )
             self.answer(200, f"<ListBucketResult>{page}</ListBucketResult>".encode())
         elif self.command == "PUT":
             objects[key] = body
@@ -97,8 +104,23 @@ class StoreWords(unittest.TestCase):
     def certificate(cls, name, names, days):
         (cls.dir / f"{name}.ext").write_text(f"subjectAltName={names}\n")
         cls.openssl("req", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        cls.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days),
-                    "-extfile", f"{name}.ext", "-out", f"{name}.crt")
+        cls.openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            str(days),
+            "-extfile",
+            f"{name}.ext",
+            "-out",
+            f"{name}.crt",
+        )
 
     @classmethod
     def serve(cls, certificate):
@@ -115,19 +137,42 @@ class StoreWords(unittest.TestCase):
         return f"127.0.0.1:{server.server_address[1]}"
 
     def ask(self, config, env=(), call=("list_replication_snapshots",)):
-        done = subprocess.run([BINARY, "--config", config, "--oneshot", *call], env={**self.scratch.env, **dict(env)},
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [BINARY, "--config", config, "--oneshot", *call],
+            env={**self.scratch.env, **dict(env)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         return done.returncode, done.stdout + done.stderr
 
     def config(self, endpoint, secret=b"the-secret\n", ca="ca.crt"):
         key = self.dir / "s3.secret"
         key.touch(mode=0o600)
         key.write_bytes(secret)
-        s3 = {"endpoint": endpoint, "access_key": "k", "secret_key_file": str(key), "tls": {"ca_file": str(self.dir / ca) if ca else ""}}
+        s3 = {
+            "endpoint": endpoint,
+            "access_key": "k",
+            "secret_key_file": str(key),
+            "tls": {"ca_file": str(self.dir / ca) if ca else ""},
+        }
         path = self.dir / "guestagent.yaml"
-        path.write_text(json.dumps({
-            "agent": {"state_dir": str(self.dir / "state")}, "mysql": {"advertised_address": "db1.example", "data_dir": str(self.dir / "data")},
-            "storage": {"store": "s3", "container": "bucket", "s3": s3, "retry": {"tries": 2, "first_delay": "1ms", "max_delay": "1ms"}}}))
+        path.write_text(
+            json.dumps(
+                {
+                    "agent": {"state_dir": str(self.dir / "state")},
+                    "mysql": {"advertised_address": "db1.example", "data_dir": str(self.dir / "data")},
+                    "storage": {
+                        "store": "s3",
+                        "container": "bucket",
+                        "s3": s3,
+                        "retry": {"tries": 2, "first_delay": "1ms", "max_delay": "1ms"},
+                    },
+                }
+            )
+        )
         return path
 
     def refused(self, status, words, config, **more):
@@ -139,23 +184,35 @@ class StoreWords(unittest.TestCase):
         self.assertNotIn("the-secret", said)
 
     def test_certificates(self):
-        for certificate, ca, words in (("old", "ca.crt", ["has expired", "renew it"]),
-                                       ("other", "ca.crt", ["is for another name"]),
-                                       ("good", None, ["tls.ca_file"])):
+        for certificate, ca, words in (
+            ("old", "ca.crt", ["has expired", "renew it"]),
+            ("other", "ca.crt", ["is for another name"]),
+            ("good", None, ["tls.ca_file"]),
+        ):
             with self.subTest(certificate):
-                self.refused(17, [*words, "https://127.0.0.1"], self.config(f"https://{self.serve(certificate)}", ca=ca))
+                self.refused(
+                    17, [*words, "https://127.0.0.1"], self.config(f"https://{self.serve(certificate)}", ca=ca)
+                )
         self.assertEqual(self.ask(self.config(f"https://{self.serve('good')}"))[0], 0)
 
     def test_the_wrong_scheme(self):
         self.refused(19, ["does not speak TLS there", "http://"], self.config(f"https://{self.plain}"))
-        self.refused(24, ["list: 2 tries in ", "; the last: http://127.0.0.1"], self.config(f"http://{self.serve('good')}"))
+        self.refused(
+            24, ["list: 2 tries in ", "; the last: http://127.0.0.1"], self.config(f"http://{self.serve('good')}")
+        )
 
     def test_secrets(self):
         plain = f"http://{self.plain}"
         for good in (b"the-secret", b"the-secret\n", b"the-secret\r\n"):
             self.assertEqual(self.ask(self.config(plain, good))[0], 0, good)
-        for bad, word in ((b"the-secret\nmore\n", "more than one line"), (b"the-secret\0", "NUL"), (b"the\tsecret", "control"), (b"", "empty"),
-                          (b"\xef\xbb\xbfthe-secret\n", "byte order mark"), (b"x" * 100000, "larger")):
+        for bad, word in (
+            (b"the-secret\nmore\n", "more than one line"),
+            (b"the-secret\0", "NUL"),
+            (b"the\tsecret", "control"),
+            (b"", "empty"),
+            (b"\xef\xbb\xbfthe-secret\n", "byte order mark"),
+            (b"x" * 100000, "larger"),
+        ):
             with self.subTest(word):
                 self.refused(2, [word, str(self.dir / "s3.secret")], self.config(plain, bad))
 
@@ -170,7 +227,12 @@ class StoreWords(unittest.TestCase):
     def monday(self):
         """A server with one snapshot and one that is not to be touched: its configuration, and the call that deletes the first."""
         address = self.serve(None)
-        for name in ("monday/manifest.json", "monday/index-000001.json", "monday/segment-00000001", "tuesday/manifest.json"):
+        for name in (
+            "monday/manifest.json",
+            "monday/index-000001.json",
+            "monday/segment-00000001",
+            "tuesday/manifest.json",
+        ):
             self.server.objects[f"snapshots/{name}"] = b"x"
         href = f"http://{address}/bucket/snapshots/monday/manifest.json"
         return self.config(f"http://{address}"), ("delete_replication_snapshot", json.dumps({"snapshot_href": href}))
@@ -195,12 +257,23 @@ class StoreWords(unittest.TestCase):
     def test_refusals_by_s3(self):
         config, delete = self.monday()
         for status, code, more, words in (
-                (400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>", ["is in eu-central-1", "set storage.s3.region to eu-central-1"]),
-                (301, "PermanentRedirect", "<Endpoint>bucket.s3.eu-west-1.example</Endpoint>", ["bucket.s3.eu-west-1.example"]),
-                (403, "RequestTimeTooSkewed", "", ["RequestTimeTooSkewed", "clock"]),
-                (403, "SignatureDoesNotMatch", "", ["SignatureDoesNotMatch", "secret_key_file"]),
-                (400, "ExpiredToken", "", ["ExpiredToken", "session_token_file"]),
-                (400, "InvalidBucketName", "", ["InvalidBucketName", "storage.container"])):
+            (
+                400,
+                "AuthorizationHeaderMalformed",
+                "<Region>eu-central-1</Region>",
+                ["is in eu-central-1", "set storage.s3.region to eu-central-1"],
+            ),
+            (
+                301,
+                "PermanentRedirect",
+                "<Endpoint>bucket.s3.eu-west-1.example</Endpoint>",
+                ["bucket.s3.eu-west-1.example"],
+            ),
+            (403, "RequestTimeTooSkewed", "", ["RequestTimeTooSkewed", "clock"]),
+            (403, "SignatureDoesNotMatch", "", ["SignatureDoesNotMatch", "secret_key_file"]),
+            (400, "ExpiredToken", "", ["ExpiredToken", "session_token_file"]),
+            (400, "InvalidBucketName", "", ["InvalidBucketName", "storage.container"]),
+        ):
             self.server.refuse = (status, code, more)
             with self.subTest(code):
                 answer, said = self.ask(config, call=delete)
@@ -209,7 +282,10 @@ class StoreWords(unittest.TestCase):
                     self.assertIn(word, said)
 
     def test_no_proxy_is_used(self):
-        dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+        dead = {
+            name: "http://127.0.0.1:9"
+            for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        }
         self.assertEqual(self.ask(self.config(f"http://{self.plain}"), dead)[0], 0)
 
 

@@ -36,7 +36,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def readme_rights(kind="mariadb"):
     """What README.md says that the agent's account needs, as the text between GRANT and TO."""
-    found = re.findall(r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;", README.read_text())
+    found = re.findall(
+        r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;", README.read_text()
+    )
     kinds = ("mariadb", "mysql", "mysql-5")
     check_equal(len(found), len(kinds), "how often README.md says which rights the agent's account needs")
     return " ".join(found[kinds.index(kind)].split())
@@ -86,7 +88,9 @@ class Site:
 
     def __init__(self, name, store="local", by="daemon", engine="mariadb", **swift_options):
         self.name, self.store_kind, self.by, self.engine, self.swift_options = name, store, by, engine, swift_options
-        self.tools = {role: fetch(kind).tools if kind else None for role, kind in zip(("source", "replica"), ENGINES[engine])}
+        self.tools = {
+            role: fetch(kind).tools if kind else None for role, kind in zip(("source", "replica"), ENGINES[engine])
+        }
         self.stack = contextlib.ExitStack()
         self.servers, self.agents = [], {}
 
@@ -94,6 +98,7 @@ class Site:
         self.scratch = self.stack.enter_context(Scratch(self.name))
         if self.store_kind == "swift":
             from swift import Swift
+
             self.swift = self.stack.enter_context(Swift(self.scratch.dir / "swift", **self.swift_options))
             self.store = self.swift.storage("replicas", "lab")
             self.scratch.secrets["the Swift key"] = self.swift.key
@@ -132,19 +137,32 @@ class Site:
 
     def store_files(self):
         """name -> digest of everything in a local store."""
-        return {str(p.relative_to(self.store_dir)): hashlib.sha256(p.read_bytes()).hexdigest()
-                for p in sorted(self.store_dir.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(self.store_dir)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(self.store_dir.rglob("*"))
+            if p.is_file()
+        }
 
     def healthy(self, agent, timeout=60):
         def verdict():
             status = self.call(agent, "get_replication_status")
             return status if status.get("verdict") == "healthy" else None
+
         return wait_for(f"verdict healthy of {agent.server.name}", verdict, timeout, 0.3)
 
     def leftovers(self, agent):
         """What a finished job of an agent must not leave behind: staging directories, spill, tool processes, open journals."""
         found = [str(p) for p in agent.server.dir.iterdir() if "guestagent" in p.name]
-        found += [str(p) for d in ("spill", "state") if (agent.dir / d).exists() for p in (agent.dir / d).rglob("*")
-                  if p.is_file() and (d == "spill" or p.suffix == ".journal")]
-        found += [line for line in self.scratch.processes().values() if any(t in line for t in ("mariadb-backup", "mbstream", "xtrabackup", "xbstream"))]
+        found += [
+            str(p)
+            for d in ("spill", "state")
+            if (agent.dir / d).exists()
+            for p in (agent.dir / d).rglob("*")
+            if p.is_file() and (d == "spill" or p.suffix == ".journal")
+        ]
+        found += [
+            line
+            for line in self.scratch.processes().values()
+            if any(t in line for t in ("mariadb-backup", "mbstream", "xtrabackup", "xbstream"))
+        ]
         return found

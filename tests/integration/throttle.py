@@ -16,7 +16,9 @@ def main():
     with Site("throttle") as site:
         source = site.server("source", 1)
         seed(source, 60)
-        agent = site.agent(source, config={"snapshot": {"segment_size": "1MiB", "compression": "none", "spill": {"max_size": 0}}})
+        agent = site.agent(
+            source, config={"snapshot": {"segment_size": "1MiB", "compression": "none", "spill": {"max_size": 0}}}
+        )
         for which in ("upload", "read"):
             with step(f"{which}: slow, then as fast as it goes"):
                 speed_up(agent, which)
@@ -61,7 +63,10 @@ def speed_up(agent, which):
     # At the old rate it would take more than five minutes.
     record = agent.call("wait_job", {"job_id": job, "timeout_s": 120})
     check_equal(record["state"], "succeeded", f"{job} without a limit")
-    check(record["result"]["snapshot"]["raw_bytes"] > 300 * rate, f"too little to show anything: {record['result']['snapshot']}")
+    check(
+        record["result"]["snapshot"]["raw_bytes"] > 300 * rate,
+        f"too little to show anything: {record['result']['snapshot']}",
+    )
 
 
 def slow_down(agent):

@@ -38,7 +38,9 @@ def run(site, seconds, life):
         agents = [site.agent(server, config=limits) for server in (source, replica)]
         writer = Writer(source, 1, pause=0.02)
         writer.start()
-    snapshot = timed("snapshot", lambda: site.call(agents[0], "get_replication_snapshot", {"snapshot_id": "long"}), life)
+    snapshot = timed(
+        "snapshot", lambda: site.call(agents[0], "get_replication_snapshot", {"snapshot_id": "long"}), life
+    )
     timed("attach", lambda: site.call(agents[1], "attach_replication_slave", {"snapshot": snapshot}), life)
     site.healthy(agents[1])
     position, sums = at_one_position(source, [replica], lambda s: s.checksums())

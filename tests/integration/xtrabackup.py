@@ -45,16 +45,29 @@ def command_lines(site, agent, source, target, target_agent):
     snapshot = site.call(agent, "get_replication_snapshot")
     backup = [c for c in calls(source.tools) if "--backup" in c][-1]
     check(backup[1].startswith("--defaults-file="), f"the option file comes first: {backup}")
-    check_equal([a.split("=")[0] for a in backup[2:]],
-                ["--backup", "--stream", "--target-dir", "--extra-lsndir", "--parallel", "--ftwrl-wait-timeout", "--ftwrl-wait-threshold",
-                 "--ftwrl-wait-query-type"], "options of the copy")
+    check_equal(
+        [a.split("=")[0] for a in backup[2:]],
+        [
+            "--backup",
+            "--stream",
+            "--target-dir",
+            "--extra-lsndir",
+            "--parallel",
+            "--ftwrl-wait-timeout",
+            "--ftwrl-wait-threshold",
+            "--ftwrl-wait-query-type",
+        ],
+        "options of the copy",
+    )
     check(agent.password not in str(calls(source.tools)), "the password is in the command line")
     check(not Path(backup[1].split("=")[1]).exists(), "the option file with the password is still there")
     site.call(target_agent, "attach_replication_slave", {"snapshot": snapshot})
     said = calls(target.tools)
     prepare = [c for c in said if "--prepare" in c]
     check_equal(len(prepare), 1, "how often it was prepared")
-    check_equal([a.split("=")[0] for a in prepare[0][1:]], ["--prepare", "--target-dir", "--use-memory"], "options of prepare")
+    check_equal(
+        [a.split("=")[0] for a in prepare[0][1:]], ["--prepare", "--target-dir", "--use-memory"], "options of prepare"
+    )
     check(any(c[0].startswith("xbstream -x -C ") for c in said), f"xbstream was not called as documented: {said}")
     _, sums = at_one_position(source, [target], lambda s: s.checksums())
     assert_same("checksums", [source, target], sums)
@@ -71,7 +84,13 @@ def faults(site, agent, source):
         log(f"{fault}: {code}")
     for version, words in (("8.0.35-31", "2.3 or 2.4"), ("2.2.12", "2.3 or 2.4"), ("8.4.0-1", "2.3 or 2.4")):
         install(source.tools, version=version, log=source.dir / "log/tool.log")
-        refused(lambda: site.call(agent, "get_replication_snapshot"), "FAILED_PRECONDITION", version, "does not fit mysql-5.6", words)
+        refused(
+            lambda: site.call(agent, "get_replication_snapshot"),
+            "FAILED_PRECONDITION",
+            version,
+            "does not fit mysql-5.6",
+            words,
+        )
         untouched(site, agent, source)
     (source.tools / "xtrabackup").unlink()
     refused(lambda: site.call(agent, "get_replication_snapshot"), "NOT_FOUND", "xtrabackup")
@@ -95,12 +114,16 @@ def long_query(site, agent, source):
                 began = time.monotonic()
                 writer.run(f"INSERT INTO lab.t01 VALUES ({n}, 'x', 1)")
                 longest[0], n = max(longest[0], time.monotonic() - began), n + 1
+
         beside = threading.Thread(target=write)
         beside.start()
         error = refused(lambda: site.call(agent, "get_replication_snapshot"), "DEADLINE_EXCEEDED", "lock_wait")
         done.set()
         told = f"{error} {site.call(agent, 'list_jobs')} {agent.log_tail(1000)}"
-        check("Waiting for query" in told and "geheim" not in told, "the text of somebody's query was told, or nothing of it")
+        check(
+            "Waiting for query" in told and "geheim" not in told,
+            "the text of somebody's query was told, or nothing of it",
+        )
         beside.join()
         log(f"longest write meanwhile: {longest[0]:.2f} s")
         check(longest[0] < 3, "a writer stood still")
@@ -108,16 +131,25 @@ def long_query(site, agent, source):
 
 
 def own_sessions(source, agent):
-    return source.sql(f"SELECT id, time, state, info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE 'FLUSH%'")
+    return source.sql(
+        f"SELECT id, time, state, info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE 'FLUSH%'"
+    )
 
 
 def still_served(source, agent, what):
     """The query runs on; nothing of the tool's is left behind it, and a writer is served at once."""
-    check_equal(source.value("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"), "1",
-                f"{what}: the long query, which must still run for this to say anything")
+    check_equal(
+        source.value(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"
+        ),
+        "1",
+        f"{what}: the long query, which must still run for this to say anything",
+    )
     check_equal(own_sessions(source, agent), [], f"{what}: sessions of the tool on the server")
     source.sql("INSERT INTO lab.beside VALUES (NULL); CREATE TABLE lab.made (id INT); DROP TABLE lab.made", timeout=30)
-    check_equal(source.value("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl\\_%'"), "0", f"{what}: replication accounts")
+    check_equal(
+        source.value("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl\\_%'"), "0", f"{what}: replication accounts"
+    )
 
 
 def left_waiting(site, agent, source):
@@ -127,7 +159,9 @@ def left_waiting(site, agent, source):
     flushing = lambda: wait_for("the tool's lock to wait", lambda: own_sessions(source, agent), 60, 0.02)
 
     def ended(job):
-        return wait_for(f"the end of {job}", lambda: (r := agent.call("get_job", {"job_id": job}))["state"] != "running" and r, 60)
+        return wait_for(
+            f"the end of {job}", lambda: (r := agent.call("get_job", {"job_id": job}))["state"] != "running" and r, 60
+        )
 
     def give_up():
         refused(lambda: site.call(agent, "get_replication_snapshot"), "DEADLINE_EXCEEDED", "lock_wait")
@@ -156,11 +190,13 @@ def left_waiting(site, agent, source):
         agent.start()
         check(ended("killed-agent")["state"] != "succeeded", "a job whose agent was killed succeeded")
 
-    cases = [("give up", give_up, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
-             # As one that began in the second before the lock: not waited for.
-             ("cancelled", cancel, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1"),
-             ("tool killed", kill_tool, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
-             ("agent killed", kill_agent, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1")]
+    cases = [
+        ("give up", give_up, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
+        # As one that began in the second before the lock: not waited for.
+        ("cancelled", cancel, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1"),
+        ("tool killed", kill_tool, "SET @a=(SELECT SLEEP(600) FROM lab.t01 LIMIT 1)"),
+        ("agent killed", kill_agent, "/*!50000 SELECT */ SLEEP(600) FROM lab.t01 LIMIT 1"),
+    ]
     for what, act, query in cases:
         agent.stop()
         agent.write_config({"mysql": {"lock_wait": "4s" if act is give_up else "600s", "freeze_limit": "1s"}})
@@ -170,7 +206,12 @@ def left_waiting(site, agent, source):
             time.sleep(1.2)
             act()
             still_served(source, agent, what)
-            source.sql("KILL " + source.value("SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"))
+            source.sql(
+                "KILL "
+                + source.value(
+                    "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"
+                )
+            )
         untouched(site, agent, source)
         log(f"{what}: good")
     # A statement of the tool's that locks nothing and waits.
@@ -178,12 +219,26 @@ def left_waiting(site, agent, source):
         slow.start("CREATE TABLE lab.slowly AS SELECT SLEEP(600) FROM lab.t01 LIMIT 1")
         time.sleep(0.5)
         agent.call("get_replication_snapshot", {"async": True, "job_id": "waiting-one"})
-        wait_for("the job to say that it waits", lambda: agent.call("get_job", {"job_id": "waiting-one"})["phase"] == "wait for the source", 60)
+        wait_for(
+            "the job to say that it waits",
+            lambda: agent.call("get_job", {"job_id": "waiting-one"})["phase"] == "wait for the source",
+            60,
+        )
         agent.call("cancel_job", {"job_id": "waiting-one"})
         check_equal(ended("waiting-one")["state"], "cancelled", "state of the job")
-        check_equal(source.sql(f"SELECT info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE '%information_schema.tables%'"),
-                    [], "sessions of the tool on the server")
-        source.sql("KILL " + source.value("SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"))
+        check_equal(
+            source.sql(
+                f"SELECT info FROM information_schema.processlist WHERE user='{agent.user}' AND info LIKE '%information_schema.tables%'"
+            ),
+            [],
+            "sessions of the tool on the server",
+        )
+        source.sql(
+            "KILL "
+            + source.value(
+                "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(600)%' AND id <> CONNECTION_ID()"
+            )
+        )
     source.sql("DROP TABLE IF EXISTS lab.slowly; DROP TABLE lab.beside")
     untouched(site, agent, source)
 
@@ -193,13 +248,22 @@ def option_files(site, agent, source, other):
     extra = source.conf_d / "site.cnf"
     # A proxy's address, say; the same account is there too.
     other.sql(f"SET sql_log_bin=0; GRANT ALL ON *.* TO '{agent.user}'@'127.0.0.1' IDENTIFIED BY '{agent.password}'")
-    other.sql("CREATE DATABASE elsewhere; CREATE TABLE elsewhere.t (id INT); " + "INSERT INTO elsewhere.t VALUES (1);" * 20)
-    groups = "".join(f"[{group}]\nhost=127.0.0.1\nport={other.port}\nprotocol=tcp\nssl-ca=/nonexistent.pem\n" for group in ("client", "xtrabackup"))
+    other.sql(
+        "CREATE DATABASE elsewhere; CREATE TABLE elsewhere.t (id INT); " + "INSERT INTO elsewhere.t VALUES (1);" * 20
+    )
+    groups = "".join(
+        f"[{group}]\nhost=127.0.0.1\nport={other.port}\nprotocol=tcp\nssl-ca=/nonexistent.pem\n"
+        for group in ("client", "xtrabackup")
+    )
     extra.write_text(groups)
     flushes = other.value("SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME='COM_FLUSH'")
     snapshot = site.call(agent, "get_replication_snapshot")
     check_equal(source.place(snapshot["binlog_position"]), source.position(), "position of the copy")
-    check_equal(other.value("SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME='COM_FLUSH'"), flushes, "locks on the other server")
+    check_equal(
+        other.value("SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME='COM_FLUSH'"),
+        flushes,
+        "locks on the other server",
+    )
     other.sql(f"SET sql_log_bin=0; DROP USER '{agent.user}'@'127.0.0.1'")
     other.sql("DROP DATABASE elsewhere")
     site.call(agent, "cleanup_replication_source", {"replication_user": snapshot["replication_user"]["name"]})
@@ -215,7 +279,15 @@ def rights(site, agent, source):
     """Each right that a snapshot needs is asked for by name before anything is made or copied."""
     source.sql("SET GLOBAL expire_logs_days=5")
     before = len([c for c in calls(source.tools) if "--backup" in c])
-    for right in ("RELOAD", "PROCESS", "CREATE USER", "REPLICATION SLAVE", "REPLICATION CLIENT", "SUPER", "GRANT OPTION"):
+    for right in (
+        "RELOAD",
+        "PROCESS",
+        "CREATE USER",
+        "REPLICATION SLAVE",
+        "REPLICATION CLIENT",
+        "SUPER",
+        "GRANT OPTION",
+    ):
         source.sql(f"SET sql_log_bin=0; REVOKE {right} ON *.* FROM '{agent.user}'@'localhost'")
         error = refused(lambda: site.call(agent, "get_replication_snapshot"), "PERMISSION_DENIED", "lacks")
         check_equal(error.message.split("lacks ")[1].split(";")[0].strip(), right, "what is missing")
@@ -231,9 +303,19 @@ def failed_prepare(site, agent, source, target, target_agent):
     before, pid = target.checksums(), target.pid()
     wish = {"snapshot": snapshot, "slave_config": {"overwrite": True}}
     install(target.tools, fault="prepare", log=target.dir / "log/tool.log")
-    refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "INTERNAL", "preparing the copy", "corruption")
+    refused(
+        lambda: site.call(target_agent, "attach_replication_slave", wish),
+        "INTERNAL",
+        "preparing the copy",
+        "corruption",
+    )
     install(target.tools, fault="keyring", log=target.dir / "log/tool.log")
-    refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "FAILED_PRECONDITION", "master key", "keyring, with the same keys")
+    refused(
+        lambda: site.call(target_agent, "attach_replication_slave", wish),
+        "FAILED_PRECONDITION",
+        "master key",
+        "keyring, with the same keys",
+    )
     check_equal((target.checksums(), target.pid()), (before, pid), "the target after a failed prepare")
     install(target.tools, version="8.0.35-31", log=target.dir / "log/tool.log")
     refused(lambda: site.call(target_agent, "attach_replication_slave", wish), "FAILED_PRECONDITION", "2.3 or 2.4")
@@ -245,11 +327,15 @@ def with_gtids():
     """The same by GTIDs, which this series has where it is told to."""
     options = ["gtid-mode=ON", "enforce-gtid-consistency=ON", "log-slave-updates=ON"]
     with Site("gtids", engine="mysql-5.6") as site:
-        source, target = site.server("source", 1, options=options), site.server("target", 2, role="replica", options=options)
+        source, target = site.server("source", 1, options=options), site.server(
+            "target", 2, role="replica", options=options
+        )
         seed_small(source)
         # Of two servers, so that the tool writes the set in two lines.
-        source.sql("SET gtid_next='3e11fa47-71ca-11e1-9e33-c80aa9429562:7'; INSERT INTO lab.t01 VALUES (1000001, 'x', 1); SET gtid_next='AUTOMATIC';"
-                   "INSERT INTO lab.t01 VALUES (1000002, 'y', 2)")
+        source.sql(
+            "SET gtid_next='3e11fa47-71ca-11e1-9e33-c80aa9429562:7'; INSERT INTO lab.t01 VALUES (1000001, 'x', 1); SET gtid_next='AUTOMATIC';"
+            "INSERT INTO lab.t01 VALUES (1000002, 'y', 2)"
+        )
         agent, target_agent = site.agent(source), site.agent(target)
         snapshot = site.call(agent, "get_replication_snapshot")
         one = lambda text: sorted("".join(text.split()).split(","))
@@ -281,9 +367,16 @@ def main():
                 faults(site, agent, source)
             with step("a failed prepare"):
                 failed_prepare(site, agent, source, target, target_agent)
-                site.call(agent, "cleanup_replication_source", {"replication_user": source.value(
-                    "SELECT user FROM mysql.user WHERE user LIKE 'repl\\_%'")})
-                site.call(agent, "delete_replication_snapshot", {"snapshot_href": f"file://{site.store_dir}/guestagent/snapshots/second/manifest.json"})
+                site.call(
+                    agent,
+                    "cleanup_replication_source",
+                    {"replication_user": source.value("SELECT user FROM mysql.user WHERE user LIKE 'repl\\_%'")},
+                )
+                site.call(
+                    agent,
+                    "delete_replication_snapshot",
+                    {"snapshot_href": f"file://{site.store_dir}/guestagent/snapshots/second/manifest.json"},
+                )
             with step("a long query"):
                 long_query(site, agent, source)
             with step("a lock that waits when all ends"):
@@ -291,6 +384,7 @@ def main():
         with step("with GTIDs"):
             with_gtids()
         log("xtrabackup: good")
+
     return run_row("mysql-5.6", row)
 
 

@@ -80,7 +80,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 class Agent:
     """For one MariaDB of the lab. `account`: a database account of the agent's own, with a password in a file (else this user's, by
-    the socket's peer). `store`: a directory for the local store, or a dict for `storage:`. `config`: what to change in the YAML."""
+    the socket's peer). `store`: a directory for the local store, or a dict for `storage:`. `config`: what to change in the YAML.
+    """
 
     def __init__(self, scratch, server, store, account=True, config=None, name=None):
         self.scratch, self.server = scratch, server
@@ -110,12 +111,15 @@ class Agent:
             self.password_file.write_text(self.password + "\n")
             mysql["user"], mysql["password_file"] = self.user, str(self.password_file)
         storage = store if isinstance(store, dict) else {"store": "local", "local": {"path": str(store)}}
-        self.config = merge({
-            "agent": {"socket": str(self.socket), "state_dir": str(self.state_dir)},
-            "snapshot": {"spill": {"dir": str(self.dir / "spill")}},
-            "storage": storage,
-            "mysql": mysql,
-        }, config or {})
+        self.config = merge(
+            {
+                "agent": {"socket": str(self.socket), "state_dir": str(self.state_dir)},
+                "snapshot": {"spill": {"dir": str(self.dir / "spill")}},
+                "storage": storage,
+                "mysql": mysql,
+            },
+            config or {},
+        )
         self.write_config()
 
     def write_config(self, changes=None):
@@ -132,8 +136,9 @@ class Agent:
 
     def start(self, timeout=20, env=None):
         with open(self.log_file, "ab") as output:
-            self.process = self.scratch.spawn(self.argv("daemon"), stdout=output, stderr=output,
-                                              env={**self.scratch.env, **(env or {})})
+            self.process = self.scratch.spawn(
+                self.argv("daemon"), stdout=output, stderr=output, env={**self.scratch.env, **(env or {})}
+            )
 
         def ready():
             if self.process.poll() is not None:
@@ -209,9 +214,15 @@ class Agent:
 
     def command(self, command, *arguments, stdin=None, timeout=900, env=None):
         """(exit status, standard output, standard error) of `guestagent COMMAND ARGUMENTS`."""
-        done = self.scratch.run(self.argv(command, *arguments), input=stdin if stdin is not None else "", timeout=timeout,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**self.scratch.env, **(env or {})})
+        done = self.scratch.run(
+            self.argv(command, *arguments),
+            input=stdin if stdin is not None else "",
+            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**self.scratch.env, **(env or {})},
+        )
         with open(self.log_file, "a") as out:
             out.write(done.stderr)
         return done.returncode, done.stdout, done.stderr
@@ -219,7 +230,9 @@ class Agent:
     def oneshot(self, method, params=None, timeout=900):
         """The result, or RpcError with what standard error says. Params go by standard input: they may hold a password."""
         arguments = [method] if params is None else [method, "-"]
-        status, out, err = self.command("--oneshot", *arguments, stdin="" if params is None else json.dumps(params), timeout=timeout)
+        status, out, err = self.command(
+            "--oneshot", *arguments, stdin="" if params is None else json.dumps(params), timeout=timeout
+        )
         if status:
             raise OneshotError(method, status, out, err)
         return json.loads(out)

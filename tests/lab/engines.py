@@ -69,8 +69,15 @@ def fetch(name):
 
 
 def run(argv, **kwargs):
-    return subprocess.run([str(a) for a in argv], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, **kwargs).stdout
+    return subprocess.run(
+        [str(a) for a in argv],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    ).stdout
 
 
 def mirror():
@@ -90,11 +97,19 @@ def fetch_suite(suite, packages, root):
         (state / "status").touch()
         (state / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror()} {suite} main\n")
         settings = {
-            "Dir::Etc::sourcelist": state / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::State": state, "Dir::State::lists": state / "lists", "Dir::State::status": state / "status",
-            "Dir::Cache": state / "cache", "Debug::NoLocking": "1", "APT::Sandbox::User": "",
-            "Acquire::Check-Valid-Until": "false", "Acquire::Languages": "none", "Acquire::Retries": "3",
+            "Dir::Etc::sourcelist": state / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State": state,
+            "Dir::State::lists": state / "lists",
+            "Dir::State::status": state / "status",
+            "Dir::Cache": state / "cache",
+            "Debug::NoLocking": "1",
+            "APT::Sandbox::User": "",
+            "Acquire::Check-Valid-Until": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
         }
         apt = ["apt-get", "-q", *(f"-o{k}={v}" for k, v in settings.items())]
         run([*apt, "update"])
@@ -106,9 +121,22 @@ def fetch_suite(suite, packages, root):
             if deb.name.startswith(("perl", "libperl")):
                 continue
             with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as source:
-                run_in = subprocess.run(["tar", "-C", str(root), "-x", "--keep-directory-symlink", "--no-same-owner",
-                                         "--exclude=./usr/share/doc", "--exclude=./usr/share/man", "--exclude=./usr/share/locale"],
-                                        stdin=source.stdout, capture_output=True, text=True)
+                run_in = subprocess.run(
+                    [
+                        "tar",
+                        "-C",
+                        str(root),
+                        "-x",
+                        "--keep-directory-symlink",
+                        "--no-same-owner",
+                        "--exclude=./usr/share/doc",
+                        "--exclude=./usr/share/man",
+                        "--exclude=./usr/share/locale",
+                    ],
+                    stdin=source.stdout,
+                    capture_output=True,
+                    text=True,
+                )
                 source.stdout.close()
                 if run_in.returncode or source.wait():
                     raise ValueError(f"{deb.name}: {run_in.stderr}")
@@ -124,7 +152,10 @@ def mariadb_plugins():
         if not root.exists():
             try:
                 with tempfile.TemporaryDirectory(prefix="ga-apt-", dir=root.parent) as work:
-                    run(["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", f"mariadb-server={version}"], cwd=work)
+                    run(
+                        ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", f"mariadb-server={version}"],
+                        cwd=work,
+                    )
                     run(["dpkg-deb", "-x", str(next(Path(work).glob("*.deb"))), f"{work}/all"])
                     shutil.move(f"{work}/all/usr/lib/mysql/plugin", root)
             except (OSError, subprocess.SubprocessError, StopIteration) as e:
@@ -171,9 +202,21 @@ def wrap_mariadb(root):
     usr = root / "usr"
     base = f"--basedir={usr} --plugin-dir={usr}/lib/mysql/plugin --lc-messages-dir={usr}/share/mariadb --character-sets-dir={usr}/share/mariadb/charsets"
     # --defaults-file must stay the first argument, so what is fixed follows it.
-    write_tool(root, "mariadbd", f'first=; case "$1" in --defaults*|--no-defaults|--print-defaults) first=$1; shift;; esac\n'
-                                 f'{loader(root)} {usr}/sbin/mariadbd ${{first:+"$first"}} {base} "$@"')
-    for name in ("mariadb-backup", "mbstream", "mariadb", "my_print_defaults", "mariadb-upgrade", "mariadb-check", "resolveip"):
+    write_tool(
+        root,
+        "mariadbd",
+        f'first=; case "$1" in --defaults*|--no-defaults|--print-defaults) first=$1; shift;; esac\n'
+        f'{loader(root)} {usr}/sbin/mariadbd ${{first:+"$first"}} {base} "$@"',
+    )
+    for name in (
+        "mariadb-backup",
+        "mbstream",
+        "mariadb",
+        "my_print_defaults",
+        "mariadb-upgrade",
+        "mariadb-check",
+        "resolveip",
+    ):
         binary = usr / "bin" / name
         if binary.exists():
             # mariadb-upgrade runs the client and mariadb-check.
@@ -192,16 +235,26 @@ def wrap_mariadb(root):
 
 def wrap_mysql(root):
     usr = root / "usr"
-    base = (f"--basedir={usr} --plugin-dir={usr}/lib/mysql/plugin --lc-messages-dir={usr}/share/mysql "
-            f"--character-sets-dir={usr}/share/mysql/charsets")
-    write_tool(root, "mysqld", f'first=; case "$1" in --defaults*|--no-defaults|--print-defaults) first=$1; shift;; esac\n'
-                               f'{loader(root)} {usr}/sbin/mysqld ${{first:+"$first"}} {base} "$@"')
+    base = (
+        f"--basedir={usr} --plugin-dir={usr}/lib/mysql/plugin --lc-messages-dir={usr}/share/mysql "
+        f"--character-sets-dir={usr}/share/mysql/charsets"
+    )
+    write_tool(
+        root,
+        "mysqld",
+        f'first=; case "$1" in --defaults*|--no-defaults|--print-defaults) first=$1; shift;; esac\n'
+        f'{loader(root)} {usr}/sbin/mysqld ${{first:+"$first"}} {base} "$@"',
+    )
     for name in ("mysql", "mysqladmin", "my_print_defaults", "mysqldump", "mysqlbinlog"):
         binary = usr / "bin" / name
         if binary.exists():
             extra = f" --plugin-dir={usr}/lib/mysql/plugin" if name in ("mysql", "mysqladmin") else ""
-            write_tool(root, name, f'first=; case "$1" in --defaults*|--no-defaults) first=$1; shift;; esac\n'
-                                   f'{loader(root)} {binary} ${{first:+"$first"}}{extra} "$@"')
+            write_tool(
+                root,
+                name,
+                f'first=; case "$1" in --defaults*|--no-defaults) first=$1; shift;; esac\n'
+                f'{loader(root)} {binary} ${{first:+"$first"}}{extra} "$@"',
+            )
 
 
 def wrap_npm(root):

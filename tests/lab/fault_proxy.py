@@ -8,7 +8,14 @@ import struct
 import threading
 from collections import Counter
 
-KINDS = ("reset at once", "reset on the way up", "reset on the way down", "silent on the way up", "silent on the way down", "503")
+KINDS = (
+    "reset at once",
+    "reset on the way up",
+    "reset on the way down",
+    "silent on the way up",
+    "silent on the way down",
+    "503",
+)
 ANSWER_503 = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\nConnection: close\r\n\r\nscripted\n"
 
 
@@ -79,7 +86,7 @@ class FaultProxy:
                     return
                 if kind and source is counted and moved[source] + len(data) > after:
                     self._hit(kind)
-                    (server if source is client else client).sendall(data[:after - moved[source]])
+                    (server if source is client else client).sendall(data[: after - moved[source]])
                     if kind.startswith("reset"):
                         self._reset(client)
                     else:

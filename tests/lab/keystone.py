@@ -49,13 +49,37 @@ class Keystone:
             conf.write_text(self._conf())
             self._set_up(conf)
         wsgi = self.dir / "wsgi.py"
-        wsgi.write_text(f"import sys\nsys.argv = ['keystone-wsgi-public', '--config-file', '{conf}']\n"
-                        "from keystone.server.wsgi import initialize_public_application\napplication = initialize_public_application()\n")
+        wsgi.write_text(
+            f"import sys\nsys.argv = ['keystone-wsgi-public', '--config-file', '{conf}']\n"
+            "from keystone.server.wsgi import initialize_public_application\napplication = initialize_public_application()\n"
+        )
         # SQLite wants one process and one thread. A kept connection that uWSGI has closed shows at Swift as a random 401.
         self.child = self._spawn(
-            ["uwsgi_python3", "--plugin", "python3", "--http-socket", f"127.0.0.1:{self.port}", "--wsgi-file", wsgi, "--master", "--no-orphans",
-             "--processes", "1", "--threads", "1", "--enable-threads", "--buffer-size", "65535", "--die-on-term", "--need-app",
-             "--add-header", "Connection: close"], "keystone", OS_KEYSTONE_CONFIG_FILES=str(conf))
+            [
+                "uwsgi_python3",
+                "--plugin",
+                "python3",
+                "--http-socket",
+                f"127.0.0.1:{self.port}",
+                "--wsgi-file",
+                wsgi,
+                "--master",
+                "--no-orphans",
+                "--processes",
+                "1",
+                "--threads",
+                "1",
+                "--enable-threads",
+                "--buffer-size",
+                "65535",
+                "--die-on-term",
+                "--need-app",
+                "--add-header",
+                "Connection: close",
+            ],
+            "keystone",
+            OS_KEYSTONE_CONFIG_FILES=str(conf),
+        )
 
         def up():
             if self.child.poll() is not None:
@@ -78,23 +102,31 @@ class Keystone:
         self.child = None
 
     def _conf(self):
-        return (f"[DEFAULT]\nuse_stderr = true\nlog_file =\n[database]\nconnection = sqlite:///{self.dir}/keystone.db\nsqlite_synchronous = false\n"
-                f"[token]\nprovider = fernet\nexpiration = {self.token_life}\nallow_expired_window = 0\n"
-                f"[fernet_tokens]\nkey_repository = {self.dir}/fernet-keys\n[credential]\nkey_repository = {self.dir}/credential-keys\n"
-                "[identity]\npassword_hash_rounds = 4\n"
-                # One process: its memory serves. Without it a validation takes dozens of queries, half a second on a small machine.
-                "[cache]\nenabled = true\nbackend = dogpile.cache.memory\n")
+        return (
+            f"[DEFAULT]\nuse_stderr = true\nlog_file =\n[database]\nconnection = sqlite:///{self.dir}/keystone.db\nsqlite_synchronous = false\n"
+            f"[token]\nprovider = fernet\nexpiration = {self.token_life}\nallow_expired_window = 0\n"
+            f"[fernet_tokens]\nkey_repository = {self.dir}/fernet-keys\n[credential]\nkey_repository = {self.dir}/credential-keys\n"
+            "[identity]\npassword_hash_rounds = 4\n"
+            # One process: its memory serves. Without it a validation takes dozens of queries, half a second on a small machine.
+            "[cache]\nenabled = true\nbackend = dogpile.cache.memory\n"
+        )
 
     def _set_up(self, conf):
         for name in ("fernet-keys", "credential-keys"):
             (self.dir / name).mkdir(mode=0o700, exist_ok=True)
         # keystone-manage gives files to these ids: ours.
         ids = ["--keystone-user", getpass.getuser(), "--keystone-group", grp.getgrgid(os.getegid()).gr_name]
-        urls = [word for kind in ("public", "internal", "admin") for word in (f"--bootstrap-{kind}-url", self.url + "/v3")]
+        urls = [
+            word for kind in ("public", "internal", "admin") for word in (f"--bootstrap-{kind}-url", self.url + "/v3")
+        ]
         manage = ["keystone-manage", "--config-file", str(conf)]
         with open(self.dir / "setup.log", "ab") as out:
+
             def run(*argv):
-                subprocess.run([*manage, *argv], check=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir)
+                subprocess.run(
+                    [*manage, *argv], check=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir
+                )
+
             run("db_sync")
             with sqlite3.connect(self.dir / "keystone.db") as db:
                 db.execute("PRAGMA journal_mode=WAL")
@@ -104,16 +136,27 @@ class Keystone:
 
     def call(self, method, path, body, token):
         headers = {"Content-Type": "application/json", **({"X-Auth-Token": token} if token else {})}
-        request = urllib.request.Request(f"{self.url}/v3{path}", method=method, headers=headers,
-                                         data=None if body is None else json.dumps(body).encode())
+        request = urllib.request.Request(
+            f"{self.url}/v3{path}",
+            method=method,
+            headers=headers,
+            data=None if body is None else json.dumps(body).encode(),
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             data = answer.read()
             return answer.status, answer.headers, json.loads(data) if data else None
 
     def _password_auth(self, user, key, project):
         domain = {"id": "default"}
-        return {"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": user, "domain": domain, "password": key}}},
-                         "scope": {"project": {"name": project, "domain": domain}}}}
+        return {
+            "auth": {
+                "identity": {
+                    "methods": ["password"],
+                    "password": {"user": {"name": user, "domain": domain, "password": key}},
+                },
+                "scope": {"project": {"name": project, "domain": domain}},
+            }
+        }
 
     def token(self, user, key, project):
         return self.call("POST", "/auth/tokens", self._password_auth(user, key, project), None)[1]["X-Subject-Token"]
@@ -136,23 +179,37 @@ class Keystone:
             admin.call("PUT", f"/projects/{where}/users/{who}/roles/{roles[role]}", None)
         make("regions", "region", id="RegionTwo")
         service = make("services", "service", name="swift", type="object-store")
-        for region, interface, url in (("RegionTwo", "public", "http://127.0.0.1:9/v1/AUTH_%(tenant_id)s"), (REGION, "public", storage_url),
-                                       (REGION, "internal", storage_url.replace("127.0.0.1", "localhost"))):
+        for region, interface, url in (
+            ("RegionTwo", "public", "http://127.0.0.1:9/v1/AUTH_%(tenant_id)s"),
+            (REGION, "public", storage_url),
+            (REGION, "internal", storage_url.replace("127.0.0.1", "localhost")),
+        ):
             make("endpoints", "endpoint", service_id=service, interface=interface, url=url, region_id=region)
-        answer = _Login(self, user, key, project).call("POST", f"/users/{tester}/application_credentials",
-                                                       {"application_credential": {"name": "lab"}})
+        answer = _Login(self, user, key, project).call(
+            "POST", f"/users/{tester}/application_credentials", {"application_credential": {"name": "lab"}}
+        )
         self.application_credential = answer["application_credential"]
 
     def middleware(self):
-        return ("[filter:authtoken]\npaste.filter_factory = keystonemiddleware.auth_token:filter_factory\n"
-                f"www_authenticate_uri = {self.url}/v3\nauth_url = {self.url}/v3\nauth_type = password\nproject_domain_id = default\n"
-                f"user_domain_id = default\nproject_name = service\nusername = swift\npassword = {self.service_key}\n"
-                "delay_auth_decision = True\ncache = swift.cache\ninclude_service_catalog = False\nservice_token_roles_required = True\n"
-                "interface = internal\n[filter:keystoneauth]\nuse = egg:swift#keystoneauth\noperator_roles = admin, member\n"
-                "reseller_admin_role = admin\n")
+        return (
+            "[filter:authtoken]\npaste.filter_factory = keystonemiddleware.auth_token:filter_factory\n"
+            f"www_authenticate_uri = {self.url}/v3\nauth_url = {self.url}/v3\nauth_type = password\nproject_domain_id = default\n"
+            f"user_domain_id = default\nproject_name = service\nusername = swift\npassword = {self.service_key}\n"
+            "delay_auth_decision = True\ncache = swift.cache\ninclude_service_catalog = False\nservice_token_roles_required = True\n"
+            "interface = internal\n[filter:keystoneauth]\nuse = egg:swift#keystoneauth\noperator_roles = admin, member\n"
+            "reseller_admin_role = admin\n"
+        )
 
     def environment(self, project, user, key):
-        return {"OS_AUTH_URL": self.url + "/v3", "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": user, "OS_PASSWORD": key,
-                "OS_PROJECT_NAME": project, "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_REGION_NAME": REGION,
-                "APPLICATION_CREDENTIAL_ID": self.application_credential.get("id", ""),
-                "APPLICATION_CREDENTIAL_SECRET": self.application_credential.get("secret", "")}
+        return {
+            "OS_AUTH_URL": self.url + "/v3",
+            "OS_IDENTITY_API_VERSION": "3",
+            "OS_USERNAME": user,
+            "OS_PASSWORD": key,
+            "OS_PROJECT_NAME": project,
+            "OS_USER_DOMAIN_NAME": "Default",
+            "OS_PROJECT_DOMAIN_NAME": "Default",
+            "OS_REGION_NAME": REGION,
+            "APPLICATION_CREDENTIAL_ID": self.application_credential.get("id", ""),
+            "APPLICATION_CREDENTIAL_SECRET": self.application_credential.get("secret", ""),
+        }

@@ -35,7 +35,8 @@ def _unescape(field):
 class MariaDB:
     """`name` is the directory below the scratch directory. Files: my.cnf, conf.d/ (included: the agent's managed option file goes
     there), data/, run/mysqld.sock, run/mysqld.pid, log/error.log. The lab's own account is this user's, by the socket's peer.
-    `tools`: a directory with the programs of another version than the machine's own; the client is the machine's in any case."""
+    `tools`: a directory with the programs of another version than the machine's own; the client is the machine's in any case.
+    """
 
     FAMILY = "mariadb"
     NOTES = {"myisam_notes": " ENGINE=MyISAM", "aria_notes": " ENGINE=Aria TRANSACTIONAL=1"}
@@ -53,11 +54,26 @@ class MariaDB:
         self._lay_out(scratch)
         self.port = free_port()
         lines = [
-            "[mariadbd]", f"datadir={self.data}", f"socket={self.socket}", f"pid-file={self.pid_file}", f"port={self.port}",
-            "bind-address=127.0.0.1", "skip-name-resolve", f"log-error={self.error_log}", f"tmpdir={self.dir / 'tmp'}",
-            f"server-id={server_id}", f"user={ME}", f"general-log-file={self.general_log}", "character-set-server=utf8mb4",
-            "innodb-buffer-pool-size=96M", "innodb-log-file-size=96M", "innodb-flush-log-at-trx-commit=2", "sync-binlog=0",
-            "max-allowed-packet=256M", "performance-schema=OFF", "event-scheduler=ON",
+            "[mariadbd]",
+            f"datadir={self.data}",
+            f"socket={self.socket}",
+            f"pid-file={self.pid_file}",
+            f"port={self.port}",
+            "bind-address=127.0.0.1",
+            "skip-name-resolve",
+            f"log-error={self.error_log}",
+            f"tmpdir={self.dir / 'tmp'}",
+            f"server-id={server_id}",
+            f"user={ME}",
+            f"general-log-file={self.general_log}",
+            "character-set-server=utf8mb4",
+            "innodb-buffer-pool-size=96M",
+            "innodb-log-file-size=96M",
+            "innodb-flush-log-at-trx-commit=2",
+            "sync-binlog=0",
+            "max-allowed-packet=256M",
+            "performance-schema=OFF",
+            "event-scheduler=ON",
         ]
         if log_bin:
             lines += ["log-bin=binlog", "binlog-format=ROW"]
@@ -78,17 +94,27 @@ class MariaDB:
 
     def initialise(self):
         done = self.scratch.run(
-            [self.tools / "mariadb-install-db" if self.tools else "mariadb-install-db", f"--defaults-file={self.defaults_file}", f"--user={ME}", "--skip-test-db",
-             "--auth-root-authentication-method=socket", f"--auth-root-socket-user={ME}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [
+                self.tools / "mariadb-install-db" if self.tools else "mariadb-install-db",
+                f"--defaults-file={self.defaults_file}",
+                f"--user={ME}",
+                "--skip-test-db",
+                "--auth-root-authentication-method=socket",
+                f"--auth-root-socket-user={ME}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if done.returncode:
             raise RuntimeError(f"mariadb-install-db for {self.name}:\n{done.stdout}")
         return self
 
     def start(self, timeout=60):
         output = open(self.dir / "log/stdout.log", "ab")
-        child = self.scratch.spawn([self.mysqld, f"--defaults-file={self.defaults_file}"], stdout=output, stderr=output,
-                                   cwd=self.dir)
+        child = self.scratch.spawn(
+            [self.mysqld, f"--defaults-file={self.defaults_file}"], stdout=output, stderr=output, cwd=self.dir
+        )
         output.close()
 
         def up():
@@ -142,13 +168,21 @@ class MariaDB:
     # statements
 
     def client(self):
-        return ["mariadb", "--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4",
-                f"--socket={self.socket}", f"--user={ME}"]
+        return [
+            "mariadb",
+            "--no-defaults",
+            "--batch",
+            "--skip-column-names",
+            "--default-character-set=utf8mb4",
+            f"--socket={self.socket}",
+            f"--user={ME}",
+        ]
 
     def sql(self, statements, timeout=300):
         """Runs statements by the stock client; rows as tuples of strings (NULL is the word)."""
-        done = self.scratch.run(self.client(), input=statements.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                timeout=timeout)
+        done = self.scratch.run(
+            self.client(), input=statements.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout
+        )
         if done.returncode:
             raise SqlError(f"{self.name}: {done.stderr.decode(errors='replace').strip()}")
         rows = done.stdout.decode(errors="replace").split("\n")
@@ -160,8 +194,12 @@ class MariaDB:
 
     def columns(self, statement):
         """The first row of a SHOW … STATUS as a dict; empty when there is no row."""
-        done = self.scratch.run([a for a in self.client() if a != "--skip-column-names"], input=statement.encode(),
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        done = self.scratch.run(
+            [a for a in self.client() if a != "--skip-column-names"],
+            input=statement.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         if done.returncode:
             raise SqlError(f"{self.name}: {done.stderr.decode(errors='replace').strip()}")
         lines = done.stdout.decode(errors="replace").split("\n")
@@ -191,7 +229,9 @@ class MariaDB:
 
     def apply_by(self, threads, delay=0):
         """Goes on applying with so many threads, so many seconds after the source."""
-        self.sql(f"STOP SLAVE; SET GLOBAL slave_parallel_threads={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE")
+        self.sql(
+            f"STOP SLAVE; SET GLOBAL slave_parallel_threads={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE"
+        )
 
     @staticmethod
     def hold_rows(session, table):
@@ -220,8 +260,10 @@ class MariaDB:
 
     def create_agent_account(self, user, password, grants="ALL PRIVILEGES ON *.*", grant_option=True):
         option = " WITH GRANT OPTION" if grant_option else ""
-        self.sql(f"SET sql_log_bin=0; CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';"
-                 f"GRANT {grants} TO '{user}'@'localhost'{option};")
+        self.sql(
+            f"SET sql_log_bin=0; CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';"
+            f"GRANT {grants} TO '{user}'@'localhost'{option};"
+        )
 
     # what is in it
 
@@ -234,8 +276,10 @@ class MariaDB:
         """What only this kind of server has: nothing."""
 
     def user_tables(self):
-        rows = self.sql("SELECT table_schema, table_name FROM information_schema.tables WHERE table_type='BASE TABLE' AND "
-                        f"table_schema NOT IN {SYSTEM_SCHEMAS} ORDER BY 1, 2")
+        rows = self.sql(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type='BASE TABLE' AND "
+            f"table_schema NOT IN {SYSTEM_SCHEMAS} ORDER BY 1, 2"
+        )
         return [f"`{s.replace('`', '``')}`.`{t.replace('`', '``')}`" for s, t in rows]
 
     def checksums(self):
@@ -270,8 +314,14 @@ class Session:
 
     def __init__(self, server):
         self.server = server
-        self.process = server.scratch.spawn(server.client() + ["--unbuffered", "--force"], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+        self.process = server.scratch.spawn(
+            server.client() + ["--unbuffered", "--force"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+        )
         self.count = 0
 
     def run(self, statements):
@@ -330,7 +380,9 @@ def at_one_position(source, replicas, look, timeout=120):
         position = source.position()
         for replica in replicas:
             if not replica.reached(position, timeout):
-                raise AssertionError(f"{replica.name} did not reach {position} in {timeout} s: {replica.slave_status()}")
+                raise AssertionError(
+                    f"{replica.name} did not reach {position} in {timeout} s: {replica.slave_status()}"
+                )
             at = replica.applied()
             if sorted(at.split(",")) != sorted(position.split(",")):
                 raise AssertionError(f"{replica.name} is at {at}, the frozen source at {position}")

@@ -17,18 +17,36 @@ class MySQL(MariaDB):
     LOG_UPDATES = "log_replica_updates"
     EVENTS = "SELECT 'event', event_schema, event_name, event_definition FROM information_schema.events"
 
-    def __init__(self, scratch, name, server_id, log_bin=True, options=(), tools=None, clone=True, gtid=True, certificates=True):
+    def __init__(
+        self, scratch, name, server_id, log_bin=True, options=(), tools=None, clone=True, gtid=True, certificates=True
+    ):
         self.scratch, self.name, self.server_id, self.tools = scratch, name, server_id, tools
         self.mysqld = str(tools / "mysqld")
         self._lay_out(scratch)
         self.port = free_port()
         lines = [
-            "[mysqld]", f"datadir={self.data}", f"socket={self.socket}", f"pid-file={self.pid_file}", f"port={self.port}",
-            "bind-address=127.0.0.1", "skip-name-resolve", f"log-error={self.error_log}", f"tmpdir={self.dir / 'tmp'}",
-            f"server-id={server_id}", f"user={ME}", f"general-log-file={self.general_log}", "mysqlx=OFF", "secure-file-priv=NULL",
-            "innodb-buffer-pool-size=96M", "innodb-redo-log-capacity=96M", "innodb-flush-log-at-trx-commit=2", "sync-binlog=0",
-            "max-allowed-packet=256M", "event-scheduler=ON",
-            "cte-max-recursion-depth=100000000", "information-schema-stats-expiry=0",
+            "[mysqld]",
+            f"datadir={self.data}",
+            f"socket={self.socket}",
+            f"pid-file={self.pid_file}",
+            f"port={self.port}",
+            "bind-address=127.0.0.1",
+            "skip-name-resolve",
+            f"log-error={self.error_log}",
+            f"tmpdir={self.dir / 'tmp'}",
+            f"server-id={server_id}",
+            f"user={ME}",
+            f"general-log-file={self.general_log}",
+            "mysqlx=OFF",
+            "secure-file-priv=NULL",
+            "innodb-buffer-pool-size=96M",
+            "innodb-redo-log-capacity=96M",
+            "innodb-flush-log-at-trx-commit=2",
+            "sync-binlog=0",
+            "max-allowed-packet=256M",
+            "event-scheduler=ON",
+            "cte-max-recursion-depth=100000000",
+            "information-schema-stats-expiry=0",
         ]
         if clone:
             lines.append("plugin-load-add=mysql_clone.so")
@@ -52,19 +70,32 @@ class MySQL(MariaDB):
         return self
 
     def _initialise(self):
-        done = self.scratch.run([self.mysqld, f"--defaults-file={self.defaults_file}", "--initialize-insecure"],
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = self.scratch.run(
+            [self.mysqld, f"--defaults-file={self.defaults_file}", "--initialize-insecure"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if done.returncode:
             raise RuntimeError(f"initialising {self.name}:\n{done.stdout}{self.log_tail()}")
 
     def client(self):
-        return [self.tools / "mysql", "--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4",
-                f"--socket={self.socket}", "--user=root"]
+        return [
+            self.tools / "mysql",
+            "--no-defaults",
+            "--batch",
+            "--skip-column-names",
+            "--default-character-set=utf8mb4",
+            f"--socket={self.socket}",
+            "--user=root",
+        ]
 
     def create_agent_account(self, user, password, grants="ALL PRIVILEGES ON *.*", grant_option=True):
         option = " WITH GRANT OPTION" if grant_option else ""
-        self.sql(f"SET sql_log_bin=0; DROP USER IF EXISTS '{user}'@'localhost'; CREATE USER '{user}'@'localhost' IDENTIFIED BY "
-                 f"'{password}'; GRANT {grants} TO '{user}'@'localhost'{option};")
+        self.sql(
+            f"SET sql_log_bin=0; DROP USER IF EXISTS '{user}'@'localhost'; CREATE USER '{user}'@'localhost' IDENTIFIED BY "
+            f"'{password}'; GRANT {grants} TO '{user}'@'localhost'{option};"
+        )
 
     # replication
 
@@ -75,8 +106,10 @@ class MySQL(MariaDB):
             return {}
         out = {k.replace("Source", "Master").replace("Replica", "Slave"): v for k, v in status.items()}
         # All that it has whole: what it had and what it received.
-        out["Gtid_IO_Pos"] = self.value(f"SELECT GTID_SUBTRACT('{one_line(status['Executed_Gtid_Set'])},"
-                                        f"{one_line(status['Retrieved_Gtid_Set'])}', '')")
+        out["Gtid_IO_Pos"] = self.value(
+            f"SELECT GTID_SUBTRACT('{one_line(status['Executed_Gtid_Set'])},"
+            f"{one_line(status['Retrieved_Gtid_Set'])}', '')"
+        )
         out["Gtid_Slave_Pos"] = status["Executed_Gtid_Set"]
         return {k: one_line(v) if k.startswith("Gtid") else v for k, v in out.items()}
 
@@ -98,7 +131,9 @@ class MySQL(MariaDB):
 
     def apply_by(self, threads, delay=0):
         """Goes on applying with so many threads, so many seconds after the source."""
-        self.sql(f"STOP REPLICA SQL_THREAD; SET GLOBAL replica_parallel_workers={threads}; CHANGE REPLICATION SOURCE TO SOURCE_DELAY={delay}; START REPLICA SQL_THREAD")
+        self.sql(
+            f"STOP REPLICA SQL_THREAD; SET GLOBAL replica_parallel_workers={threads}; CHANGE REPLICATION SOURCE TO SOURCE_DELAY={delay}; START REPLICA SQL_THREAD"
+        )
 
     @staticmethod
     def hold_rows(session, table):
@@ -129,7 +164,9 @@ class MySQL(MariaDB):
 
     def write_peculiar(self):
         """What only this kind of server has: a transaction with a tag in its GTID, which a position must carry on."""
-        self.sql("SET SESSION gtid_next='AUTOMATIC:blue'; INSERT INTO lab.audit (what) VALUES ('tagged'); SET SESSION gtid_next='AUTOMATIC'")
+        self.sql(
+            "SET SESSION gtid_next='AUTOMATIC:blue'; INSERT INTO lab.audit (what) VALUES ('tagged'); SET SESSION gtid_next='AUTOMATIC'"
+        )
         if ":blue:" not in self.position():
             raise SqlError(f"{self.name}: no tag in {self.position()}")
 

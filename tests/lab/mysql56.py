@@ -30,14 +30,34 @@ class MySQL56(MySQL):
         self.tools = install(self.dir / "tools", version, fault, self.dir / "log/tool.log")
         self.port, self.looked = free_port(), {}
         lines = [
-            "[mysqld]", f"basedir={self.package}", f"lc-messages-dir={self.package / 'share'}", f"character-sets-dir={self.package / 'share/charsets'}",
-            f"datadir={self.data}", f"socket={self.socket}", f"pid-file={self.pid_file}", f"port={self.port}",
-            "bind-address=127.0.0.1", "skip-name-resolve", f"log-error={self.error_log}", f"tmpdir={self.dir / 'tmp'}",
-            f"server-id={server_id}", f"user={ME}", f"general-log-file={self.general_log}", "character-set-server=utf8mb4",
-            "innodb-buffer-pool-size=96M", "innodb-log-file-size=48M", "innodb-flush-log-at-trx-commit=2", "sync-binlog=0",
+            "[mysqld]",
+            f"basedir={self.package}",
+            f"lc-messages-dir={self.package / 'share'}",
+            f"character-sets-dir={self.package / 'share/charsets'}",
+            f"datadir={self.data}",
+            f"socket={self.socket}",
+            f"pid-file={self.pid_file}",
+            f"port={self.port}",
+            "bind-address=127.0.0.1",
+            "skip-name-resolve",
+            f"log-error={self.error_log}",
+            f"tmpdir={self.dir / 'tmp'}",
+            f"server-id={server_id}",
+            f"user={ME}",
+            f"general-log-file={self.general_log}",
+            "character-set-server=utf8mb4",
+            "innodb-buffer-pool-size=96M",
+            "innodb-log-file-size=48M",
+            "innodb-flush-log-at-trx-commit=2",
+            "sync-binlog=0",
             # The scripted tool waits for the server to come to rest; the default may take long for that.
-            "innodb-io-capacity=10000", "innodb-io-capacity-max=20000",
-            "innodb-file-format=Barracuda", "innodb-large-prefix=ON", "max-allowed-packet=256M", "performance-schema=OFF", "event-scheduler=ON",
+            "innodb-io-capacity=10000",
+            "innodb-io-capacity-max=20000",
+            "innodb-file-format=Barracuda",
+            "innodb-large-prefix=ON",
+            "max-allowed-packet=256M",
+            "performance-schema=OFF",
+            "event-scheduler=ON",
         ]
         if log_bin:
             lines += ["log-bin=binlog", "binlog-format=ROW"]
@@ -46,7 +66,9 @@ class MySQL56(MySQL):
         self.defaults_file.write_text("\n".join(lines))
 
     def initialise(self):
-        shutil.copytree(self.package / "data/mysql", self.data, ignore=shutil.ignore_patterns("auto.cnf", "*.index", "ib_logfile*"))
+        shutil.copytree(
+            self.package / "data/mysql", self.data, ignore=shutil.ignore_patterns("auto.cnf", "*.index", "ib_logfile*")
+        )
         (self.data / "test").mkdir(exist_ok=True)
         shutil.rmtree(self.data / "test")
         self.start()
@@ -55,8 +77,15 @@ class MySQL56(MySQL):
         return self
 
     def client(self):
-        return ["mariadb", "--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4",
-                f"--socket={self.socket}", "--user=root"]
+        return [
+            "mariadb",
+            "--no-defaults",
+            "--batch",
+            "--skip-column-names",
+            "--default-character-set=utf8mb4",
+            f"--socket={self.socket}",
+            "--user=root",
+        ]
 
     def create_agent_account(self, user, password, grants="ALL PRIVILEGES ON *.*", grant_option=True):
         option = " WITH GRANT OPTION" if grant_option else ""
@@ -118,7 +147,9 @@ class MySQL56(MySQL):
             raise AssertionError(f"applied up to {last_applied}, received up to {received}")
         end = self.group_end(file, int(offset))
         if end and end <= int(limit):
-            raise AssertionError(f"applied up to {last_applied}, received up to {received}, where a whole transaction ends at {end}")
+            raise AssertionError(
+                f"applied up to {last_applied}, received up to {received}, where a whole transaction ends at {end}"
+            )
 
     def group_end(self, file, offset):
         """Where the first group at or after `offset` ends in this server's binary log, or None."""
@@ -137,7 +168,9 @@ class MySQL56(MySQL):
     # data
 
     def apply_by(self, threads, delay=0):
-        self.sql(f"STOP SLAVE; SET GLOBAL slave_parallel_workers={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE")
+        self.sql(
+            f"STOP SLAVE; SET GLOBAL slave_parallel_workers={threads}; CHANGE MASTER TO MASTER_DELAY={delay}; START SLAVE"
+        )
 
     @staticmethod
     def hold_rows(session, table):
@@ -150,8 +183,10 @@ class MySQL56(MySQL):
 
     @staticmethod
     def numbers(n):
-        digit = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 " \
-                "UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+        digit = (
+            "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 "
+            "UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
+        )
         places = range(len(str(n)))
         total = " + ".join(f"d{i}.d * {10 ** i}" for i in places)
         return f"(SELECT seq FROM (SELECT 1 + {total} AS seq FROM {', '.join(f'{digit} d{i}' for i in places)}) every_one WHERE seq <= {n}) numbers"

@@ -7,7 +7,13 @@ import subprocess
 
 
 def sh(*words):
-    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [str(word) for word in words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.stdout.strip()} (network namespaces need root)")
 
@@ -63,7 +69,11 @@ class Network:
         inside = Inside(scratch, namespace)
         sh("ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         sh("ip", "link", "set", near, "master", self.bridge, "up")
-        for words in (("addr", "add", f"{address}/24", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+        for words in (
+            ("addr", "add", f"{address}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+        ):
             sh(*inside.enter, "ip", *words)
         if link:
             shape = ("root", "tbf", "rate", f"{link}mbit", "burst", max(32, link // 2) * 1024, "latency", "50ms")

@@ -19,11 +19,13 @@ LONG = 58
 @contextlib.contextmanager
 def step(words):
     """`words` may be filled in while the step runs: words.say("…")."""
+
     class Say:
         text = words
 
         def __call__(self, text):
             self.text = text
+
     say, started, terminal = Say(), time.monotonic(), sys.stdout.isatty()
     if terminal:
         print(f"{words} …", end="\r", flush=True)
@@ -48,7 +50,16 @@ def status_table(agents):
         position = s.get("position") or {}
         at = position.get("applied") or position.get("source") or {}
         lag = f"{s['lag_seconds']:.1f} s" if isinstance(s.get("lag_seconds"), (int, float)) else "-"
-        rows.append((name, s["role"], s["verdict"], {True: "yes", False: "no"}.get(s.get("read_only"), "-"), lag, at.get("gtid") or "-"))
+        rows.append(
+            (
+                name,
+                s["role"],
+                s["verdict"],
+                {True: "yes", False: "no"}.get(s.get("read_only"), "-"),
+                lag,
+                at.get("gtid") or "-",
+            )
+        )
     table(rows)
 
 
@@ -61,7 +72,9 @@ def tell(scratch, keep):
             list(pool.map(lambda s: s.initialise().start(), servers.values()))
     source, replica1, replica2 = servers.values()
     with step("Started a guestagent beside each"):
-        agents = {name: Agent(scratch, s, scratch.dir / "store").create_account().start() for name, s in servers.items()}
+        agents = {
+            name: Agent(scratch, s, scratch.dir / "store").create_account().start() for name, s in servers.items()
+        }
     with step("Wrote data on the source") as say:
         megabytes = seed(source, 200, quiet=True)
         writers = [Writer(source, 1), Writer(source, 2)]
@@ -73,16 +86,25 @@ def tell(scratch, keep):
         snapshot = agents["source"].call("get_replication_snapshot")
         s = snapshot["snapshot"]
         say(f"Took a snapshot: {size(s['raw_bytes'])}, stored as {size(s['stored_bytes'])} in {s['segments']} segments")
-    print(f"    position {snapshot['binlog_position']['gtid']}; {sum(w.done for w in writers) - before} transactions were committed meanwhile")
+    print(
+        f"    position {snapshot['binlog_position']['gtid']}; {sum(w.done for w in writers) - before} transactions were committed meanwhile"
+    )
     with step("Attached both replicas at once"):
-        calls = [Calls(agents[name].call, "attach_replication_slave", {"snapshot": snapshot}) for name in ("replica1", "replica2")]
+        calls = [
+            Calls(agents[name].call, "attach_replication_slave", {"snapshot": snapshot})
+            for name in ("replica1", "replica2")
+        ]
         for call in calls:
             call.result()
     print("Rows arrive on the replicas; one table counted in turn:")
     rows = [("", "replica1", "replica2", "source")]
     for _ in range(3):
-        rows.append((f"at {time.strftime('%H:%M:%S')}",
-                     *(s.value("SELECT COUNT(*) FROM load_.w1_a") for s in (replica1, replica2, source))))
+        rows.append(
+            (
+                f"at {time.strftime('%H:%M:%S')}",
+                *(s.value("SELECT COUNT(*) FROM load_.w1_a") for s in (replica1, replica2, source)),
+            )
+        )
         time.sleep(1)
     table(rows)
     with step("Compared all tables at one position") as say:
@@ -94,12 +116,19 @@ def tell(scratch, keep):
     status_table(agents)
     with step("Detached replica1: all it had received is applied") as say:
         result = agents["replica1"].call("detach_replication_slave")
-    print(f"    last applied {result['last_applied']['gtid']}, {numbered(replica1, 1) + numbered(replica1, 2)} numbered transactions, none missing")
+    print(
+        f"    last applied {result['last_applied']['gtid']}, {numbered(replica1, 1) + numbered(replica1, 2)} numbered transactions, none missing"
+    )
     with step("Wrote on replica1: it is a server of its own now"):
         replica1.sql("CREATE TABLE lab.mine (id INT PRIMARY KEY); INSERT INTO lab.mine VALUES (1)")
-    has = {name: s.value("SELECT COUNT(*) FROM information_schema.tables WHERE table_name='mine'") for name, s in servers.items()}
+    has = {
+        name: s.value("SELECT COUNT(*) FROM information_schema.tables WHERE table_name='mine'")
+        for name, s in servers.items()
+    }
     counts = [replica1.value("SELECT COUNT(*) FROM load_.w1_a")]
-    wait_for("new rows on replica2", lambda: int(replica2.value("SELECT COUNT(*) FROM load_.w1_a")) > int(counts[0]) + 20)
+    wait_for(
+        "new rows on replica2", lambda: int(replica2.value("SELECT COUNT(*) FROM load_.w1_a")) > int(counts[0]) + 20
+    )
     counts += [s.value("SELECT COUNT(*) FROM load_.w1_a") for s in (replica1, replica2)]
     if list(has.values()) != ["0", "1", "0"] or counts[0] != counts[1]:
         raise AssertionError(f"replica1 still follows: {has} {counts}")
@@ -115,9 +144,13 @@ def explain(scratch, servers, agents):
     print(f"\nAll of it goes on running in {scratch.dir}. The writers have stopped. Talk to it:\n")
     agent = agents["replica2"]
     print(f"  mariadb --socket={servers['source'].socket} --user={ME}          # or replica1, replica2")
-    print(f"  curl --unix-socket {agent.socket} -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"get_replication_status\"}}' http://agent/rpc")
+    print(
+        f'  curl --unix-socket {agent.socket} -d \'{{"jsonrpc":"2.0","id":1,"method":"get_replication_status"}}\' http://agent/rpc'
+    )
     print(f"  {binary()} --config {agent.config_file} call get_info")
-    print(f"\nEnd it and remove it:\n\n  python3 {os.path.dirname(os.path.abspath(__file__))}/scratch.py --end {scratch.dir}")
+    print(
+        f"\nEnd it and remove it:\n\n  python3 {os.path.dirname(os.path.abspath(__file__))}/scratch.py --end {scratch.dir}"
+    )
 
 
 def main():
@@ -135,7 +168,10 @@ def main():
                 with open(os.path.join(logs, target), "wb") as out:
                     out.write(log.read_bytes())
         scratch.close()
-        print(f"\nThat did not work: {type(e).__name__}: {e}\nThe logs of the servers and agents are in {logs}; every process was ended.", file=sys.stderr)
+        print(
+            f"\nThat did not work: {type(e).__name__}: {e}\nThe logs of the servers and agents are in {logs}; every process was ended.",
+            file=sys.stderr,
+        )
         return 1
     if keep:
         scratch.detach()

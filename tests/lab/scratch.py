@@ -78,7 +78,7 @@ def processes_of(directory, spare=()):
             cwd = os.fsencode(os.readlink(f"/proc/{pid}/cwd"))
         except OSError:
             cwd = b""
-        belongs = (mark in cmdline or cwd == mark or cwd.startswith(mark + b"/") or mark in read_proc(pid, "environ"))
+        belongs = mark in cmdline or cwd == mark or cwd.startswith(mark + b"/") or mark in read_proc(pid, "environ")
         if belongs and is_running(pid):
             found[pid] = cmdline.replace(b"\0", b" ").decode(errors="replace").strip()
     return found
@@ -113,6 +113,7 @@ def end_in_time():
     def late(*_):
         faulthandler.dump_traceback(all_threads=True)
         raise TimeoutError(f"not done in {seconds} s")
+
     signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
 
@@ -138,8 +139,12 @@ class Scratch:
         for name_, value in os.environ.items():
             if name_.startswith(("GUESTAGENT_FAILPOINT", "ASAN_", "UBSAN_", "TSAN_", "LSAN_")):
                 self.env[name_] = value
-        self.watchdog = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--watch"], stdin=subprocess.PIPE,
-                                         start_new_session=True, cwd="/")
+        self.watchdog = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), "--watch"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            cwd="/",
+        )
         self.watchdog.stdin.write(f"{self.dir}\n".encode())
         self.watchdog.stdin.flush()
 
@@ -195,15 +200,28 @@ class Scratch:
 
     def secrets_seen(self, commands):
         """Where one of the secrets is, and of the replication passwords that job records hold, in the run's logs and in `commands` (pid ->
-        command line). A server's general log has what the lab itself typed, so that one is looked at by the tests that turn it on."""
+        command line). A server's general log has what the lab itself typed, so that one is looked at by the tests that turn it on.
+        """
         secrets = {text.encode(): what for what, text in self.secrets.items()}
         logs = []
         for folder, dirs, names in os.walk(self.dir):
             if os.path.basename(folder) == "jobs":
                 for name in names:
-                    secrets.update((s, "a replication password") for s in re.findall(rb'"password":\s*"([^"*]{8,})"', _content(folder, name)))
-            logs += [(folder, n) for n in names if n.endswith((".log", ".out", ".err")) and n != "general.log" and "slow" not in n]
-        seen = [f"{what} in the command line of {pid}" for pid, line in commands.items() for s, what in secrets.items() if s in line.encode()]
+                    secrets.update(
+                        (s, "a replication password")
+                        for s in re.findall(rb'"password":\s*"([^"*]{8,})"', _content(folder, name))
+                    )
+            logs += [
+                (folder, n)
+                for n in names
+                if n.endswith((".log", ".out", ".err")) and n != "general.log" and "slow" not in n
+            ]
+        seen = [
+            f"{what} in the command line of {pid}"
+            for pid, line in commands.items()
+            for s, what in secrets.items()
+            if s in line.encode()
+        ]
         for folder, name in logs:
             text = _content(folder, name)
             seen += [f"{what} in {os.path.join(folder, name)}" for s, what in secrets.items() if s in text]

@@ -115,7 +115,11 @@ class Swift:
             self._spawn(name, argv + (["-u", "root"] if os.geteuid() == 0 else []))
             return
         role = f"{name}-server" if name in (*BACKENDS, "proxy") else name
-        conf = role if role.endswith("-server") else ("container-server" if name == "container-updater" else "object-server")
+        conf = (
+            role
+            if role.endswith("-server")
+            else ("container-server" if name == "container-updater" else "object-server")
+        )
         self._spawn(name, [*SWIFTD, self.etc, role, self.etc / f"{conf}.conf"])
         if role.endswith("-server"):
             self._wait_for(name)
@@ -123,11 +127,15 @@ class Swift:
     def _start_servers(self):
         if self.options.auth == "keystone" and not self.keystone:
             from keystone import Keystone
+
             self.keystone = Keystone(self.dir / "keystone", self.options.token_life, self._spawn_raw)
             self.keystone.start()
         swift_conf.write_all(self)
-        subprocess.run([*SWIFTD, self.etc, "rings", str(len(self.options.policies)),
-                        *(str(self.ports[k]) for k in BACKENDS)], check=True, env=self._env())
+        subprocess.run(
+            [*SWIFTD, self.etc, "rings", str(len(self.options.policies)), *(str(self.ports[k]) for k in BACKENDS)],
+            check=True,
+            env=self._env(),
+        )
         self.start_server("memcached")
         for name in (*BACKENDS, "proxy"):
             self._spawn(name, [*SWIFTD, self.etc, f"{name}-server", self.etc / f"{name}-server.conf"])
@@ -142,13 +150,24 @@ class Swift:
             self.keystone.register_swift(self.url + "/v1/AUTH_%(tenant_id)s", self.account, self.user_name, self.key)
 
     def _env(self):
-        return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.dir),
-                "PYTHONDONTWRITEBYTECODE": "1"}
+        return {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "HOME": str(self.dir),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
     def _spawn_raw(self, argv, log_name, **env):
         with open(self.log_dir / f"{log_name}.log", "ab") as out:
-            return subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir,
-                                    start_new_session=True, env={**self._env(), **env})
+            return subprocess.Popen(
+                [str(a) for a in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.dir,
+                start_new_session=True,
+                env={**self._env(), **env},
+            )
 
     def _spawn(self, name, argv):
         self.children[name] = self._spawn_raw(argv, name)
@@ -170,8 +189,9 @@ class Swift:
 
     def _start_watchdog(self):
         if not self.watchdog:
-            self.watchdog = subprocess.Popen([sys.executable, HERE / "scratch.py", "--watch"], stdin=subprocess.PIPE,
-                                             start_new_session=True, cwd="/")
+            self.watchdog = subprocess.Popen(
+                [sys.executable, HERE / "scratch.py", "--watch"], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+            )
             self.watchdog.stdin.write(f"{self.dir}\n".encode())
             self.watchdog.stdin.flush()
 
@@ -196,9 +216,30 @@ class Swift:
             os.killpg(child.pid, number)
 
     def _make_certificate(self):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
-                        "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", self.dir / "tls.key", "-out",
-                        self.dir / "tls.crt"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "30",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout",
+                self.dir / "tls.key",
+                "-out",
+                self.dir / "tls.crt",
+            ],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
 
     def log_tail(self, name, lines=20):
         try:
@@ -245,7 +286,9 @@ class Swift:
     @property
     def token(self):
         if self._token is None:
-            self._token = self.keystone.token(self.user_name, self.key, self.account) if self.keystone else self._login()
+            self._token = (
+                self.keystone.token(self.user_name, self.key, self.account) if self.keystone else self._login()
+            )
         return self._token
 
     def _login(self):
@@ -277,19 +320,34 @@ class Swift:
         names = []
         while True:
             marker = urllib.request.quote(names[-1]) if names else ""
-            status, _, body = self.request("GET", f"{container}?format=json&prefix={urllib.request.quote(prefix)}&marker={marker}")
+            status, _, body = self.request(
+                "GET", f"{container}?format=json&prefix={urllib.request.quote(prefix)}&marker={marker}"
+            )
             page = [entry["name"] for entry in json.loads(body)] if status == 200 else []
             if not page:
                 return names
             names += page
 
     def environment(self):
-        env = {"SWIFT_AUTH": "v3" if self.keystone else "v1", "SWIFT_AUTH_URL": self.auth_url, "SWIFT_USER": self.user, "SWIFT_KEY": self.key,
-               "SWIFT_STORAGE_URL": self.storage_url, "SWIFT_CA_FILE": self.ca_file, "SWIFT_POLICY": self.options.policies[-1],
-               "SWIFT_DIR": str(self.dir), "SWIFT_FAULTS": str(self.options.faults), "SWIFT_TOKEN_LIFE": str(self.options.token_life)}
+        env = {
+            "SWIFT_AUTH": "v3" if self.keystone else "v1",
+            "SWIFT_AUTH_URL": self.auth_url,
+            "SWIFT_USER": self.user,
+            "SWIFT_KEY": self.key,
+            "SWIFT_STORAGE_URL": self.storage_url,
+            "SWIFT_CA_FILE": self.ca_file,
+            "SWIFT_POLICY": self.options.policies[-1],
+            "SWIFT_DIR": str(self.dir),
+            "SWIFT_FAULTS": str(self.options.faults),
+            "SWIFT_TOKEN_LIFE": str(self.options.token_life),
+        }
         if self.options.s3:
-            env |= {"S3_ENDPOINT": self.url, "S3_REGION": self.s3_region, "S3_ACCESS_KEY": f"{self.account}:{self.user_name}",
-                    "S3_SECRET_KEY": self.key}
+            env |= {
+                "S3_ENDPOINT": self.url,
+                "S3_REGION": self.s3_region,
+                "S3_ACCESS_KEY": f"{self.account}:{self.user_name}",
+                "S3_SECRET_KEY": self.key,
+            }
         if self.keystone:
             env |= self.keystone.environment(self.account, self.user_name, self.key)
         return env
@@ -302,7 +360,10 @@ class _Died(RuntimeError):
 def _parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", "run a command while Swift runs"), ("start", "print the environment and serve until a signal")):
+    for name, text in (
+        ("run", "run a command while Swift runs"),
+        ("start", "print the environment and serve until a signal"),
+    ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--dir", help="where to make it; default: a temporary directory, removed at the end")
         sub.add_argument("--keystone", dest="auth", action="store_const", const="keystone", default="tempauth")

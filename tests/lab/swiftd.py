@@ -11,27 +11,43 @@ utils.set_swift_dir(sys.argv[1])
 
 def make_rings(etc, policies, object_port, container_port, account_port):
     from swift.common.ring import RingBuilder
+
     rings = [("account", account_port), ("container", container_port)]
     rings += [("object" if i == 0 else f"object-{i}", object_port) for i in range(policies)]
     for name, port in rings:
         builder = RingBuilder(4, 1, 0)
-        builder.add_dev({"id": 0, "region": 1, "zone": 1, "weight": 100.0, "ip": "127.0.0.1", "port": port, "device": "d1",
-                         "meta": "", "replication_ip": "127.0.0.1", "replication_port": port})
+        builder.add_dev(
+            {
+                "id": 0,
+                "region": 1,
+                "zone": 1,
+                "weight": 100.0,
+                "ip": "127.0.0.1",
+                "port": port,
+                "device": "d1",
+                "meta": "",
+                "replication_ip": "127.0.0.1",
+                "replication_port": port,
+            }
+        )
         builder.rebalance(seed="lab")
         builder.get_ring().save(f"{etc}/{name}.ring.gz")
 
 
 def run_server(role, conf):
     from swift.common.wsgi import run_wsgi
+
     how = {}
     if role == "object-server":
         from swift.obj import server
+
         how["global_conf_callback"] = server.global_conf_callback
     return run_wsgi(conf, role, verbose=True, **how)
 
 
 def run_daemon(role, conf):
     from swift.common.daemon import run_daemon as run
+
     if role == "object-expirer":
         from swift.obj.expirer import ObjectExpirer as Daemon
     elif role == "object-updater":

@@ -22,13 +22,51 @@ import time
 import zlib
 from pathlib import Path
 
-BACKUP = {"defaults-file", "backup", "stream", "target-dir", "extra-lsndir", "parallel", "ftwrl-wait-timeout", "ftwrl-wait-threshold",
-          "ftwrl-wait-query-type"}
+BACKUP = {
+    "defaults-file",
+    "backup",
+    "stream",
+    "target-dir",
+    "extra-lsndir",
+    "parallel",
+    "ftwrl-wait-timeout",
+    "ftwrl-wait-threshold",
+    "ftwrl-wait-query-type",
+}
 PREPARE = {"prepare", "target-dir", "use-memory"}
-COPIED = {".frm", ".isl", ".MYD", ".MYI", ".MRG", ".TRG", ".TRN", ".ARM", ".ARZ", ".CSM", ".CSV", ".opt", ".par", ".ibd"}
+COPIED = {
+    ".frm",
+    ".isl",
+    ".MYD",
+    ".MYI",
+    ".MRG",
+    ".TRG",
+    ".TRN",
+    ".ARM",
+    ".ARZ",
+    ".CSM",
+    ".CSV",
+    ".opt",
+    ".par",
+    ".ibd",
+}
 CHUNK = 1 << 20
 # What a statement begins with that the tool waits for before it asks for its lock.
-WAITED_FOR = ("insert", "update", "delete", "replace", "alter", "load", "select", "do", "handler", "call", "execute", "begin", "(select")
+WAITED_FOR = (
+    "insert",
+    "update",
+    "delete",
+    "replace",
+    "alter",
+    "load",
+    "select",
+    "do",
+    "handler",
+    "call",
+    "execute",
+    "begin",
+    "(select",
+)
 PDEATHSIG = 1  # prctl
 LOG_HEADER = 2048  # of ib_logfile0: where the last checkpoint is
 
@@ -36,14 +74,18 @@ LOG_HEADER = 2048  # of ib_logfile0: where the last checkpoint is
 def install(tools, version="2.4.29", fault=None, log=None):
     tools = Path(tools)
     tools.mkdir(exist_ok=True)
-    (tools / "xtrabackup.json").write_text(json.dumps({"version": version, "fault": fault, "log": str(log or tools / "calls.log")}))
+    (tools / "xtrabackup.json").write_text(
+        json.dumps({"version": version, "fault": fault, "log": str(log or tools / "calls.log")})
+    )
     script = tools / "xtrabackup"
     script.write_text(f'#!/bin/sh\nexec /usr/bin/python3 {Path(__file__).resolve()} {tools} "$@"\n')
     script.chmod(0o755)
     # Of 2.x: no --parallel before 2.4.7.
     stream = tools / "xbstream"
-    stream.write_text('#!/bin/sh\n[ "$#" = 3 ] && [ "$1" = -x ] && [ "$2" = -C ] || { echo "xbstream: wrong arguments: $*" >&2; exit 1; }\n'
-                      f'echo "xbstream $*" >> {log or tools / "calls.log"}\nexec mbstream "$@"\n')
+    stream.write_text(
+        '#!/bin/sh\n[ "$#" = 3 ] && [ "$1" = -x ] && [ "$2" = -C ] || { echo "xbstream: wrong arguments: $*" >&2; exit 1; }\n'
+        f'echo "xbstream $*" >> {log or tools / "calls.log"}\nexec mbstream "$@"\n'
+    )
     stream.chmod(0o755)
     return tools
 
@@ -77,12 +119,14 @@ def read_options(file, groups):
         elif line.startswith("!include "):
             out.update(read_options(line.split(None, 1)[1], groups))
         elif line.startswith("["):
-            group = line[1:line.index("]")]
+            group = line[1 : line.index("]")]
         elif group in groups:
             name, _, value = (part.strip() for part in line.partition("="))
             if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
                 value = value[1:-1]
-            value = re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t", "s": " ", "b": "\b", "r": "\r"}.get(m[1], m[1]), value)
+            value = re.sub(
+                r"\\(.)", lambda m: {"n": "\n", "t": "\t", "s": " ", "b": "\b", "r": "\r"}.get(m[1], m[1]), value
+            )
             out[name.replace("_", "-")] = value
     return out
 
@@ -92,15 +136,31 @@ class Server:
 
     def __init__(self, options):
         tcp = options.get("host", "localhost") != "localhost"
-        where = f'host="{options["host"]}"\nport={options.get("port", 3306)}\nprotocol=tcp' if tcp else f'socket="{options["socket"]}"'
+        where = (
+            f'host="{options["host"]}"\nport={options.get("port", 3306)}\nprotocol=tcp'
+            if tcp
+            else f'socket="{options["socket"]}"'
+        )
         with tempfile.NamedTemporaryFile("w", suffix=".cnf") as file:
             quoted = options.get("password", "").replace("\\", "\\\\").replace('"', '\\"')
             file.write(f'[client]\n{where}\nuser="{options["user"]}"\npassword="{quoted}"\n')
             file.flush()
             # The real tool has no second process: this one dies with it.
-            self.process = subprocess.Popen(["mariadb", f"--defaults-file={file.name}", "--batch", "--skip-column-names", "--unbuffered",
-                                             "--force"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                            preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL))
+            self.process = subprocess.Popen(
+                [
+                    "mariadb",
+                    f"--defaults-file={file.name}",
+                    "--batch",
+                    "--skip-column-names",
+                    "--unbuffered",
+                    "--force",
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL),
+            )
             self.rows("SELECT 1")
 
     def rows(self, sql):
@@ -132,7 +192,13 @@ class Stream:
 
     def chunk(self, path, data, offset):
         name = os.fsencode(f"{path}{self.ending}")
-        self.out.write(b"XBSTCK01\0P" + struct.pack("<I", len(name)) + name + struct.pack("<QQI", len(data), offset, zlib.crc32(data)) + data)
+        self.out.write(
+            b"XBSTCK01\0P"
+            + struct.pack("<I", len(name))
+            + name
+            + struct.pack("<QQI", len(data), offset, zlib.crc32(data))
+            + data
+        )
 
     def end(self, path):
         name = os.fsencode(f"{path}{self.ending}")
@@ -166,9 +232,13 @@ def wait_for_no_updates(server, timeout, threshold):
     say(f"Waiting {timeout} seconds for queries running longer than {threshold} seconds to finish")
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        running = server.rows("SELECT id, time, info FROM information_schema.processlist WHERE info IS NOT NULL AND "
-                              f"time >= {threshold} AND id <> CONNECTION_ID()")
-        waited_for = [row for row in running if re.match(r"[(]?[a-z]+", row[2].lower()) and row[2].lower().startswith(WAITED_FOR)]
+        running = server.rows(
+            "SELECT id, time, info FROM information_schema.processlist WHERE info IS NOT NULL AND "
+            f"time >= {threshold} AND id <> CONNECTION_ID()"
+        )
+        waited_for = [
+            row for row in running if re.match(r"[(]?[a-z]+", row[2].lower()) and row[2].lower().startswith(WAITED_FOR)
+        ]
         if not waited_for:
             return
         for number, age, text in waited_for[:1]:
@@ -181,7 +251,10 @@ def wait_for_no_updates(server, timeout, threshold):
 
 def lsns(server):
     status = "\n".join("\t".join(r) for r in server.rows("SHOW ENGINE INNODB STATUS")).replace("\\n", "\n")
-    return (int(re.search(r"Last checkpoint at\s+(\d+)", status)[1]), int(re.search(r"Log sequence number\s+(\d+)", status)[1]))
+    return (
+        int(re.search(r"Last checkpoint at\s+(\d+)", status)[1]),
+        int(re.search(r"Log sequence number\s+(\d+)", status)[1]),
+    )
 
 
 def backup(given, options, config):
@@ -190,32 +263,52 @@ def backup(given, options, config):
         die("wrong --stream or no --target-dir")
     server = Server(options)
     version = server.rows("SELECT VERSION()")[0][0]
-    print(f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)", file=sys.stderr)
-    say(f"Connecting to MySQL server host: localhost, user: {options['user']}, password: set, port: not set, socket: {options['socket']}")
+    print(
+        f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)",
+        file=sys.stderr,
+    )
+    say(
+        f"Connecting to MySQL server host: localhost, user: {options['user']}, password: set, port: not set, socket: {options['socket']}"
+    )
     print(f"Using server version {version}", file=sys.stderr)
     if not version.startswith(("5.5.", "5.6.") if config["version"].startswith("2.3") else ("5.5.", "5.6.", "5.7.")):
-        die(f"Unsupported server version: '{version}'. Please report a bug at https://bugs.launchpad.net/percona-xtrabackup")
+        die(
+            f"Unsupported server version: '{version}'. Please report a bug at https://bugs.launchpad.net/percona-xtrabackup"
+        )
     data, told = Path(options["datadir"]), Path(server.variable("datadir"))
     if told.resolve() != data.resolve():
-        print(f"Warning: option 'datadir' has different values:\n  '{data}/' in defaults file\n  '{told}/' in SHOW VARIABLES", file=sys.stderr)
+        print(
+            f"Warning: option 'datadir' has different values:\n  '{data}/' in defaults file\n  '{told}/' in SHOW VARIABLES",
+            file=sys.stderr,
+        )
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     # As with its tables, for their number alone.
     server.rows("SELECT COUNT(*) FROM information_schema.tables WHERE engine = 'MyISAM' OR engine = 'RocksDB'")
     stream = Stream((".qp" if "compress" in options else "") + (".xbcrypt" if "encrypt" in options else ""))
-    log_size, log_files = int(server.variable("innodb_log_file_size")), int(server.variable("innodb_log_files_in_group"))
-    stream.text("backup-my.cnf", "# This MySQL options file was generated by innobackupex.\n\n# The MySQL server\n[mysqld]\n"
-                f"innodb_checksum_algorithm=innodb\ninnodb_log_checksum_algorithm=innodb\ninnodb_data_file_path={server.variable('innodb_data_file_path')}\n"
-                f"innodb_log_files_in_group={log_files}\ninnodb_log_file_size={log_size}\ninnodb_fast_checksum=false\n"
-                f"innodb_page_size={server.variable('innodb_page_size')}\ninnodb_log_block_size=512\ninnodb_undo_directory=.\n"
-                f"innodb_undo_tablespaces=0\nserver_id={server.variable('server_id')}\n\nredo_log_version=0\n")
+    log_size, log_files = int(server.variable("innodb_log_file_size")), int(
+        server.variable("innodb_log_files_in_group")
+    )
+    stream.text(
+        "backup-my.cnf",
+        "# This MySQL options file was generated by innobackupex.\n\n# The MySQL server\n[mysqld]\n"
+        f"innodb_checksum_algorithm=innodb\ninnodb_log_checksum_algorithm=innodb\ninnodb_data_file_path={server.variable('innodb_data_file_path')}\n"
+        f"innodb_log_files_in_group={log_files}\ninnodb_log_file_size={log_size}\ninnodb_fast_checksum=false\n"
+        f"innodb_page_size={server.variable('innodb_page_size')}\ninnodb_log_block_size=512\ninnodb_undo_directory=.\n"
+        f"innodb_undo_tablespaces=0\nserver_id={server.variable('server_id')}\n\nredo_log_version=0\n",
+    )
     timeout = int(given.get("ftwrl-wait-timeout", 0))
     print(f".{time.strftime('%y%m%d %H:%M:%S')} >> log scanned up to ({lsns(server)[1]})", file=sys.stderr)
     if fault == "crash":
-        print("xtrabackup: got signal 11; this could be because you hit a bug\nxtrabackup(my_print_stacktrace+0x2c) [0xd0a5bc]", file=sys.stderr)
+        print(
+            "xtrabackup: got signal 11; this could be because you hit a bug\nxtrabackup(my_print_stacktrace+0x2c) [0xd0a5bc]",
+            file=sys.stderr,
+        )
         sys.exit(2)
     if fault == "index":
-        die("An optimized (without redo logging) DDLoperation has been performed. All modified pages may not have been flushed to the disk "
-            "yet. \n    PXB will not be able take a consistent backup. Retry the backup operation")
+        die(
+            "An optimized (without redo logging) DDLoperation has been performed. All modified pages may not have been flushed to the disk "
+            "yet. \n    PXB will not be able take a consistent backup. Retry the backup operation"
+        )
     if fault == "connections":
         die("failed to connect to MySQL server: Too many connections.")
     if timeout:
@@ -231,19 +324,25 @@ def backup(given, options, config):
     while server.rows("SHOW STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1] != "0":
         time.sleep(0.1)
     header = (data / "ib_logfile0").read_bytes()[:LOG_HEADER]
-    names = sorted(p.relative_to(data) for p in data.rglob("*") if p.is_file() and (p.suffix in COPIED or p.name.startswith("ibdata")))
+    names = sorted(
+        p.relative_to(data)
+        for p in data.rglob("*")
+        if p.is_file() and (p.suffix in COPIED or p.name.startswith("ibdata"))
+    )
     say("Starting to backup non-InnoDB tables and files")
     stream.files(data, names, max(1, int(given.get("parallel", 1))))
     say("Finished backing up non-InnoDB tables and files")
     logs = b"".join((data / f"ib_logfile{i}").read_bytes() for i in range(log_files))
     redo = header + logs[LOG_HEADER:]
     for at in range(0, len(redo), CHUNK):
-        stream.chunk("xtrabackup_logfile", redo[at:at + CHUNK], at)
+        stream.chunk("xtrabackup_logfile", redo[at : at + CHUNK], at)
     stream.end("xtrabackup_logfile")
     status = server.rows("SHOW MASTER STATUS")[0]
     file, position = status[0], int(status[1])
     gtid = status[4].replace("\\n", "\n") if len(status) > 4 and server.variable("gtid_mode") == "ON" else None
-    where = f"filename '{file}', position '{position}'" + (f", GTID of the last change '{gtid}'" if gtid is not None else "")
+    where = f"filename '{file}', position '{position}'" + (
+        f", GTID of the last change '{gtid}'" if gtid is not None else ""
+    )
     info = f"{file}\t{position}\n" if gtid is None else f"{file}\t{position}\t{gtid}\n"
     if fault == "bad-binlog-info":
         info = f"{file}\n"
@@ -255,11 +354,17 @@ def backup(given, options, config):
     say("Executing FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS...")
     server.rows("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
     if fault == "wrapped":
-        print("xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. 24577 from the log "
-              "file.\nxtrabackup: error: it looks like InnoDB log has wrapped around before xtrabackup could process all records due to either "
-              "log copying being too slow, or  log files being too small.", file=sys.stderr)
+        print(
+            "xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: expected log block no. 20481, but got no. 24577 from the log "
+            "file.\nxtrabackup: error: it looks like InnoDB log has wrapped around before xtrabackup could process all records due to either "
+            "log copying being too slow, or  log files being too small.",
+            file=sys.stderr,
+        )
         die("xtrabackup_copy_logfile() failed.")
-    print(f"xtrabackup: The latest check point (for incremental): '{checkpoint}'\nxtrabackup: Stopping log copying thread.", file=sys.stderr)
+    print(
+        f"xtrabackup: The latest check point (for incremental): '{checkpoint}'\nxtrabackup: Stopping log copying thread.",
+        file=sys.stderr,
+    )
     say("Executing UNLOCK TABLES")
     server.rows("UNLOCK TABLES")
     say("All tables unlocked")
@@ -267,13 +372,19 @@ def backup(given, options, config):
     print(f"MySQL binlog position: {where}", file=sys.stderr)
     partial = "Y" if fault == "partial" else "N"
     command = " ".join(a if "password" not in a else "--password=..." for a in given["argv"])
-    stream.text("xtrabackup_checkpoints", f"backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = {checkpoint}\nlast_lsn = {last}\n"
-                "compact = 0\nrecover_binlog_info = 0\n")
-    stream.text("xtrabackup_info", f"uuid = 00000000-0000-0000-0000-000000000001\nname = \ntool_name = xtrabackup\ntool_command = {command}\n"
-                f"tool_version = {config['version']}\nibbackup_version = {config['version']}\nserver_version = {version}\n"
-                f"start_time = {started}\nend_time = {time.strftime('%Y-%m-%d %H:%M:%S')}\nlock_time = {int(time.monotonic() - locked)}\n"
-                f"binlog_pos = {where}\ninnodb_from_lsn = 0\ninnodb_to_lsn = {checkpoint}\npartial = {partial}\nincremental = N\n"
-                "format = xbstream\ncompact = N\ncompressed = N\nencrypted = N\n")
+    stream.text(
+        "xtrabackup_checkpoints",
+        f"backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = {checkpoint}\nlast_lsn = {last}\n"
+        "compact = 0\nrecover_binlog_info = 0\n",
+    )
+    stream.text(
+        "xtrabackup_info",
+        f"uuid = 00000000-0000-0000-0000-000000000001\nname = \ntool_name = xtrabackup\ntool_command = {command}\n"
+        f"tool_version = {config['version']}\nibbackup_version = {config['version']}\nserver_version = {version}\n"
+        f"start_time = {started}\nend_time = {time.strftime('%Y-%m-%d %H:%M:%S')}\nlock_time = {int(time.monotonic() - locked)}\n"
+        f"binlog_pos = {where}\ninnodb_from_lsn = 0\ninnodb_to_lsn = {checkpoint}\npartial = {partial}\nincremental = N\n"
+        "format = xbstream\ncompact = N\ncompressed = N\nencrypted = N\n",
+    )
     if given.get("extra-lsndir"):
         (Path(given["extra-lsndir"]) / "xtrabackup_checkpoints").write_text("backup_type = full-backuped\n")
     if fault == "cut":
@@ -289,14 +400,20 @@ def backup(given, options, config):
 def prepare(given, config):
     root = Path(given["target-dir"])
     options = read_options(root / "backup-my.cnf", {"mysqld"})
-    print(f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)", file=sys.stderr)
+    print(
+        f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)",
+        file=sys.stderr,
+    )
     print(f"xtrabackup: cd to {root}", file=sys.stderr)
     checkpoints = root / "xtrabackup_checkpoints"
     text = checkpoints.read_text()
     if "full-backuped" not in text:
         die("This target seems to be already prepared.")
     if config["fault"] == "keyring":
-        print("[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.", file=sys.stderr)
+        print(
+            "[ERROR] InnoDB: Encryption can't find master key, please check the keyring plugin is loaded.",
+            file=sys.stderr,
+        )
         die("InnoDB: innodb_init(): Error occured.")
     if config["fault"] == "prepare":
         die("InnoDB: Database page corruption on disk")
@@ -304,7 +421,7 @@ def prepare(given, config):
     if len(log) != size * int(options["innodb-log-files-in-group"]):
         die("xtrabackup_logfile has another size than backup-my.cnf says")
     for number in range(int(options["innodb-log-files-in-group"])):
-        (root / f"ib_logfile{number}").write_bytes(log[number * size:(number + 1) * size])
+        (root / f"ib_logfile{number}").write_bytes(log[number * size : (number + 1) * size])
     (root / "ibtmp1").write_bytes(bytes(12 << 20))
     (root / "xtrabackup_binlog_pos_innodb").write_text("binlog.000001\t4\n")
     checkpoints.write_text(text.replace("full-backuped", "full-prepared"))
@@ -322,7 +439,10 @@ def main():
     if "--version" in argv:
         if config["version"] not in ("2.3.10", "2.4.8"):
             print("xtrabackup: recognized server arguments: ", file=sys.stderr)
-        print(f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)", file=sys.stderr)
+        print(
+            f"{given['argv0']} version {config['version']} based on MySQL server 5.7.44 Linux (x86_64) (revision id: scripted)",
+            file=sys.stderr,
+        )
         return
     for number, argument in enumerate(argv):
         name, _, value = argument.removeprefix("--").partition("=")

@@ -17,20 +17,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 from scratch import Scratch  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parents[2]
-LIBRARIES = {"libarchive13", "libc6", "libcurl4", "libgcc-s1", "libmariadb3", "libsqlite3-0", "libssl3", "libstdc++6", "libsystemd0", "libxxhash0", "passwd"}
+LIBRARIES = {
+    "libarchive13",
+    "libc6",
+    "libcurl4",
+    "libgcc-s1",
+    "libmariadb3",
+    "libsqlite3-0",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libxxhash0",
+    "passwd",
+}
 FILES = {
-    "guestagent": {"/etc/guestagent/guestagent.yaml", "/usr/bin/guestagent", "/usr/lib/systemd/system/guestagent.service",
-                   "/usr/lib/systemd/system/guestagent.socket", "/usr/share/bash-completion/completions/guestagent",
-                   "/usr/share/doc/guestagent/errors.md", "/usr/share/doc/guestagent/howto.md", "/usr/share/doc/guestagent/alerts.yaml",
-                   "/usr/share/man/man1/guestagent.1.gz", "/usr/share/man/man5/guestagent.yaml.5.gz", "/usr/share/zsh/vendor-completions/_guestagent"},
-    "guestagent-controller": {"/etc/guestagent/controller.yaml", "/usr/lib/systemd/system/guestagent-controller.service",
-                              "/usr/share/man/man8/guestagent-controller.8.gz"},
+    "guestagent": {
+        "/etc/guestagent/guestagent.yaml",
+        "/usr/bin/guestagent",
+        "/usr/lib/systemd/system/guestagent.service",
+        "/usr/lib/systemd/system/guestagent.socket",
+        "/usr/share/bash-completion/completions/guestagent",
+        "/usr/share/doc/guestagent/errors.md",
+        "/usr/share/doc/guestagent/howto.md",
+        "/usr/share/doc/guestagent/alerts.yaml",
+        "/usr/share/man/man1/guestagent.1.gz",
+        "/usr/share/man/man5/guestagent.yaml.5.gz",
+        "/usr/share/zsh/vendor-completions/_guestagent",
+    },
+    "guestagent-controller": {
+        "/etc/guestagent/controller.yaml",
+        "/usr/lib/systemd/system/guestagent-controller.service",
+        "/usr/share/man/man8/guestagent-controller.8.gz",
+    },
 }
 MOST_BYTES = 8 << 20
 
 
 def run(*argv, ok=True, **kwargs):
-    done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    done = subprocess.run(
+        [str(a) for a in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
     if ok and done.returncode:
         raise AssertionError(f"{' '.join(map(str, argv))}: exit status {done.returncode}\n{done.stdout}")
     return done.stdout
@@ -38,8 +69,16 @@ def run(*argv, ok=True, **kwargs):
 
 def make(tree, out, kind):
     """The packages of that kind, in `out`."""
-    epoch = subprocess.run(["git", "-C", str(SOURCE), "log", "-1", "--format=%ct"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    env = {**os.environ, "SOURCE_DATE_EPOCH": epoch.stdout.strip() or str(int((SOURCE / "CHANGELOG.md").stat().st_mtime))}
+    epoch = subprocess.run(
+        ["git", "-C", str(SOURCE), "log", "-1", "--format=%ct"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    env = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": epoch.stdout.strip() or str(int((SOURCE / "CHANGELOG.md").stat().st_mtime)),
+    }
     old = os.umask(0o022)
     try:
         run("cpack", "-G", kind, "-B", out, cwd=tree, env=env)
@@ -67,13 +106,19 @@ class Packages(unittest.TestCase):
 
     def test_the_same_tree_gives_the_same_deb(self):
         for path in make(self.tree, self.scratch.dir / "another directory", "DEB"):
-            self.assertEqual(hashlib.sha256(path.read_bytes()).hexdigest(), hashlib.sha256((self.dist / path.name).read_bytes()).hexdigest(), path.name)
+            self.assertEqual(
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                hashlib.sha256((self.dist / path.name).read_bytes()).hexdigest(),
+                path.name,
+            )
 
     def test_files_are_there_and_roots(self):
         for name, deb in self.debs.items():
             lines = [line.split(None, 5) for line in run("dpkg-deb", "-c", deb).splitlines()]
             paths = {line[5].lstrip(".").split(" -> ")[0] for line in lines}
-            usr_merged = {p.replace("/lib/systemd", "/usr/lib/systemd", 1) if p.startswith("/lib/") else p for p in paths}
+            usr_merged = {
+                p.replace("/lib/systemd", "/usr/lib/systemd", 1) if p.startswith("/lib/") else p for p in paths
+            }
             self.assertEqual(FILES[name] - usr_merged, set(), name)
             self.assertEqual([line for line in lines if line[1] != "root/root"], [], name)
             self.assertEqual([line for line in lines if "w" in line[0][4:]], [], f"{name}: writable by others")
@@ -85,9 +130,14 @@ class Packages(unittest.TestCase):
             self.assertEqual(run("rpm", "-qp", "--configfiles", self.rpms[name]).split(), config)
 
     def test_dependencies_are_few(self):
-        needed = {d.split()[0].removesuffix("t64") for d in run("dpkg-deb", "-f", self.debs["guestagent"], "Depends").split(", ")}
+        needed = {
+            d.split()[0].removesuffix("t64")
+            for d in run("dpkg-deb", "-f", self.debs["guestagent"], "Depends").split(", ")
+        }
         self.assertEqual(needed - LIBRARIES, set())
-        self.assertTrue(run("dpkg-deb", "-f", self.debs["guestagent-controller"], "Depends").startswith("guestagent (>= "))
+        self.assertTrue(
+            run("dpkg-deb", "-f", self.debs["guestagent-controller"], "Depends").startswith("guestagent (>= ")
+        )
         rpm = run("rpm", "-qp", "--requires", self.rpms["guestagent"])
         self.assertRegex(rpm, r"libc\.so\.6\(GLIBC_2\.\d+\)")
         self.assertRegex(rpm, r"libstdc\+\+\.so\.6\(GLIBCXX_")
@@ -100,7 +150,10 @@ class Packages(unittest.TestCase):
         program = root / "usr/bin/guestagent"
         self.assertLess(program.stat().st_size, MOST_BYTES)
         self.assertEqual(run("nm", program, ok=False).strip().rpartition(": ")[2], "no symbols")
-        print(f"program: {program.stat().st_size} bytes; installed: {sum(p.stat().st_size for p in root.rglob('*') if p.is_file())}", file=sys.stderr)
+        print(
+            f"program: {program.stat().st_size} bytes; installed: {sum(p.stat().st_size for p in root.rglob('*') if p.is_file())}",
+            file=sys.stderr,
+        )
 
     def test_lintian(self):
         for deb in self.debs.values():

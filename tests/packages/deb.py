@@ -64,17 +64,28 @@ class Host:
 
     def make_server(self):
         root = self.root
-        root.run("sh", "-c", "getent passwd mysql || useradd --system --home-dir /nonexistent --shell /bin/false mysql; "
-                 "mkdir -p /run/mysqld /var/lib/mysql /etc/mysql/conf.d && chown mysql: /run/mysqld /var/lib/mysql && "
-                 "touch /var/log/mariadb-error.log && chown mysql: /var/log/mariadb-error.log")
+        root.run(
+            "sh",
+            "-c",
+            "getent passwd mysql || useradd --system --home-dir /nonexistent --shell /bin/false mysql; "
+            "mkdir -p /run/mysqld /var/lib/mysql /etc/mysql/conf.d && chown mysql: /run/mysqld /var/lib/mysql && "
+            "touch /var/log/mariadb-error.log && chown mysql: /var/log/mariadb-error.log",
+        )
         (root.path / "etc/mysql/test.cnf").write_text(MY_CNF.format(port=self.port, server_id=self.server_id))
-        root.run("mariadb-install-db", "--defaults-file=/etc/mysql/test.cnf", "--user=mysql", "--skip-test-db",
-                 "--auth-root-authentication-method=socket")
+        root.run(
+            "mariadb-install-db",
+            "--defaults-file=/etc/mysql/test.cnf",
+            "--user=mysql",
+            "--skip-test-db",
+            "--auth-root-authentication-method=socket",
+        )
         root.spawn("mariadbd", "--defaults-file=/etc/mysql/test.cnf", log_name="mariadbd.out")
         wait_for(f"the server of {root.name}", lambda: self.sql_or_none("SELECT 1") == "1", 60)
 
     def sql(self, statement):
-        return self.root.output("mariadb", "--no-defaults", "-u", "root", "-S", "/run/mysqld/mysqld.sock", "-N", "-B", "-e", statement).strip()
+        return self.root.output(
+            "mariadb", "--no-defaults", "-u", "root", "-S", "/run/mysqld/mysqld.sock", "-N", "-B", "-e", statement
+        ).strip()
 
     def sql_or_none(self, statement):
         try:
@@ -85,7 +96,11 @@ class Host:
     def start_agent(self):
         self.root.run("mkdir", "-p", "/run/guestagent")
         self.agent = self.root.spawn("guestagent", "daemon", log_name="guestagent.log")
-        wait_for(f"the agent of {self.root.name}", lambda: self.root.run("guestagent", "call", "get_info", ok=False).returncode == 0, 30)
+        wait_for(
+            f"the agent of {self.root.name}",
+            lambda: self.root.run("guestagent", "call", "get_info", ok=False).returncode == 0,
+            30,
+        )
 
     def stop_agent(self):
         self.agent.terminate()
@@ -107,14 +122,20 @@ class Host:
         wait_for(f"phase {phase}", lambda: look()["phase"] == phase, 60, 0.02)
         self.root.install(deb)
         check_equal(look()["state"], "running", "the job while the package is unpacked")
-        check_equal((self.root.path / "etc/guestagent/guestagent.yaml").read_text().startswith(CONFIG), True, "the configuration was kept")
+        check_equal(
+            (self.root.path / "etc/guestagent/guestagent.yaml").read_text().startswith(CONFIG),
+            True,
+            "the configuration was kept",
+        )
         end()
         self.start_agent()
         return wait_for("the job's end", lambda: look() if look()["state"] != "running" else None, 60)
 
     def call(self, method, params=None):
         arguments = [method] if params is None else [method, "-"]
-        return json.loads(self.root.output("guestagent", "call", *arguments, input="" if params is None else json.dumps(params)))
+        return json.loads(
+            self.root.output("guestagent", "call", *arguments, input="" if params is None else json.dumps(params))
+        )
 
 
 def one(pattern):
@@ -132,7 +153,11 @@ def next_version(deb, scratch):
     version = next(line.split()[1] for line in text.splitlines() if line.startswith("Version:"))
     control.write_text(text.replace(f"Version: {version}", f"Version: {version}+next1"))
     out = scratch.dir / "guestagent_next.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(tree), str(out)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(tree), str(out)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return out, f"{version}+next1"
 
 
@@ -146,12 +171,16 @@ def main():
         store = scratch.dir / "store"
         store.mkdir()
         with step("two fresh roots"):
-            source, replica = Host(scratch, "source", o.suite, 1, store), Host(scratch, "replica", o.to or o.suite, 2, store)
+            source, replica = Host(scratch, "source", o.suite, 1, store), Host(
+                scratch, "replica", o.to or o.suite, 2, store
+            )
         with step("install with only the declared dependencies"):
             before = source.root.files()
             with ThreadPoolExecutor(2) as both:
                 list(both.map(lambda host: host.root.install(deb, controller), (source, replica)))
-            check_equal(source.root.run("stat", "-c", "%a %U", "/var/lib/guestagent").strip(), "700 root", "state directory")
+            check_equal(
+                source.root.run("stat", "-c", "%a %U", "/var/lib/guestagent").strip(), "700 root", "state directory"
+            )
             check("guestagent" in source.root.run("guestagent", "--version"), "--version")
             unset = source.root.run("guestagent", "check-config", "--syntax-only", ok=False)
             check(unset.returncode != 0 and "mysql.advertised_address" in unset.stdout, f"unconfigured: {unset.stdout}")
@@ -162,13 +191,19 @@ def main():
                 host.start_agent()
         newer, version = next_version(deb, scratch)
         with step("upgrade while jobs run"):
-            source.sql("CREATE DATABASE d; USE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; "
-                       "INSERT INTO d.t SELECT seq, MD5(seq) FROM seq_1_to_50000")
-            record = source.upgrade_in_mid_job(newer, "get_replication_snapshot", {"snapshot_id": "half"}, "copy", source.kill_agent)
+            source.sql(
+                "CREATE DATABASE d; USE d; CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB; "
+                "INSERT INTO d.t SELECT seq, MD5(seq) FROM seq_1_to_50000"
+            )
+            record = source.upgrade_in_mid_job(
+                newer, "get_replication_snapshot", {"snapshot_id": "half"}, "copy", source.kill_agent
+            )
             check_equal(record["state"], "failed", "a snapshot whose agent was killed")
             check("recovered" in record["error"]["message"], f"the record does not say what became of it: {record}")
             check_equal([str(p) for p in store.rglob("*half*")], [], "what the snapshot left in the store")
-            check_equal(source.sql("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl%'"), "0", "replication accounts")
+            check_equal(
+                source.sql("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'repl%'"), "0", "replication accounts"
+            )
             source.stop_agent()
             source.configure()
             source.start_agent()
@@ -181,7 +216,9 @@ def main():
             check_equal([p.name for p in (replica.root.path / "var/lib").glob("mysql?*")], [], "what the attach left")
             replica.sql("DROP DATABASE own")
             for host in (source, replica):
-                check_equal(host.root.run("dpkg-query", "-W", "-f", "${Version}", "guestagent"), version, "installed version")
+                check_equal(
+                    host.root.run("dpkg-query", "-W", "-f", "${Version}", "guestagent"), version, "installed version"
+                )
             jobs = replica.call("list_jobs")
             replica.stop_agent()
             replica.configure()
@@ -204,7 +241,11 @@ def main():
             check((source.root.path / "var/lib/guestagent/jobs").exists(), "removal took the state")
             source.root.run("apt-get", "-q", "-y", "purge", "guestagent", "guestagent-controller")
             source.root.run("apt-get", "-q", "-y", "autoremove", "--purge")
-            left = sorted(f for f in source.root.files() - before if "guestagent" in f and not f.startswith(("etc/mysql", "var/lib/mysql")))
+            left = sorted(
+                f
+                for f in source.root.files() - before
+                if "guestagent" in f and not f.startswith(("etc/mysql", "var/lib/mysql"))
+            )
             check_equal(left, [], "left after purge")
             check(source.root.run("getent", "group", "guestagent", ok=False).returncode != 0, "the group stayed")
     log(f"{o.suite} to {o.to or o.suite}: good")

@@ -27,8 +27,13 @@ def main():
     with Scratch("image") as scratch:
         image = Image(scratch, scratch.dir / "image")
         with step("build"):
-            done = subprocess.run([str(RECIPE), str(image.path), str(one("guestagent_*_amd64.deb")), "bookworm", engines.mirror()],
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                [str(RECIPE), str(image.path), str(one("guestagent_*_amd64.deb")), "bookworm", engines.mirror()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             check(done.returncode == 0, done.stdout)
         with step("what is in it"):
             wants = image.path / "etc/systemd/system/multi-user.target.wants"
@@ -42,17 +47,31 @@ def main():
             text = config.read_text()
             check("\n  advertised_address:\n" in text, "the shipped file has no place for the address")
             # No systemd in a chroot: the agent starts the server itself.
-            config.write_text(text.replace("\n  advertised_address:\n", "\n  advertised_address: 127.0.0.1\n").replace("    #control: systemd", "    control: process"))
+            config.write_text(
+                text.replace("\n  advertised_address:\n", "\n  advertised_address: 127.0.0.1\n").replace(
+                    "    #control: systemd", "    control: process"
+                )
+            )
             image.run("install", "-d", "-o", "mysql", "/run/mysqld")
             port = free_port_line(image)
             image.spawn("mariadbd", "--user=mysql", log_name="server.out")
-            wait_for("the server", lambda: image.run("mariadb", "-N", "-e", "SELECT @@log_bin", ok=False).stdout.strip() == "1", 60)
+            wait_for(
+                "the server",
+                lambda: image.run("mariadb", "-N", "-e", "SELECT @@log_bin", ok=False).stdout.strip() == "1",
+                60,
+            )
             report = json.loads(image.run("guestagent", "doctor", "--json", ok=False).stdout)
             check_equal([c for c in report["checks"] if c["result"] == "failed"], [], f"doctor (port {port})")
             snapshot = json.loads(image.output("guestagent", "--oneshot", "get_replication_snapshot"))
             check(snapshot["snapshot"]["segments"] >= 1, "a snapshot of the image's server")
-            verified = json.loads(image.output("guestagent", "--oneshot", "verify_replication_snapshot",
-                                               json.dumps({"snapshot_href": snapshot["dataset"]["snapshot_href"]})))
+            verified = json.loads(
+                image.output(
+                    "guestagent",
+                    "--oneshot",
+                    "verify_replication_snapshot",
+                    json.dumps({"snapshot_href": snapshot["dataset"]["snapshot_href"]}),
+                )
+            )
             check_equal(verified["ok"], True, "verify")
     log("image: good")
 
@@ -60,8 +79,11 @@ def main():
 def free_port_line(image):
     """A port of the test's own: the machine's other servers have theirs."""
     from scratch import free_port
+
     port = free_port()
-    (image.path / "etc/mysql/mariadb.conf.d/99-port.cnf").write_text(f"[mariadbd]\nport={port}\nbind-address=127.0.0.1\n")
+    (image.path / "etc/mysql/mariadb.conf.d/99-port.cnf").write_text(
+        f"[mariadbd]\nport={port}\nbind-address=127.0.0.1\n"
+    )
     return port
 
 

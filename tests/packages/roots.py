@@ -25,8 +25,11 @@ def base_tarball(suite):
         if not tarball.exists():
             log(f"making a root of {suite} (once)")
             fresh = tarball.with_suffix(".new.tar")
-            subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={SERVER}", suite, str(fresh), engines.mirror()],
-                           check=True, stdin=subprocess.DEVNULL)
+            subprocess.run(
+                ["mmdebstrap", "--quiet", "--variant=apt", f"--include={SERVER}", suite, str(fresh), engines.mirror()],
+                check=True,
+                stdin=subprocess.DEVNULL,
+            )
             fresh.rename(tarball)
     return tarball
 
@@ -54,12 +57,27 @@ class Root:
             subprocess.run(["mount", "--bind", str(shared), str(self.path / "srv/store")], check=True)
 
     def argv(self, *command):
-        return ["chroot", str(self.path), "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root",
-                "DEBIAN_FRONTEND=noninteractive", *command]
+        return [
+            "chroot",
+            str(self.path),
+            "/usr/bin/env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL=C.UTF-8",
+            "HOME=/root",
+            "DEBIAN_FRONTEND=noninteractive",
+            *command,
+        ]
 
     def run(self, *command, ok=True, **kwargs):
-        done = subprocess.run(self.argv(*command), stdin=kwargs.pop("stdin", subprocess.DEVNULL), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, **kwargs)
+        done = subprocess.run(
+            self.argv(*command),
+            stdin=kwargs.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **kwargs,
+        )
         if ok and done.returncode:
             raise AssertionError(f"{self.name}: {' '.join(command)}: exit status {done.returncode}\n{done.stdout}")
         return done.stdout if ok else done
@@ -79,11 +97,25 @@ class Root:
         for deb in debs:
             shutil.copy(deb, self.path / "root")
         self.run("apt-get", "-q", "update")
-        return self.run("apt-get", "-q", "-y", "--no-install-recommends", "install", *(f"/root/{Path(d).name}" for d in debs))
+        return self.run(
+            "apt-get", "-q", "-y", "--no-install-recommends", "install", *(f"/root/{Path(d).name}" for d in debs)
+        )
 
     def files(self):
         """Every path outside of what apt and dpkg keep for themselves."""
-        skip = ("proc", "dev", "var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "root", "tmp", "run", "srv", "etc/ld.so.cache")
+        skip = (
+            "proc",
+            "dev",
+            "var/lib/dpkg",
+            "var/lib/apt",
+            "var/cache",
+            "var/log",
+            "root",
+            "tmp",
+            "run",
+            "srv",
+            "etc/ld.so.cache",
+        )
         found = set()
         for folder, dirs, names in os.walk(self.path):
             relative = os.path.relpath(folder, self.path)

@@ -16,8 +16,13 @@ from deb import one  # noqa: E402
 
 
 def rpm(root, *words):
-    done = subprocess.run(["rpm", "--root", str(root.path), *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        ["rpm", "--root", str(root.path), *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     check(done.returncode == 0, f"rpm {' '.join(map(str, words))}: exit status {done.returncode}\n{done.stdout}")
     return done.stdout
 
@@ -27,9 +32,21 @@ def main():
     with Scratch("rpm") as scratch:
         with step("a root with the libraries"):
             root = Root(scratch, "root", "bookworm")
-            depends = subprocess.run(["dpkg-deb", "-f", str(one("guestagent_*_amd64.deb")), "Depends"], stdout=subprocess.PIPE, text=True, check=True).stdout
+            depends = subprocess.run(
+                ["dpkg-deb", "-f", str(one("guestagent_*_amd64.deb")), "Depends"],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
             root.run("apt-get", "-q", "update")
-            root.run("apt-get", "-q", "-y", "--no-install-recommends", "install", *(re.match(r"[^ ,]+", d).group() for d in depends.split(", ")))
+            root.run(
+                "apt-get",
+                "-q",
+                "-y",
+                "--no-install-recommends",
+                "install",
+                *(re.match(r"[^ ,]+", d).group() for d in depends.split(", ")),
+            )
         before = root.files()
         with step("install, verify, run"):
             # Another packager's database knows of no library here: the loader, below, says whether they are there.
@@ -44,7 +61,11 @@ def main():
             config.write_text(config.read_text() + "# mine\n")
             rpm(root, "-e", "guestagent-controller", "guestagent")
             left = sorted(f for f in root.files() - before if "guestagent" in f and "rpm/" not in f)
-            check_equal([f for f in left if not f.startswith("var/lib/guestagent")], ["etc/guestagent", "etc/guestagent/guestagent.yaml.rpmsave"], "left")
+            check_equal(
+                [f for f in left if not f.startswith("var/lib/guestagent")],
+                ["etc/guestagent", "etc/guestagent/guestagent.yaml.rpmsave"],
+                "left",
+            )
     log("rpm: good")
 
 

@@ -23,16 +23,26 @@ class Units(unittest.TestCase):
         self.dir = self.scratch.dir / "units"
         shutil.copytree(UNITS, self.dir)
         for unit in self.dir.glob("*.service"):
-            unit.write_text(unit.read_text().replace("/usr/bin/guestagent", binary()).replace("Documentation=", "#Documentation="))
+            unit.write_text(
+                unit.read_text().replace("/usr/bin/guestagent", binary()).replace("Documentation=", "#Documentation=")
+            )
 
     def analyze(self, *words):
-        done = subprocess.run(["systemd-analyze", *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            ["systemd-analyze", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         return done.returncode, done.stdout
 
     def test_verify(self):
         for unit in sorted(self.dir.iterdir()):
             with self.subTest(unit=unit.name):
-                said = [line for line in self.analyze("verify", "--man=no", unit)[1].splitlines() if "guestagent" in line]
+                said = [
+                    line for line in self.analyze("verify", "--man=no", unit)[1].splitlines() if "guestagent" in line
+                ]
                 self.assertEqual(said, [])
 
     def test_verify_finds_what_is_wrong(self):
@@ -50,12 +60,19 @@ class Units(unittest.TestCase):
 
     def test_a_host_without_configuration_is_skipped(self):
         """The unit's own condition, run on what may stand in the file."""
-        line = next(x for x in (UNITS / "guestagent.service").read_text().splitlines() if x.startswith("ExecCondition="))
+        line = next(
+            x for x in (UNITS / "guestagent.service").read_text().splitlines() if x.startswith("ExecCondition=")
+        )
         pattern = re.search(r'"((?:[^"\\]|\\.)*)"', line).group(1).replace('\\"', '"')
         shipped = (UNITS.parents[1] / "config/guestagent.yaml").read_text()
-        cases = [(shipped, 1), (shipped.replace("  advertised_address:\n", "  advertised_address: db1.example.org\n"), 0),
-                 ("mysql: {advertised_address: db1}\n", 0), ("mysql:\n  'advertised_address' : \"::1\"\n", 0),
-                 ("mysql:\n  advertised_address: # later\n", 1), ("", 1)]
+        cases = [
+            (shipped, 1),
+            (shipped.replace("  advertised_address:\n", "  advertised_address: db1.example.org\n"), 0),
+            ("mysql: {advertised_address: db1}\n", 0),
+            ("mysql:\n  'advertised_address' : \"::1\"\n", 0),
+            ("mysql:\n  advertised_address: # later\n", 1),
+            ("", 1),
+        ]
         for text, wanted in cases:
             with self.subTest(text=text[-60:]):
                 file = self.scratch.dir / "guestagent.yaml"

@@ -18,7 +18,9 @@ class Disk(unittest.TestCase):
         seed_small(cls.source)
         cls.small = cls.site.scratch.dir / "small"  # of the source's agent: its store, its spill, its state
         mount_tmpfs(cls.small, 64)
-        cls.source_agent = cls.site.agent(cls.source, config={"snapshot": {"segment_size": "1MiB", "spill": {"dir": str(cls.small / "spill")}}})
+        cls.source_agent = cls.site.agent(
+            cls.source, config={"snapshot": {"segment_size": "1MiB", "spill": {"dir": str(cls.small / "spill")}}}
+        )
         cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "good"})
 
         # The target's data directory is a mount point: what the agent keeps meanwhile is on the same file system.
@@ -27,8 +29,10 @@ class Disk(unittest.TestCase):
         mount_ext4(cls.site.scratch.dir / "data.img", cls.target.data, 640)
         cls.target.initialise().start()
         cls.agent = cls.site.agent(cls.target, config={"mysql": {"server": {"start_timeout": "20s"}}})
-        cls.target.sql("CREATE DATABASE own_; CREATE TABLE own_.t (id INT AUTO_INCREMENT PRIMARY KEY, body TEXT);"
-                       "INSERT INTO own_.t (body) VALUES ('old'), ('data')")
+        cls.target.sql(
+            "CREATE DATABASE own_; CREATE TABLE own_.t (id INT AUTO_INCREMENT PRIMARY KEY, body TEXT);"
+            "INSERT INTO own_.t (body) VALUES ('old'), ('data')"
+        )
 
     # the target
 
@@ -48,6 +52,7 @@ class Disk(unittest.TestCase):
                 return f'"step":"{place}"' in journal.read_text().replace(" ", "")
             except OSError:
                 return self.agent.call("get_job", {"job_id": job_id})["state"] != "running"
+
         wait_for(f"the place {place}", reached, 60, 0.02)
         then()
         return self.agent.call("wait_job", {"job_id": job_id, "timeout_s": 180})
@@ -63,7 +68,9 @@ class Disk(unittest.TestCase):
     def as_before(self, before, record):
         assert_unchanged(before, server_state(self.target), record["error"]["message"])
         self.assertEqual(self.site.leftovers(self.agent), [])
-        self.assertEqual([p.name for p in self.target.data.iterdir() if "guestagent" in p.name or p.name == "ballast"], [])
+        self.assertEqual(
+            [p.name for p in self.target.data.iterdir() if "guestagent" in p.name or p.name == "ballast"], []
+        )
         self.target.sql("INSERT INTO own_.t (body) VALUES ('still writable')")
 
     def test_full_before_anything(self):
@@ -79,17 +86,29 @@ class Disk(unittest.TestCase):
 
     def test_full_in_a_phase(self):
         raw = self.snapshot["snapshot"]["raw_bytes"]
-        for place, leave in (("staging", 4 << 20), ("staging", raw // 2), ("staging", raw + (2 << 20)), ("install.begin", 64 << 10),
-                             ("switch.plan", 64 << 10), ("switch.done", 64 << 10), ("first-start", 64 << 10), ("install.start", 64 << 10)):
+        for place, leave in (
+            ("staging", 4 << 20),
+            ("staging", raw // 2),
+            ("staging", raw + (2 << 20)),
+            ("install.begin", 64 << 10),
+            ("switch.plan", 64 << 10),
+            ("switch.done", 64 << 10),
+            ("first-start", 64 << 10),
+            ("install.start", 64 << 10),
+        ):
             with self.subTest(place=place, leave=leave), contextlib.ExitStack() as stack:
                 before = server_state(self.target)
                 record = self.at(place, lambda: stack.enter_context(filled(self.target.data, leave)))
-                log(f"{place}, {leave >> 10} KiB left: {record['state']} {record.get('error', {}).get('message', '')[:300]}")
+                log(
+                    f"{place}, {leave >> 10} KiB left: {record['state']} {record.get('error', {}).get('message', '')[:300]}"
+                )
                 # The old server had room enough before, and the copy is gone: it runs while the disk is still as full.
                 self.assertTrue(self.target.answers())
                 stack.close()
                 if record["state"] == "succeeded":  # what was left was enough for so small a server
-                    self.assertIn(place, ("install.begin", "switch.plan", "switch.done", "first-start", "install.start"))
+                    self.assertIn(
+                        place, ("install.begin", "switch.plan", "switch.done", "first-start", "install.start")
+                    )
                     self.site.healthy(self.agent)
                     self.make_old_again()
                     continue
@@ -98,7 +117,9 @@ class Disk(unittest.TestCase):
 
     def make_old_again(self):
         self.agent.call("detach_replication_slave")
-        self.target.sql("CREATE DATABASE IF NOT EXISTS own_; CREATE TABLE IF NOT EXISTS own_.t (id INT AUTO_INCREMENT PRIMARY KEY, body TEXT)")
+        self.target.sql(
+            "CREATE DATABASE IF NOT EXISTS own_; CREATE TABLE IF NOT EXISTS own_.t (id INT AUTO_INCREMENT PRIMARY KEY, body TEXT)"
+        )
 
     def test_full_state_directory(self):
         before = server_state(self.target)
@@ -163,7 +184,9 @@ class Disk(unittest.TestCase):
         try:
             record = self.at("switch.plan", lambda: immutable("+"))
             self.assertEqual(record["state"], "failed", record)
-            self.assertIn(record["error"]["data"]["code"], ("PERMISSION_DENIED", "FAILED_PRECONDITION"), record["error"])
+            self.assertIn(
+                record["error"]["data"]["code"], ("PERMISSION_DENIED", "FAILED_PRECONDITION"), record["error"]
+            )
             self.assertTrue(record["error"]["data"]["hint"])
         finally:
             immutable("-")
@@ -228,7 +251,9 @@ class Disk(unittest.TestCase):
         store = self.small / "store"
         stored = self.snapshot["snapshot"]["stored_bytes"]
         for leave in (0, stored // 4, stored // 2, stored - (64 << 10)):
-            with self.subTest(leave=leave), self.source_with(storage={"local": {"path": str(store)}}), filled(self.small, leave):
+            with self.subTest(leave=leave), self.source_with(storage={"local": {"path": str(store)}}), filled(
+                self.small, leave
+            ):
                 self.snapshot_fails("RESOURCE_EXHAUSTED")
                 self.assertEqual([str(p) for p in store.rglob("*") if p.is_file()] if store.exists() else [], [])
 
@@ -241,9 +266,15 @@ class Disk(unittest.TestCase):
                 subprocess.run(["mount", "-o", "remount,rw", str(self.small)], check=True)
 
     def test_spill_full_is_only_slower(self):
-        with self.source_with(snapshot={"spill": {"keep_free": "1MiB"}, "throttle": {"upload": "4MiB"}}), filled(self.small):
+        with self.source_with(snapshot={"spill": {"keep_free": "1MiB"}, "throttle": {"upload": "4MiB"}}), filled(
+            self.small
+        ):
             snapshot = self.source_agent.call("get_replication_snapshot", {"snapshot_id": "spilled"})
-        self.assertTrue(self.source_agent.call("verify_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})["ok"])
+        self.assertTrue(
+            self.source_agent.call(
+                "verify_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]}
+            )["ok"]
+        )
         self.source_agent.call("cleanup_replication_source", {"replication_user": snapshot["replication_user"]["name"]})
 
 

@@ -54,11 +54,13 @@ class OnMariadb(OddTarget, unittest.TestCase):
     def setUpClass(cls):
         cls.site = cls.enterClassContext(Site("first-read"))
         cls.source = cls.site.server("source", 1, options=SMALL)
-        cls.source.sql("CREATE DATABASE lab; CREATE TABLE lab.t01 (id INT PRIMARY KEY, name VARCHAR(40)); INSERT INTO lab.t01 VALUES (1, 'one');"
-                       "CREATE TABLE lab.gone (a INT) ENGINE=Aria; CREATE TABLE lab.also_gone (a INT PRIMARY KEY); CREATE TABLE lab.before (a INT PRIMARY KEY);"
-                       "CREATE TABLE lab.discarded (a INT PRIMARY KEY); ALTER TABLE lab.discarded DISCARD TABLESPACE; CREATE SEQUENCE lab.s;"
-                       "CREATE TABLE lab.memory (a INT) ENGINE=MEMORY; CREATE TABLE lab.parts (a INT) PARTITION BY HASH (a) PARTITIONS 3;"
-                       "CREATE DATABASE `größe 日本`; CREATE TABLE `größe 日本`.`tafel ü %` (a INT PRIMARY KEY)")
+        cls.source.sql(
+            "CREATE DATABASE lab; CREATE TABLE lab.t01 (id INT PRIMARY KEY, name VARCHAR(40)); INSERT INTO lab.t01 VALUES (1, 'one');"
+            "CREATE TABLE lab.gone (a INT) ENGINE=Aria; CREATE TABLE lab.also_gone (a INT PRIMARY KEY); CREATE TABLE lab.before (a INT PRIMARY KEY);"
+            "CREATE TABLE lab.discarded (a INT PRIMARY KEY); ALTER TABLE lab.discarded DISCARD TABLESPACE; CREATE SEQUENCE lab.s;"
+            "CREATE TABLE lab.memory (a INT) ENGINE=MEMORY; CREATE TABLE lab.parts (a INT) PARTITION BY HASH (a) PARTITIONS 3;"
+            "CREATE DATABASE `größe 日本`; CREATE TABLE `größe 日本`.`tafel ü %` (a INT PRIMARY KEY)"
+        )
         # A table that is broken where the copy comes from.
         cls.source.stop()
         (cls.source.data / "lab/before.ibd").unlink()
@@ -75,21 +77,50 @@ class OnMariadb(OddTarget, unittest.TestCase):
         for name in ("mbstream", "mariadb-upgrade"):
             if shutil.which(name):
                 (tools / name).symlink_to(shutil.which(name))
-        cls.script(tools / "mariadb-backup", f'{shutil.which("mariadb-backup")} "$@"; done=$?\n'
-                   f'for a in "$@"; do case "$a" in --target-dir=*) [ -e {cls.loses} ] && rm -f "${{a#*=}}"/lab/gone.MA? "${{a#*=}}"/lab/also_gone.ibd;; esac; done; exit $done')
-        cls.script(cls.scripts / "server", f'case "$*" in *--skip-networking*) ;; *) if [ -e {cls.takes} ]; then rm {cls.takes}\n'
-                   f'  find {target.data} -mindepth 1 -delete; cp -a {cls.scripts}/cluster/. {target.data}; fi;; esac\nexec {target.mysqld} "$@"')
-        cls.agent = cls.site.agent(target, config={"mysql": {"tools_dir": str(tools), "server": {"command": [str(cls.scripts / "server")]}}})
+        cls.script(
+            tools / "mariadb-backup",
+            f'{shutil.which("mariadb-backup")} "$@"; done=$?\n'
+            f'for a in "$@"; do case "$a" in --target-dir=*) [ -e {cls.loses} ] && rm -f "${{a#*=}}"/lab/gone.MA? "${{a#*=}}"/lab/also_gone.ibd;; esac; done; exit $done',
+        )
+        cls.script(
+            cls.scripts / "server",
+            f'case "$*" in *--skip-networking*) ;; *) if [ -e {cls.takes} ]; then rm {cls.takes}\n'
+            f'  find {target.data} -mindepth 1 -delete; cp -a {cls.scripts}/cluster/. {target.data}; fi;; esac\nexec {target.mysqld} "$@"',
+        )
+        cls.agent = cls.site.agent(
+            target, config={"mysql": {"tools_dir": str(tools), "server": {"command": [str(cls.scripts / "server")]}}}
+        )
         target.stop()
         shutil.copytree(target.data, cls.scripts / "cluster", symlinks=True)
         # In the data directory, as an installer of MySQL's does it: a server whose options name them does not start without them.
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=target",
-                        "-keyout", target.data / "server-key.pem", "-out", target.data / "server-cert.pem"], check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=target",
+                "-keyout",
+                target.data / "server-key.pem",
+                "-out",
+                target.data / "server-cert.pem",
+            ],
+            check=True,
+            capture_output=True,
+        )
         for made in ("server-key.pem", "server-cert.pem"):
             shutil.copy2(target.data / made, cls.scripts / "cluster")
         (target.conf_d / "50-odd.cnf").write_text(
             "[mysqld]\nskip-slave-start\nskip-character-set-client-handshake\ncharacter-set-server=latin1\nbinlog-format=STATEMENT\n"
-            f"ssl-key={target.data / 'server-key.pem'}\nssl-cert={target.data / 'server-cert.pem'}\nlog-bin-index={target.dir / 'elsewhere/bi.index'}\ntmpdir={target.data / 'tmp'}\n")
+            f"ssl-key={target.data / 'server-key.pem'}\nssl-cert={target.data / 'server-cert.pem'}\nlog-bin-index={target.dir / 'elsewhere/bi.index'}\ntmpdir={target.data / 'tmp'}\n"
+        )
         target.start()
         for _ in range(3):
             target.sql("FLUSH BINARY LOGS")
@@ -102,12 +133,13 @@ class OnMariadb(OddTarget, unittest.TestCase):
     def test_1_what_would_not_last_is_told_before(self):
         self.judged("", "source", "ok", "answers")
         for option, name, result, word in (
-                ("wsrep_cluster_address=gcomm://10.0.0.1", "cluster", "failed", "wsrep_cluster_address"),
-                ("loose-wsrep-on=ON", "cluster", "failed", "wsrep_on"),
-                ("replicate-rewrite-db=a->b", "filters", "failed", "replicate_rewrite_db"),
-                ("one.replicate-do-db=a", "filters", "warning", "replicate_do_db"),
-                ("innodb-force-recovery=1", "replica options", "failed", "innodb_force_recovery"),
-                ("slave-skip-errors=1062", "replica options", "warning", "slave_skip_errors")):
+            ("wsrep_cluster_address=gcomm://10.0.0.1", "cluster", "failed", "wsrep_cluster_address"),
+            ("loose-wsrep-on=ON", "cluster", "failed", "wsrep_on"),
+            ("replicate-rewrite-db=a->b", "filters", "failed", "replicate_rewrite_db"),
+            ("one.replicate-do-db=a", "filters", "warning", "replicate_do_db"),
+            ("innodb-force-recovery=1", "replica options", "failed", "innodb_force_recovery"),
+            ("slave-skip-errors=1062", "replica options", "warning", "slave_skip_errors"),
+        ):
             with self.subTest(option=option):
                 self.judged(option, name, result, word)
         (self.target.conf_d / "zzz-last.cnf").write_text("[mysqld]\nskip-slave-start\n")
@@ -148,8 +180,11 @@ class OnMariadb(OddTarget, unittest.TestCase):
 
     def test_5_a_server_that_does_not_start_says_why(self):
         # What only the normal start meets: the private one has no managed file.
-        self.script(self.scripts / "server", f'case "$*" in *--skip-networking*) exec {self.target.mysqld} "$@";; *) '
-                    f'exec {self.target.mysqld} "$@" $(cat {self.scripts}/more 2>/dev/null);; esac')
+        self.script(
+            self.scripts / "server",
+            f'case "$*" in *--skip-networking*) exec {self.target.mysqld} "$@";; *) '
+            f'exec {self.target.mysqld} "$@" $(cat {self.scripts}/more 2>/dev/null);; esac',
+        )
         (self.scripts / "more").write_text("--no-such-option")
         try:
             error = None
@@ -173,8 +208,12 @@ class OnMariadb(OddTarget, unittest.TestCase):
 
 
 def server_state_of(server):
-    return {"tables": server.user_tables(), "settings": server.sql("SELECT @@server_id, @@read_only, @@log_bin"),
-            "source": server.slave_status().get("Master_Port"), "options": {p.name: p.read_text() for p in server.conf_d.iterdir()}}
+    return {
+        "tables": server.user_tables(),
+        "settings": server.sql("SELECT @@server_id, @@read_only, @@log_bin"),
+        "source": server.slave_status().get("Master_Port"),
+        "options": {p.name: p.read_text() for p in server.conf_d.iterdir()},
+    }
 
 
 class OnMysql(OddTarget, unittest.TestCase):
@@ -187,8 +226,10 @@ class OnMysql(OddTarget, unittest.TestCase):
         cls.site.tools = {"source": tools, "replica": tools}
         cls.source, cls.target = (cls.site.server(n, i) for n, i in (("source", 1), ("target", 2)))
         cls.give_keyring(cls.source)
-        cls.source.sql("CREATE DATABASE lab; CREATE TABLE lab.t01 (id INT PRIMARY KEY, name VARCHAR(40)) ENCRYPTION='Y'; INSERT INTO lab.t01 VALUES (1, 'one');"
-                       "CREATE TABLE lab.plain (a INT PRIMARY KEY)")
+        cls.source.sql(
+            "CREATE DATABASE lab; CREATE TABLE lab.t01 (id INT PRIMARY KEY, name VARCHAR(40)) ENCRYPTION='Y'; INSERT INTO lab.t01 VALUES (1, 'one');"
+            "CREATE TABLE lab.plain (a INT PRIMARY KEY)"
+        )
         cls.source_agent, cls.agent = cls.site.agent(cls.source), cls.site.agent(cls.target)
         # Nothing of the tables in the redo log: then no server notices at its start that it lacks the keys.
         cls.source.restart()
@@ -210,7 +251,9 @@ class OnMysql(OddTarget, unittest.TestCase):
             text = tool.read_text()
             if tool.name == "mysqld":
                 loader = f"{root}/lib64/ld-linux-x86-64.so.2"
-                text = text.replace(loader, f"{loader} --argv0 {place}/mysqld").replace(f"{root}/usr/lib/mysql/plugin", str(plugins))
+                text = text.replace(loader, f"{loader} --argv0 {place}/mysqld").replace(
+                    f"{root}/usr/lib/mysql/plugin", str(plugins)
+                )
             (tools / tool.name).write_text(text)
             (tools / tool.name).chmod(0o755)
         return tools, root
@@ -221,14 +264,23 @@ class OnMysql(OddTarget, unittest.TestCase):
         for name in ("mysqld.my", "component_keyring_file.cnf", "keyring"):
             (server.data / name).unlink(missing_ok=True)
         (server.data / "mysqld.my").write_text('{"components": "file://component_keyring_file"}')
-        (server.data / "component_keyring_file.cnf").write_text(f'{{"path": "{server.data / "keyring"}", "read_only": false}}')
+        (server.data / "component_keyring_file.cnf").write_text(
+            f'{{"path": "{server.data / "keyring"}", "read_only": false}}'
+        )
         if keys:
             shutil.copy(keys, server.data / "keyring")
         server.start()
 
     def test_1_keys_that_this_server_has_not_are_refused_before(self):
         self.refused("FAILED_PRECONDITION", "component_keyring_file", "lab/t01")
-        self.judged("group_replication_group_name=aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa".replace("group_replication_g", "loose-group_replication_g"), "cluster", "failed", "group")
+        self.judged(
+            "group_replication_group_name=aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa".replace(
+                "group_replication_g", "loose-group_replication_g"
+            ),
+            "cluster",
+            "failed",
+            "group",
+        )
         self.judged("replicate-rewrite-db=a->b", "filters", "failed", "replicate_rewrite_db")
 
     def test_2_other_keys_are_no_success(self):

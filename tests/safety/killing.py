@@ -19,25 +19,60 @@ SMALL = ("innodb-buffer-pool-size=32M", "innodb-log-file-size=16M")
 
 # The places of each job, as the journal and the failpoints of the test build name them. The number: the how-manieth time.
 PLACES = {
-    "snapshot": ["journal:source.work", "journal:source.account", "journal:job", "journal:objects", "snapshot:segment@1",
-                 "snapshot:segment@3", "snapshot:manifest", "journal:result"],
-    "attach": ["journal:job", "journal:staging", "journal:install.begin", "journal:install.stop", "journal:switch.plan",
-               "switch:out@1", "switch:out@6", "journal:switch.in", "switch:in@1", "switch:in@8", "journal:switch.done",
-               "journal:install.record", "journal:first-start", "journal:install.start", "journal:install.done",
-               "journal:replica.start", "journal:result", "journal:install.settled"],
+    "snapshot": [
+        "journal:source.work",
+        "journal:source.account",
+        "journal:job",
+        "journal:objects",
+        "snapshot:segment@1",
+        "snapshot:segment@3",
+        "snapshot:manifest",
+        "journal:result",
+    ],
+    "attach": [
+        "journal:job",
+        "journal:staging",
+        "journal:install.begin",
+        "journal:install.stop",
+        "journal:switch.plan",
+        "switch:out@1",
+        "switch:out@6",
+        "journal:switch.in",
+        "switch:in@1",
+        "switch:in@8",
+        "journal:switch.done",
+        "journal:install.record",
+        "journal:first-start",
+        "journal:install.start",
+        "journal:install.done",
+        "journal:replica.start",
+        "journal:result",
+        "journal:install.settled",
+    ],
     "detach": ["journal:job", "journal:detach.drain", "journal:detach.options", "journal:detach.end", "journal:result"],
     "cleanup": ["journal:job", "journal:source.release", "journal:result"],
     "delete": ["journal:job", "journal:objects", "journal:result"],
 }
 # Killed once more while the recovery of the first kill is at work.
-TWICE = [("journal:replica.start", "switch:clear@3"), ("journal:replica.start", "journal:switch.back"),
-         ("journal:install.start", "switch:back@2"), ("switch:in@5", "switch:back@7"), ("switch:out@4", "switch:back@2"),
-         ("journal:install.done", "journal:switch.undone"), ("journal:switch.in", "journal:install.back"),
-         ("journal:replica.start", "journal:install.settled")]
+TWICE = [
+    ("journal:replica.start", "switch:clear@3"),
+    ("journal:replica.start", "journal:switch.back"),
+    ("journal:install.start", "switch:back@2"),
+    ("switch:in@5", "switch:back@7"),
+    ("switch:out@4", "switch:back@2"),
+    ("journal:install.done", "journal:switch.undone"),
+    ("journal:switch.in", "journal:install.back"),
+    ("journal:replica.start", "journal:install.settled"),
+]
 # About how long each takes here: random instants are drawn from it.
 SECONDS = {"snapshot": 1.6, "attach": 4.0, "detach": 1.0, "cleanup": 0.08, "delete": 0.08}
-METHODS = {"snapshot": "get_replication_snapshot", "attach": "attach_replication_slave", "detach": "detach_replication_slave",
-           "cleanup": "cleanup_replication_source", "delete": "delete_replication_snapshot"}
+METHODS = {
+    "snapshot": "get_replication_snapshot",
+    "attach": "attach_replication_slave",
+    "detach": "detach_replication_slave",
+    "cleanup": "cleanup_replication_source",
+    "delete": "delete_replication_snapshot",
+}
 
 
 @dataclass(frozen=True)
@@ -113,8 +148,10 @@ class World:
     def make_standalone(self):
         if self.target.slave_status():
             self.agents["target"].call("detach_replication_slave")
-        self.target.sql("CREATE DATABASE IF NOT EXISTS own_; CREATE TABLE IF NOT EXISTS own_.t (id INT AUTO_INCREMENT PRIMARY KEY);"
-                        "INSERT INTO own_.t VALUES ()")
+        self.target.sql(
+            "CREATE DATABASE IF NOT EXISTS own_; CREATE TABLE IF NOT EXISTS own_.t (id INT AUTO_INCREMENT PRIMARY KEY);"
+            "INSERT INTO own_.t VALUES ()"
+        )
 
     def make_replica(self):
         if not self.target.slave_status():
@@ -129,10 +166,16 @@ class World:
 
     def target_state(self):
         t = self.target
-        return {"checksums": t.checksums(), "schema": t.schema(), "options": {p.name: p.read_text() for p in t.conf_d.iterdir()},
-                "settings": t.sql("SELECT @@server_id, @@read_only, @@log_bin, @@event_scheduler, @@gtid_binlog_state"),
-                "replication": t.slave_status().get("Master_Host"),
-                "accounts": t.sql("SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2")}
+        return {
+            "checksums": t.checksums(),
+            "schema": t.schema(),
+            "options": {p.name: p.read_text() for p in t.conf_d.iterdir()},
+            "settings": t.sql("SELECT @@server_id, @@read_only, @@log_bin, @@event_scheduler, @@gtid_binlog_state"),
+            "replication": t.slave_status().get("Master_Host"),
+            "accounts": t.sql(
+                "SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2"
+            ),
+        }
 
     # the case
 
@@ -231,7 +274,9 @@ class Run:
             except (OSError, ValueError, RpcError):
                 return None
             if record and record["state"] not in ("never begun",) and process.poll() is None:
-                raise AssertionError(f"the job ended ({record['state']}) without coming to {place}: {record.get('error')}")
+                raise AssertionError(
+                    f"the job ended ({record['state']}) without coming to {place}: {record.get('error')}"
+                )
             return None
 
         # The record that says that the job has ended is read before the place is reached for the last of them.
@@ -281,7 +326,10 @@ class Run:
         if not self.server.answers():
             # Somebody's supervisor starts it; the agent does so itself where it had stopped it.
             told = " ".join(record.get("warnings", []))
-            check("put the old data back" not in told, f"the agent says that it started the server, which does not answer: {told}")
+            check(
+                "put the old data back" not in told,
+                f"the agent says that it started the server, which does not answer: {told}",
+            )
             self.server.start()
         self.agent.stop()
         self.agent.start()
@@ -326,7 +374,11 @@ class Run:
     # what must hold afterwards
 
     def tools(self):
-        return [line for line in self.world.site.scratch.processes().values() if "mariadb-backup" in line or "mbstream" in line]
+        return [
+            line
+            for line in self.world.site.scratch.processes().values()
+            if "mariadb-backup" in line or "mbstream" in line
+        ]
 
     def leftovers(self):
         world, found = self.world, []
@@ -334,10 +386,18 @@ class Run:
             found += world.site.leftovers(agent)
             work = agent.state_dir / "work"
             found += [str(p) for p in work.iterdir()] if work.exists() else []
-        found += [str(p) for p in Path(world.site.scratch.env["TMPDIR"]).iterdir() if "guestagent" in p.name or "first-" in p.name]
+        found += [
+            str(p)
+            for p in Path(world.site.scratch.env["TMPDIR"]).iterdir()
+            if "guestagent" in p.name or "first-" in p.name
+        ]
         for server in (world.source, world.other, world.target):
             mark = f"{server.dir}/"
-            running = [pid for pid, line in world.site.scratch.processes().items() if line.split(" ")[0].endswith("mariadbd") and mark in line]
+            running = [
+                pid
+                for pid, line in world.site.scratch.processes().items()
+                if line.split(" ")[0].endswith("mariadbd") and mark in line
+            ]
             if len(running) != 1:
                 found.append(f"{len(running)} servers of {server.name}")
             found += [str(p) for p in server.data.rglob("*guestagent*")]
@@ -364,14 +424,22 @@ class Run:
 
     def check_source(self):
         numbered(self.world.other, 1)
-        check(self.world.other.slave_status() == {} and self.world.other.value("SELECT @@read_only") == "0", "the source is not what it was")
+        check(
+            self.world.other.slave_status() == {} and self.world.other.value("SELECT @@read_only") == "0",
+            "the source is not what it was",
+        )
 
     def check_snapshot(self, record):
         self.check_source()
         if record["state"] == "succeeded":
             snapshot = record["result"]
-            check_equal(self.agent.call("verify_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})["ok"], True,
-                        "verify")
+            check_equal(
+                self.agent.call("verify_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})[
+                    "ok"
+                ],
+                True,
+                "verify",
+            )
             check(self.account(self.snapshot_id), "a snapshot without its account")
             self.drop(self.snapshot_id, snapshot["dataset"]["snapshot_href"])
         else:
@@ -393,15 +461,22 @@ class Run:
         if record["state"] == "succeeded":
             check_equal(self.stored(snapshot_id), [], "objects after delete")
         else:
-            check_equal(self.agent.call("verify_replication_snapshot", {"snapshot_href": href})["ok"], True,
-                        f"a snapshot whose delete {record['state']}")
+            check_equal(
+                self.agent.call("verify_replication_snapshot", {"snapshot_href": href})["ok"],
+                True,
+                f"a snapshot whose delete {record['state']}",
+            )
         self.drop(snapshot_id, href)
 
     def check_attach(self, record):
         world = self.world
         if record["state"] == "succeeded":
             self.check_follows()
-            check_equal(world.target.value("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name='own_'"), "0", "old data in the new")
+            check_equal(
+                world.target.value("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name='own_'"),
+                "0",
+                "old data in the new",
+            )
             return
         after = world.target_state()
         for part in self.before:
@@ -415,19 +490,29 @@ class Run:
             return
         t = world.target
         check_equal(t.slave_status(), {}, "replication settings after detach")
-        check_equal(t.sql("SELECT @@read_only, @@log_bin, @@event_scheduler"), [("0", "1", "ON")], "settings after detach")
+        check_equal(
+            t.sql("SELECT @@read_only, @@log_bin, @@event_scheduler"), [("0", "1", "ON")], "settings after detach"
+        )
         for n in (1, 2):
             numbered(t, n)
         check_equal(self.agent.call("get_replication_status")["verdict"], "standalone", "verdict after detach")
         result = record["result"]
         check_equal(result["state"], "standalone", "detach's result")
         applied = set(result["last_applied"]["gtid"].split(","))
-        check_equal(applied <= set(t.value("SELECT @@gtid_binlog_state").split(",")), True, f"last applied ({applied}) is on the server")
+        check_equal(
+            applied <= set(t.value("SELECT @@gtid_binlog_state").split(",")),
+            True,
+            f"last applied ({applied}) is on the server",
+        )
 
     def check_follows(self):
         world = self.world
         status = world.site.healthy(self.agent)
-        check_equal((status["io_thread"], status["sql_thread"], status["read_only"]), ("running", "running", True), "the replica")
+        check_equal(
+            (status["io_thread"], status["sql_thread"], status["read_only"]),
+            ("running", "running", True),
+            "the replica",
+        )
         position, sums = at_one_position(world.source, [world.target], lambda s: s.checksums())
         assert_same(f"checksums at {position}", [world.source, world.target], sums)
         for n in (1, 2):

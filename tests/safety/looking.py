@@ -25,7 +25,9 @@ class Looking(unittest.TestCase):
         cls.replica = cls.site.server("replica", 2, role="replica", options=options)
         # Leases that are over at once: what ends them is a change.
         config = {"mysql": {"lease_limit": "1s"}}
-        cls.source_agent, cls.agent = cls.site.agent(cls.source, config=config), cls.site.agent(cls.replica, config=config)
+        cls.source_agent, cls.agent = cls.site.agent(cls.source, config=config), cls.site.agent(
+            cls.replica, config=config
+        )
         cls.snapshot = cls.source_agent.oneshot("get_replication_snapshot", {"snapshot_id": "one"})
         cls.agent.oneshot("attach_replication_slave", {"snapshot": cls.snapshot})
         # The first reading of such a table after a start makes the server log a statement.
@@ -41,8 +43,11 @@ class Looking(unittest.TestCase):
             "variables": server.sql("SHOW GLOBAL VARIABLES"),
             "accounts": server.sql("SELECT * FROM mysql.user ORDER BY User, Host"),
             "binary log": server.sql(status),
-            "files": {str(p.relative_to(agent.dir)): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest())
-                      for p in sorted(agent.state_dir.rglob("*")) if p.is_file() and p.parent.name != "jobs" and not p.name.endswith("lock")},
+            "files": {
+                str(p.relative_to(agent.dir)): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest())
+                for p in sorted(agent.state_dir.rglob("*"))
+                if p.is_file() and p.parent.name != "jobs" and not p.name.endswith("lock")
+            },
             "directory": sorted(p.name for p in server.dir.iterdir()) + sorted(p.name for p in server.data.iterdir()),
         }
 
@@ -62,13 +67,27 @@ class Looking(unittest.TestCase):
     def calls(self):
         href = {"snapshot_href": self.snapshot["dataset"]["snapshot_href"]}
         attach = {"snapshot": self.snapshot, "slave_config": {"overwrite": True}}
-        reads = [("get_replication_status", {}), ("get_info", {}), ("list_replication_snapshots", {}), ("list_jobs", {}),
-                 ("get_job", {"job_id": "none"}), ("wait_job", {"job_id": "none", "timeout_s": 1}), ("verify_replication_snapshot", href),
-                 ("checksum_tables", {}), ("checksum_tables", {"tables": ["lab.mem"]})]
-        dry = [("get_replication_snapshot", {"snapshot_id": "dry"}), ("attach_replication_slave", attach), ("detach_replication_slave", {}),
-               ("detach_replication_slave", {"force": True}), ("delete_replication_snapshot", href),
-               ("cleanup_replication_source", {"replication_user": self.snapshot["replication_user"]["name"]}),
-               ("verify_replication_snapshot", href), ("checksum_tables", {})]
+        reads = [
+            ("get_replication_status", {}),
+            ("get_info", {}),
+            ("list_replication_snapshots", {}),
+            ("list_jobs", {}),
+            ("get_job", {"job_id": "none"}),
+            ("wait_job", {"job_id": "none", "timeout_s": 1}),
+            ("verify_replication_snapshot", href),
+            ("checksum_tables", {}),
+            ("checksum_tables", {"tables": ["lab.mem"]}),
+        ]
+        dry = [
+            ("get_replication_snapshot", {"snapshot_id": "dry"}),
+            ("attach_replication_slave", attach),
+            ("detach_replication_slave", {}),
+            ("detach_replication_slave", {"force": True}),
+            ("delete_replication_snapshot", href),
+            ("cleanup_replication_source", {"replication_user": self.snapshot["replication_user"]["name"]}),
+            ("verify_replication_snapshot", href),
+            ("checksum_tables", {}),
+        ]
         return reads + [(method, {**params, "dry_run": True}) for method, params in dry]
 
     def test_calls(self):
@@ -86,8 +105,10 @@ class Looking(unittest.TestCase):
     def test_daemon(self):
         for server, agent in ((self.replica, self.agent), (self.source, self.source_agent)):
             agent.start()
-            for what, look in (("/metrics", lambda: self.assertEqual(agent.get("/metrics")[0], 200)),
-                               ("status", lambda: agent.call("get_replication_status"))):
+            for what, look in (
+                ("/metrics", lambda: self.assertEqual(agent.get("/metrics")[0], 200)),
+                ("status", lambda: agent.call("get_replication_status")),
+            ):
                 with self.subTest(server=server.name, what=what):
                     for last in (False, True):  # the daemon itself looks after leases, when it starts and each minute
                         try:

@@ -19,26 +19,37 @@ from safetysite import *  # noqa: E402,F403
 from engines import mariadb_plugins  # noqa: E402
 
 # Of their own accord these differ from one moment to the next.
-RESTLESS = re.compile(r"gtid_|.*_gtid|last_|timestamp|rand_seed|pseudo_|insert_id|identity|error_count|warning_count|innodb_buffer_pool_(dump|load)|"
-                      r"server_uid|innodb_lsn|in_transaction|.*_now$|hostname|wsrep_")
+RESTLESS = re.compile(
+    r"gtid_|.*_gtid|last_|timestamp|rand_seed|pseudo_|insert_id|identity|error_count|warning_count|innodb_buffer_pool_(dump|load)|"
+    r"server_uid|innodb_lsn|in_transaction|.*_now$|hostname|wsrep_"
+)
 # What a data directory has beside databases: logs, tablespaces, marks of processes.
-RESTLESS_FILES = re.compile(r".*bin\.|.*\.(pid|err|info|index|state|log|sock|lock|pem|0000\d\d|dblwr)$|ib|undo|aria|relay|#|auto\.cnf|multi-master|mysqld-auto|"
-                            r"ddl_recovery|tc\.log|binlog|more_|mysql_upgrade|mariadb_upgrade|own|.*-relay")
-SMALL_SERVER = {"mariadb": ("innodb-buffer-pool-size=24M", "innodb-log-file-size=8M", "aria-pagecache-buffer-size=8M", "key-buffer-size=2M"),
-                "mysql": ("innodb-buffer-pool-size=32M", "innodb-redo-log-capacity=16M")}
+RESTLESS_FILES = re.compile(
+    r".*bin\.|.*\.(pid|err|info|index|state|log|sock|lock|pem|0000\d\d|dblwr)$|ib|undo|aria|relay|#|auto\.cnf|multi-master|mysqld-auto|"
+    r"ddl_recovery|tc\.log|binlog|more_|mysql_upgrade|mariadb_upgrade|own|.*-relay"
+)
+SMALL_SERVER = {
+    "mariadb": (
+        "innodb-buffer-pool-size=24M",
+        "innodb-log-file-size=8M",
+        "aria-pagecache-buffer-size=8M",
+        "key-buffer-size=2M",
+    ),
+    "mysql": ("innodb-buffer-pool-size=32M", "innodb-redo-log-capacity=16M"),
+}
 # The lab's own sessions must not depend on what a case sets.
 CALM = {
     "mariadb": "SET SESSION autocommit=1, sql_mode='', max_statement_time=0, sql_select_limit=18446744073709551615, "
-               "max_join_size=18446744073709551615, sql_safe_updates=0, tx_read_only=0, completion_type=0, group_concat_max_len=1048576, "
-               "lc_messages='en_US', sql_quote_show_create=1, max_sort_length=1024, lock_wait_timeout=50, innodb_lock_wait_timeout=50, "
-               "wait_timeout=28800, net_read_timeout=60, net_write_timeout=60, idle_transaction_timeout=0, idle_readonly_transaction_timeout=0, "
-               "idle_write_transaction_timeout=0, foreign_key_checks=1, time_zone='+00:00', character_set_filesystem='binary', sql_auto_is_null=0; "
-               "SET NAMES utf8mb4;",
+    "max_join_size=18446744073709551615, sql_safe_updates=0, tx_read_only=0, completion_type=0, group_concat_max_len=1048576, "
+    "lc_messages='en_US', sql_quote_show_create=1, max_sort_length=1024, lock_wait_timeout=50, innodb_lock_wait_timeout=50, "
+    "wait_timeout=28800, net_read_timeout=60, net_write_timeout=60, idle_transaction_timeout=0, idle_readonly_transaction_timeout=0, "
+    "idle_write_transaction_timeout=0, foreign_key_checks=1, time_zone='+00:00', character_set_filesystem='binary', sql_auto_is_null=0; "
+    "SET NAMES utf8mb4;",
     "mysql": "SET SESSION autocommit=1, sql_mode='', max_execution_time=0, sql_select_limit=18446744073709551615, "
-             "max_join_size=18446744073709551615, sql_safe_updates=0, transaction_read_only=0, completion_type=0, group_concat_max_len=1048576, "
-             "lc_messages='en_US', sql_quote_show_create=1, lock_wait_timeout=50, innodb_lock_wait_timeout=50, wait_timeout=28800, "
-             "net_read_timeout=60, net_write_timeout=60, time_zone='+00:00', character_set_filesystem='binary', sql_require_primary_key=0, "
-             "information_schema_stats_expiry=0, sql_auto_is_null=0; SET NAMES utf8mb4;",
+    "max_join_size=18446744073709551615, sql_safe_updates=0, transaction_read_only=0, completion_type=0, group_concat_max_len=1048576, "
+    "lc_messages='en_US', sql_quote_show_create=1, lock_wait_timeout=50, innodb_lock_wait_timeout=50, wait_timeout=28800, "
+    "net_read_timeout=60, net_write_timeout=60, time_zone='+00:00', character_set_filesystem='binary', sql_require_primary_key=0, "
+    "information_schema_stats_expiry=0, sql_auto_is_null=0; SET NAMES utf8mb4;",
 }
 MY_TABLES = """
 CREATE TABLE lab.t02 (id INT PRIMARY KEY, body TEXT, amount INT, KEY (amount));
@@ -57,11 +68,14 @@ CREATE TRIGGER lab.note_change AFTER UPDATE ON lab.t02 FOR EACH ROW INSERT INTO 
 CREATE EVENT lab.beat ON SCHEDULE EVERY 1 SECOND DO INSERT INTO lab.heartbeat (at, host) VALUES (NOW(6), @@server_id);
 CREATE USER app@localhost IDENTIFIED BY 'app-Pass-1'; GRANT ALL ON lab.* TO app@localhost;
 """
-MINE = ("SET sql_log_bin=0; CREATE DATABASE mine; USE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY, body TEXT);"
-        "INSERT INTO mine.kept SELECT seq, SHA2(seq, 256) FROM {numbers};")
+MINE = (
+    "SET sql_log_bin=0; CREATE DATABASE mine; USE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY, body TEXT);"
+    "INSERT INTO mine.kept SELECT seq, SHA2(seq, 256) FROM {numbers};"
+)
 
 
 # The cases
+
 
 @dataclass(frozen=True)
 class Case:
@@ -79,7 +93,12 @@ class Case:
         for o in self.options().values():
             on_source, on_target = of(self.source, o), of(self.target, o)
             for r in o.refuse:
-                if {"source": on_source, "target": on_target, "any": on_source or on_target, "differ": on_source != on_target}[r.when]:
+                if {
+                    "source": on_source,
+                    "target": on_target,
+                    "any": on_source or on_target,
+                    "differ": on_source != on_target,
+                }[r.when]:
                     found += [(w, r.why) for w in (*r.words, o.name.split(".")[0])]
         return found
 
@@ -151,6 +170,7 @@ def find(name, engine, seed):
 
 # The servers
 
+
 class Skipped(Exception):
     """This machine cannot have what the case needs."""
 
@@ -181,19 +201,68 @@ class Templates:
 
     def _certificates(self):
         self.tls.mkdir()
-        run = lambda *a: subprocess.run(["openssl", *a], check=True, cwd=self.tls, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: E731
-        run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=lab CA", "-keyout", "ca.key", "-out", "ca.pem")
-        run("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", "key.pem", "-out", "request.pem")
+        run = lambda *a: subprocess.run(
+            ["openssl", *a], check=True, cwd=self.tls, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )  # noqa: E731
+        run(
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=lab CA",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+        )
+        run(
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "request.pem",
+        )
         (self.tls / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
-        run("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "extensions", "-out", "cert.pem")
+        run(
+            "x509",
+            "-req",
+            "-in",
+            "request.pem",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "30",
+            "-extfile",
+            "extensions",
+            "-out",
+            "cert.pem",
+        )
         (self.tls / "keys.txt").write_text("1;a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a\n")
 
     def server(self, name, side, options, log_bin=False):
         """Initialised with these options, and running."""
         kind = MySQL if self.family == "mysql" else MariaDB
         role = "source" if side == "s" else "replica"
-        server = kind(self.site.scratch, name, 1 if side == "s" else 2, log_bin=log_bin, options=(*SMALL_SERVER[self.family], *options),
-                      tools=self.site.tools[role])
+        server = kind(
+            self.site.scratch,
+            name,
+            1 if side == "s" else 2,
+            log_bin=log_bin,
+            options=(*SMALL_SERVER[self.family], *options),
+            tools=self.site.tools[role],
+        )
         return server.initialise().start()
 
     def fill(self, server, side):
@@ -245,7 +314,13 @@ class Host:
             for file, contents in value.all_files():
                 (self.extra / file).write_text(contents)
         role = "source" if side == "s" else "replica"
-        self.server = kind(self.site.scratch, name, 1 if side == "s" else 2, options=(*SMALL_SERVER[self.family], *lines), tools=self.site.tools[role])
+        self.server = kind(
+            self.site.scratch,
+            name,
+            1 if side == "s" else 2,
+            options=(*SMALL_SERVER[self.family], *lines),
+            tools=self.site.tools[role],
+        )
         self.lines = lines
         if any(o.init for o, _ in chosen):
             self.server._initialise() if self.family == "mysql" else self.server.initialise()
@@ -288,7 +363,9 @@ class Host:
             argv = [a for a in argv if not str(a).startswith("--user")] + [f"--user={user}"]
             env["MYSQL_PWD"] = "app-Pass-1"
         text = "SET SESSION TRANSACTION READ WRITE; SET NAMES utf8mb4;" + statements + ";COMMIT;"
-        done = self.site.scratch.run(argv, input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, env=env)
+        done = self.site.scratch.run(
+            argv, input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, env=env
+        )
         if done.returncode:
             raise SqlError(f"{self.server.name}: {done.stderr.decode(errors='replace').strip()}")
 
@@ -299,7 +376,9 @@ class Host:
 
     def accounts(self):
         if self.family == "mysql":
-            return self.calm("SELECT user, host, HEX(authentication_string), plugin, account_locked FROM mysql.user ORDER BY 1, 2")
+            return self.calm(
+                "SELECT user, host, HEX(authentication_string), plugin, account_locked FROM mysql.user ORDER BY 1, 2"
+            )
         return self.calm("SELECT user, host, priv FROM mysql.global_priv ORDER BY 1, 2")
 
     def files(self):
@@ -310,10 +389,16 @@ class Host:
 
     def outside(self):
         """What must be as before on a source at the end, and on any host after a refusal."""
-        return {"pid": self.server.pid(), "variables": self.variables(), "accounts": self.accounts(), "files": self.files(),
-                "options": {p.name: p.read_text() for p in self.server.conf_d.iterdir()},
-                "replication": self.replication(), "plugins": self.calm("SELECT plugin_name, plugin_status FROM information_schema.plugins ORDER BY 1"),
-                "checksums": None}
+        return {
+            "pid": self.server.pid(),
+            "variables": self.variables(),
+            "accounts": self.accounts(),
+            "files": self.files(),
+            "options": {p.name: p.read_text() for p in self.server.conf_d.iterdir()},
+            "replication": self.replication(),
+            "plugins": self.calm("SELECT plugin_name, plugin_status FROM information_schema.plugins ORDER BY 1"),
+            "checksums": None,
+        }
 
     def whole(self):
         return {**self.outside(), "checksums": self.checksums(), "schema": self.schema()}
@@ -329,7 +414,11 @@ class Host:
     def checksums(self):
         tables = self._tables()
         # The first look at a MEMORY table after a start writes to the binary log: not by the one who checks.
-        return dict((t, c) for t, c in self.calm(f"SET SESSION sql_log_bin=0; CHECKSUM TABLE {','.join(tables)}")) if tables else {}
+        return (
+            dict((t, c) for t, c in self.calm(f"SET SESSION sql_log_bin=0; CHECKSUM TABLE {','.join(tables)}"))
+            if tables
+            else {}
+        )
 
     def _tables(self):
         with self._calm_server():
@@ -359,7 +448,11 @@ class Host:
         with contextlib.suppress(Exception):
             for pid in processes_of(self.server.dir, spare=(self.site.scratch.watchdog.pid,)):
                 os.kill(pid, 9)
-            wait_for("its processes to end", lambda: not processes_of(self.server.dir, spare=(self.site.scratch.watchdog.pid,)), 20)
+            wait_for(
+                "its processes to end",
+                lambda: not processes_of(self.server.dir, spare=(self.site.scratch.watchdog.pid,)),
+                20,
+            )
         for child in list(self.site.scratch.children):
             if child.poll() is not None:
                 self.site.scratch.children.remove(child)
@@ -369,11 +462,14 @@ class Host:
             shutil.rmtree(d, ignore_errors=True)
 
     def tails(self):
-        return (f"--- end of the log of the agent of {self.server.name}:\n{self.agent.log_tail(16)}\n"
-                f"--- end of the error log of {self.server.name} ({'; '.join(self.lines)}):\n{self.server.log_tail(12)}")
+        return (
+            f"--- end of the log of the agent of {self.server.name}:\n{self.agent.log_tail(16)}\n"
+            f"--- end of the error log of {self.server.name} ({'; '.join(self.lines)}):\n{self.server.log_tail(12)}"
+        )
 
 
 # A case
+
 
 class Failure(AssertionError):
     pass
@@ -416,7 +512,9 @@ class Run:
         self.change()
         target_before = self.target.whole()
         try:
-            self.target.agent.call("attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}})
+            self.target.agent.call(
+                "attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}}
+            )
         except RpcError as e:
             why = self.refusal("attach", e)
             self.same("the target after the refusal", target_before, self.target.whole())
@@ -479,10 +577,13 @@ class Run:
             f"INSERT INTO lab.big VALUES ({n}, REPEAT('x', LEAST(1500000, @@max_allowed_packet DIV 2)));"
             f"CREATE TABLE lab.new_{n} (id INT PRIMARY KEY, at TIMESTAMP NULL, word VARCHAR(40)) ENGINE=InnoDB; INSERT INTO lab.new_{n} VALUES (1, '2026-01-02 03:04:05', 'wörter');"
             f"ALTER TABLE lab.new_{n} ADD COLUMN more INT; CREATE DATABASE more_{n}; CREATE TABLE more_{n}.x (id INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO more_{n}.x VALUES (1);"
-            f"DELETE FROM lab.child WHERE id = {n}; TRUNCATE TABLE more_{n}.x")
-        source.calm(f"CREATE FUNCTION lab.f_{n}() RETURNS INT DETERMINISTIC RETURN {n}; GRANT SELECT ON more_{n}.* TO app@localhost;"
-                    f"CREATE TRIGGER lab.t_{n} AFTER INSERT ON lab.new_{n} FOR EACH ROW INSERT INTO lab.audit (what) VALUES (CONCAT('new ', NEW.id));"
-                    f"INSERT INTO lab.new_{n} VALUES (2, NOW(), NULL, 1); ANALYZE TABLE lab.t02")
+            f"DELETE FROM lab.child WHERE id = {n}; TRUNCATE TABLE more_{n}.x"
+        )
+        source.calm(
+            f"CREATE FUNCTION lab.f_{n}() RETURNS INT DETERMINISTIC RETURN {n}; GRANT SELECT ON more_{n}.* TO app@localhost;"
+            f"CREATE TRIGGER lab.t_{n} AFTER INSERT ON lab.new_{n} FOR EACH ROW INSERT INTO lab.audit (what) VALUES (CONCAT('new ', NEW.id));"
+            f"INSERT INTO lab.new_{n} VALUES (2, NOW(), NULL, 1); ANALYZE TABLE lab.t02"
+        )
         if frozen:
             source.calm("SET GLOBAL super_read_only=ON")
         if not any(o.name in ("log_bin.off",) for o, _ in self.case.source):
@@ -494,6 +595,7 @@ class Run:
         def look():
             seen.update(self.target.agent.call("get_replication_status"))
             return seen.get("verdict") in ("healthy", "diverged")
+
         with contextlib.suppress(TimeoutError):
             wait_for("healthy", look, 40, 0.2)
         if seen.get("verdict") != "healthy":
@@ -513,12 +615,22 @@ class Run:
             if by_position:
                 wait_for("the same rows", lambda: source.checksums() == target.checksums(), 60, 0.3)
             else:
-                position = source.value("SELECT @@gtid_binlog_pos" if not self.mysql else "SELECT @@gtid_executed").replace("\n", "")
-                waits = f"SELECT MASTER_GTID_WAIT('{position}', 60)" if not self.mysql else f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', 60)"
+                position = source.value(
+                    "SELECT @@gtid_binlog_pos" if not self.mysql else "SELECT @@gtid_executed"
+                ).replace("\n", "")
+                waits = (
+                    f"SELECT MASTER_GTID_WAIT('{position}', 60)"
+                    if not self.mysql
+                    else f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', 60)"
+                )
                 if target.value(waits) != "0":
                     raise Failure(f"{when}: did not reach {position}: {target.slave_status()}")
             self.equal(f"{when}: rows", source.checksums(), target.checksums())
-            self.equal(f"{when}: definitions", {r: 1 for r in map(tuple, source.schema())}, {r: 1 for r in map(tuple, target.schema())})
+            self.equal(
+                f"{when}: definitions",
+                {r: 1 for r in map(tuple, source.schema())},
+                {r: 1 for r in map(tuple, target.schema())},
+            )
         if event_free:
             source.calm("ALTER EVENT lab.beat ENABLE")
         own = target.with_calm(lambda s: s.errant())
@@ -528,7 +640,11 @@ class Run:
             raise Failure(f"{when}: events run on the replica")
 
     def equal(self, what, there, here):
-        wrong = [f"{k}: {there.get(k)} / {here.get(k)}" for k in sorted(set(there) | set(here), key=str) if there.get(k) != here.get(k)]
+        wrong = [
+            f"{k}: {there.get(k)} / {here.get(k)}"
+            for k in sorted(set(there) | set(here), key=str)
+            if there.get(k) != here.get(k)
+        ]
         if wrong or not there:
             raise Failure(f"{what} differ: " + "; ".join(wrong[:5]))
 
@@ -538,7 +654,9 @@ class Run:
             return
         there = self.target.agent.call("checksum_tables", {"at": at["at"]})
         moving = {"`lab`.`heartbeat`", "lab.heartbeat"}
-        key = lambda a: {t["table"]: (t.get("rows"), t.get("digest")) for t in a["tables"] if t["table"] not in moving}  # noqa: E731
+        key = lambda a: {
+            t["table"]: (t.get("rows"), t.get("digest")) for t in a["tables"] if t["table"] not in moving
+        }  # noqa: E731
         self.equal("digests by the agents", key(at), key(there))
         if not any("größe 日本" in t["table"] for t in at["tables"]):
             raise Failure(f"a table is missing in checksum_tables: {[t['table'] for t in at['tables']]}")
@@ -554,11 +672,15 @@ class Run:
         """A year goes by for every account that the agents made."""
         for host in (self.source, self.target):
             if self.mysql:
-                host.calm("SET SESSION sql_log_bin=0; SET @f=@@GLOBAL.super_read_only; SET GLOBAL super_read_only=OFF; UPDATE mysql.user SET password_last_changed = "
-                          "NOW() - INTERVAL 365 DAY WHERE user LIKE 'repl%' OR user='guestagent'; FLUSH PRIVILEGES; SET GLOBAL super_read_only=@f")
+                host.calm(
+                    "SET SESSION sql_log_bin=0; SET @f=@@GLOBAL.super_read_only; SET GLOBAL super_read_only=OFF; UPDATE mysql.user SET password_last_changed = "
+                    "NOW() - INTERVAL 365 DAY WHERE user LIKE 'repl%' OR user='guestagent'; FLUSH PRIVILEGES; SET GLOBAL super_read_only=@f"
+                )
             else:
-                host.calm("SET SESSION sql_log_bin=0; UPDATE mysql.global_priv SET priv = JSON_SET(priv, '$.password_last_changed', "
-                          "UNIX_TIMESTAMP() - 365 * 86400) WHERE user LIKE 'repl%'; FLUSH PRIVILEGES")
+                host.calm(
+                    "SET SESSION sql_log_bin=0; UPDATE mysql.global_priv SET priv = JSON_SET(priv, '$.password_last_changed', "
+                    "UNIX_TIMESTAMP() - 365 * 86400) WHERE user LIKE 'repl%'; FLUSH PRIVILEGES"
+                )
         self.target.restart()
 
     def change_memory(self):
@@ -572,7 +694,9 @@ class Run:
         for when in ("after the detach", "after the detach and a restart"):
             if target.slave_status():
                 raise Failure(f"{when}: replication settings are left: {target.slave_status()}")
-            read_only = target.value("SELECT @@read_only") + (target.value("SELECT @@super_read_only") if self.mysql else "")
+            read_only = target.value("SELECT @@read_only") + (
+                target.value("SELECT @@super_read_only") if self.mysql else ""
+            )
             if "1" in read_only:
                 raise Failure(f"{when}: read-only")
             if target.value("SELECT @@log_bin") != "1":
@@ -595,7 +719,9 @@ class Run:
         set_here = {line.split("=")[0].replace("-", "_") for line in self.target.lines} - overruled
         for name in sorted(set_here | {n.removeprefix("skip_") for n in set_here}):
             if name in before and name not in overruled and before[name] != after.get(name):
-                raise Failure(f"{name} was {before[name]} on the target, and is {after.get(name)} after attach and detach")
+                raise Failure(
+                    f"{name} was {before[name]} on the target, and is {after.get(name)} after attach and detach"
+                )
 
     def end(self, failed):
         for host in (self.source, self.target):

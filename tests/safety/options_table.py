@@ -29,6 +29,7 @@ class Value:
 
 class Refuse(NamedTuple):
     """`when` it is set on the "source", on the "target", on either ("any"), or when the two "differ"; the refusal has to name one of `words`."""
+
     when: str
     why: str
     words: tuple
@@ -61,25 +62,34 @@ def each_start(statements):
 PASSWORDS = ("strict_password_validation", "password")
 KEYS = (("differ", "the keys of the source's tables are needed to read them", ("key_management", "encrypt")),)
 TLS = "ssl-ca={tls}/ca.pem\nssl-cert={tls}/cert.pem\nssl-key={tls}/key.pem\n"
-ENCRYPTION = ("plugin-load-add=file_key_management\nfile-key-management-filename={tls}/keys.txt\ninnodb-encrypt-tables=ON\ninnodb-encrypt-log=ON\n"
-              "encrypt-tmp-files=ON\naria-encrypt-tables=ON\nencrypt-binlog=ON\ninnodb-encryption-threads=1")
+ENCRYPTION = (
+    "plugin-load-add=file_key_management\nfile-key-management-filename={tls}/keys.txt\ninnodb-encrypt-tables=ON\ninnodb-encrypt-log=ON\n"
+    "encrypt-tmp-files=ON\naria-encrypt-tables=ON\nencrypt-binlog=ON\ninnodb-encryption-threads=1"
+)
 
 OPTIONS = [
     # What a session takes over from the globals: the agent's own as well.
     option("sql_mode", "sql-mode=ANSI", "sql-mode=NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT"),
-    option("sql_mode.strict", "sql-mode=STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION", "sql-mode="),
+    option(
+        "sql_mode.strict", "sql-mode=STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION", "sql-mode="
+    ),
     option("sql_mode.oracle", "sql-mode=ORACLE", on=MARIADB),
     option("sql_mode.pad", "sql-mode=PAD_CHAR_TO_FULL_LENGTH,NO_UNSIGNED_SUBTRACTION,HIGH_NOT_PRECEDENCE"),
     option("old_mode", "old-mode=NO_PROGRESS_INFO,ZERO_DATE_TIME_CAST", on=MARIADB),
     option("init_connect", "init-connect='SET NAMES latin1'", "init-connect='SET autocommit=0'"),
     option("init_connect.limits", "init-connect='SET SESSION sql_select_limit=1, max_join_size=1'"),
-    option("init_connect.audit", "init-connect='INSERT INTO lab.logins VALUES (CURRENT_USER())'",
-           refuse=[("source", "who cannot do what it does cannot connect: the replicas' account neither", "init_connect")]),
+    option(
+        "init_connect.audit",
+        "init-connect='INSERT INTO lab.logins VALUES (CURRENT_USER())'",
+        refuse=[("source", "who cannot do what it does cannot connect: the replicas' account neither", "init_connect")],
+    ),
     option("autocommit", "autocommit=0"),
     option("tx_read_only", "transaction-read-only=ON"),
     option("transaction_isolation", "transaction-isolation=SERIALIZABLE", "transaction-isolation=READ-UNCOMMITTED"),
     option("completion_type", "completion-type=CHAIN", "completion-type=RELEASE"),
-    option("sql_select_limit", each_start("SET GLOBAL sql_select_limit=1"), each_start("SET GLOBAL sql_select_limit=3")),
+    option(
+        "sql_select_limit", each_start("SET GLOBAL sql_select_limit=1"), each_start("SET GLOBAL sql_select_limit=3")
+    ),
     option("max_join_size", "max-join-size=1"),
     option("sql_safe_updates", each_start("SET GLOBAL sql_safe_updates=1")),
     option("sql_auto_is_null", each_start("SET GLOBAL sql_auto_is_null=1")),
@@ -96,7 +106,9 @@ OPTIONS = [
     option("use_stat_tables", "use-stat-tables=NEVER", on=MARIADB),
     option("optimizer_switch", "optimizer-switch=derived_merge=off,index_merge=off"),
     option("big_tables", "big-tables=1"),
-    option("show_create_table_verbosity", "information-schema-stats-expiry=86400\nshow-create-table-verbosity=ON", on=MYSQL),
+    option(
+        "show_create_table_verbosity", "information-schema-stats-expiry=86400\nshow-create-table-verbosity=ON", on=MYSQL
+    ),
     option("terminology_use_previous", "terminology-use-previous=BEFORE_8_0_26", on=MYSQL),
     option("require_row_format", "session-track-gtids=OWN_GTID\nsession-track-schema=OFF", on=MYSQL),
     # Time limits.
@@ -105,11 +117,19 @@ OPTIONS = [
     option("lock_wait_timeout", "lock-wait-timeout=1\ninnodb-lock-wait-timeout=1"),
     option("max_statement_time", "max-statement-time=0.05", on=MARIADB),
     option("max_execution_time", "max-execution-time=10", on=MYSQL),
-    option("idle_transaction_timeout", "idle-transaction-timeout=1\nidle-readonly-transaction-timeout=1\nidle-write-transaction-timeout=1", on=MARIADB),
+    option(
+        "idle_transaction_timeout",
+        "idle-transaction-timeout=1\nidle-readonly-transaction-timeout=1\nidle-write-transaction-timeout=1",
+        on=MARIADB,
+    ),
     # Limits.
     option("max_connections", "max-connections=10", "max-connections=2000"),
-    option("max_user_connections", "max-user-connections=1", "max-user-connections=2",
-           refuse=[("any", "the agent and the tool need a connection each", "max_user_connections")]),
+    option(
+        "max_user_connections",
+        "max-user-connections=1",
+        "max-user-connections=2",
+        refuse=[("any", "the agent and the tool need a connection each", "max_user_connections")],
+    ),
     option("max_user_connections.few", "max-user-connections=5"),
     option("max_allowed_packet", "max-allowed-packet=1M", "max-allowed-packet=1G"),
     option("max_connect_errors", "max-connect-errors=1"),
@@ -122,29 +142,67 @@ OPTIONS = [
     option("global_connection_memory", "global-connection-memory-tracking=ON\nconnection-memory-limit=2M", on=MYSQL),
     # Characters, names, time.
     option("character_set_server", "character-set-server=latin1", "character-set-server=utf16"),
-    option("collation_server", "character-set-server=utf8mb4\ncollation-server=utf8mb4_bin", "character-set-server=utf8mb4\ncollation-server=utf8mb4_general_ci"),
-    option("skip_character_set_client_handshake", "skip-character-set-client-handshake\ncharacter-set-server=latin1", on=MARIADB),
+    option(
+        "collation_server",
+        "character-set-server=utf8mb4\ncollation-server=utf8mb4_bin",
+        "character-set-server=utf8mb4\ncollation-server=utf8mb4_general_ci",
+    ),
+    option(
+        "skip_character_set_client_handshake",
+        "skip-character-set-client-handshake\ncharacter-set-server=latin1",
+        on=MARIADB,
+    ),
     option("character_set_filesystem", "character-set-filesystem=latin1"),
-    option("lower_case_table_names", "lower-case-table-names=1", init=True,
-           refuse=[("differ", "names that differ in case only cannot be there", "lower_case_table_names")]),
+    option(
+        "lower_case_table_names",
+        "lower-case-table-names=1",
+        init=True,
+        refuse=[("differ", "names that differ in case only cannot be there", "lower_case_table_names")],
+    ),
     option("default_time_zone", "default-time-zone=+05:30", "default-time-zone=-11:00"),
-    option("explicit_defaults_for_timestamp", "explicit-defaults-for-timestamp=OFF", "explicit-defaults-for-timestamp=ON"),
+    option(
+        "explicit_defaults_for_timestamp", "explicit-defaults-for-timestamp=OFF", "explicit-defaults-for-timestamp=ON"
+    ),
     option("secure_timestamp", "secure-timestamp=YES", on=MARIADB),
     # What runs by itself.
     option("event_scheduler", "event-scheduler=OFF", "event-scheduler=DISABLED"),
-    option("init_file", Value("init-file={dir}/boot.sql", files=(("boot.sql", "SET GLOBAL max_connect_errors=777;\nSET GLOBAL group_concat_max_len=5000;\n"),))),
-    option("init_file.writes", Value("init-file={dir}/boot.sql", files=(("boot.sql", "INSERT INTO lab.boots (id) VALUES (NULL);\n"),)),
-           refuse=[("target", "each start of the replica would write a transaction of its own", "init_file")]),
+    option(
+        "init_file",
+        Value(
+            "init-file={dir}/boot.sql",
+            files=(("boot.sql", "SET GLOBAL max_connect_errors=777;\nSET GLOBAL group_concat_max_len=5000;\n"),),
+        ),
+    ),
+    option(
+        "init_file.writes",
+        Value("init-file={dir}/boot.sql", files=(("boot.sql", "INSERT INTO lab.boots (id) VALUES (NULL);\n"),)),
+        refuse=[("target", "each start of the replica would write a transaction of its own", "init_file")],
+    ),
     option("init_slave", "init-slave='SET SESSION sort_buffer_size=65536'", on=MARIADB),
-    option("init_slave.writes", "init-slave='INSERT INTO lab.boots (id) VALUES (NULL)'", on=MARIADB,
-           refuse=[("target", "each start of replication would write a transaction of its own", "init_slave")]),
+    option(
+        "init_slave.writes",
+        "init-slave='INSERT INTO lab.boots (id) VALUES (NULL)'",
+        on=MARIADB,
+        refuse=[("target", "each start of replication would write a transaction of its own", "init_slave")],
+    ),
     # Who may write.
     option("read_only", "read-only=1", overruled=("read_only",)),
-    option("super_read_only", "super-read-only=ON", on=MYSQL, overruled=("read_only", "super_read_only"),
-           refuse=[("source", "no account can be made there", "super_read_only")]),
-    option("offline_mode", "offline-mode=ON", on=MYSQL, refuse=[("any", "no replica can connect to it", "offline_mode")]),
-    option("skip_grant_tables", "skip-grant-tables\nskip-networking=0", alone=True,
-           refuse=[("any", "no account can be made or checked there", "skip_grant_tables")]),
+    option(
+        "super_read_only",
+        "super-read-only=ON",
+        on=MYSQL,
+        overruled=("read_only", "super_read_only"),
+        refuse=[("source", "no account can be made there", "super_read_only")],
+    ),
+    option(
+        "offline_mode", "offline-mode=ON", on=MYSQL, refuse=[("any", "no replica can connect to it", "offline_mode")]
+    ),
+    option(
+        "skip_grant_tables",
+        "skip-grant-tables\nskip-networking=0",
+        alone=True,
+        refuse=[("any", "no account can be made or checked there", "skip_grant_tables")],
+    ),
     option("automatic_sp_privileges", "automatic-sp-privileges=0"),
     option("skip_show_database", "skip-show-database"),
     option("local_infile", "local-infile=0"),
@@ -152,57 +210,165 @@ OPTIONS = [
     option("symbolic_links", "symbolic-links=0", on=MARIADB),
     # Network and TLS.
     option("skip_networking", "skip-networking", sides="t"),
-    option("skip_networking.source", "skip-networking", sides="s", refuse=[("source", "no replica can connect to it", ("skip_networking", "port"))]),
+    option(
+        "skip_networking.source",
+        "skip-networking",
+        sides="s",
+        refuse=[("source", "no replica can connect to it", ("skip_networking", "port"))],
+    ),
     option("bind_address", "bind-address=127.0.0.1,::1", "bind-address=*"),
     option("skip_name_resolve", "skip-name-resolve=0"),
     option("extra_port", "extra-max-connections=2\nthread-handling=pool-of-threads\nthread-pool-size=1", on=MARIADB),
     option("proxy_protocol", "proxy-protocol-networks=10.0.0.0/8", on=MARIADB),
     option("tls", TLS, TLS + "tls-version=TLSv1.3", needs="tls"),
-    option("require_secure_transport", "require-secure-transport=ON", on="m", sides="s",
-           refuse=[("source", "it has no certificate: replicas cannot connect", ("require_secure_transport", "tls", "certificate"))]),
+    option(
+        "require_secure_transport",
+        "require-secure-transport=ON",
+        on="m",
+        sides="s",
+        refuse=[
+            (
+                "source",
+                "it has no certificate: replicas cannot connect",
+                ("require_secure_transport", "tls", "certificate"),
+            )
+        ],
+    ),
     option("require_secure_transport.target", "require-secure-transport=ON", on="m", sides="t"),
     option("require_secure_transport.tls", TLS + "require-secure-transport=ON", needs="tls"),
     # Passwords.
     option("default_password_lifetime", "default-password-lifetime=30", hook="age_passwords"),
-    option("disconnect_on_expired_password", "disconnect-on-expired-password=ON\ndefault-password-lifetime=1", hook="age_passwords"),
-    option("simple_password_check", "plugin-load-add=simple_password_check", on="m", needs="plugins",
-           refuse=[("any", "the server must see the password of each account", PASSWORDS)]),
-    option("simple_password_check.lax", "plugin-load-add=simple_password_check\nstrict-password-validation=OFF", on="m", needs="plugins"),
-    option("password_reuse_check", "plugin-load-add=password_reuse_check", on="m", needs="plugins",
-           refuse=[("any", "the server must see the password of each account", PASSWORDS)]),
-    option("validate_password", Value(sql="INSTALL COMPONENT 'file://component_validate_password'; SET GLOBAL validate_password.policy=STRONG, "
-                                          "validate_password.length=60"), on=MYSQL, alone=True),
-    option("password_history", "password-history=5\npassword-reuse-interval=365\npassword-require-current=ON", on=MYSQL),
+    option(
+        "disconnect_on_expired_password",
+        "disconnect-on-expired-password=ON\ndefault-password-lifetime=1",
+        hook="age_passwords",
+    ),
+    option(
+        "simple_password_check",
+        "plugin-load-add=simple_password_check",
+        on="m",
+        needs="plugins",
+        refuse=[("any", "the server must see the password of each account", PASSWORDS)],
+    ),
+    option(
+        "simple_password_check.lax",
+        "plugin-load-add=simple_password_check\nstrict-password-validation=OFF",
+        on="m",
+        needs="plugins",
+    ),
+    option(
+        "password_reuse_check",
+        "plugin-load-add=password_reuse_check",
+        on="m",
+        needs="plugins",
+        refuse=[("any", "the server must see the password of each account", PASSWORDS)],
+    ),
+    option(
+        "validate_password",
+        Value(
+            sql="INSTALL COMPONENT 'file://component_validate_password'; SET GLOBAL validate_password.policy=STRONG, "
+            "validate_password.length=60"
+        ),
+        on=MYSQL,
+        alone=True,
+    ),
+    option(
+        "password_history", "password-history=5\npassword-reuse-interval=365\npassword-require-current=ON", on=MYSQL
+    ),
     option("secure_auth", "secure-auth=1\nold-passwords=0", on=MARIADB),
-    option("authentication_policy", "authentication-policy=caching_sha2_password,,", "authentication-policy=sha256_password,,", on=MYSQL),
-    option("caching_sha2", "caching-sha2-password-digest-rounds=10000\ncaching-sha2-password-auto-generate-rsa-keys=OFF", on=MYSQL),
-    option("mandatory_roles", Value("mandatory-roles=reader\nactivate-all-roles-on-login=ON",
-                                    sql="SET sql_log_bin=0; CREATE ROLE IF NOT EXISTS reader; GRANT SELECT ON lab.* TO reader"), on=MYSQL),
+    option(
+        "authentication_policy",
+        "authentication-policy=caching_sha2_password,,",
+        "authentication-policy=sha256_password,,",
+        on=MYSQL,
+    ),
+    option(
+        "caching_sha2",
+        "caching-sha2-password-digest-rounds=10000\ncaching-sha2-password-auto-generate-rsa-keys=OFF",
+        on=MYSQL,
+    ),
+    option(
+        "mandatory_roles",
+        Value(
+            "mandatory-roles=reader\nactivate-all-roles-on-login=ON",
+            sql="SET sql_log_bin=0; CREATE ROLE IF NOT EXISTS reader; GRANT SELECT ON lab.* TO reader",
+        ),
+        on=MYSQL,
+    ),
     option("partial_revokes", "partial-revokes=ON", on=MYSQL),
     # Plugins and looking.
-    option("server_audit", "plugin-load-add=server_audit\nserver-audit-logging=ON\nserver-audit-file-path={dir}/audit/audit.log", on="m", needs="plugins"),
-    option("plugin_load", "plugin-load-add=ha_blackhole\nplugin-load-add=sql_errlog\nplugin-load-add=metadata_lock_info", on="m", needs="plugins"),
-    option("semi_sync", "rpl-semi-sync-master-enabled=1\nrpl-semi-sync-master-timeout=500\nrpl-semi-sync-slave-enabled=1", on=MARIADB),
-    option("semi_sync.mysql", "plugin-load-add=semisync_source.so\nplugin-load-add=semisync_replica.so\nrpl-semi-sync-source-enabled=1\n"
-                              "rpl-semi-sync-source-timeout=500\nrpl-semi-sync-replica-enabled=1", on=MYSQL),
+    option(
+        "server_audit",
+        "plugin-load-add=server_audit\nserver-audit-logging=ON\nserver-audit-file-path={dir}/audit/audit.log",
+        on="m",
+        needs="plugins",
+    ),
+    option(
+        "plugin_load",
+        "plugin-load-add=ha_blackhole\nplugin-load-add=sql_errlog\nplugin-load-add=metadata_lock_info",
+        on="m",
+        needs="plugins",
+    ),
+    option(
+        "semi_sync",
+        "rpl-semi-sync-master-enabled=1\nrpl-semi-sync-master-timeout=500\nrpl-semi-sync-slave-enabled=1",
+        on=MARIADB,
+    ),
+    option(
+        "semi_sync.mysql",
+        "plugin-load-add=semisync_source.so\nplugin-load-add=semisync_replica.so\nrpl-semi-sync-source-enabled=1\n"
+        "rpl-semi-sync-source-timeout=500\nrpl-semi-sync-replica-enabled=1",
+        on=MYSQL,
+    ),
     option("performance_schema", "performance-schema=ON", on=MARIADB),
-    option("performance_schema.off", "performance-schema=OFF", on=MYSQL,
-           refuse=[("any", "Clone and the replica's state are read from there", "performance_schema")]),
+    option(
+        "performance_schema.off",
+        "performance-schema=OFF",
+        on=MYSQL,
+        refuse=[("any", "Clone and the replica's state are read from there", "performance_schema")],
+    ),
     option("feedback", "feedback=ON\nuserstat=1", on="m"),
     option("general_log", "general-log=1\nlog-output=TABLE", "general-log=1\nlog-output=FILE"),
-    option("slow_query_log", "slow-query-log=1\nlong-query-time=0\nlog-output=TABLE\nlog-queries-not-using-indexes=1",
-           "slow-query-log=1\nlong-query-time=0\nlog-output=FILE,TABLE\nslow-query-log-file={dir}/slow/slow.log"),
+    option(
+        "slow_query_log",
+        "slow-query-log=1\nlong-query-time=0\nlog-output=TABLE\nlog-queries-not-using-indexes=1",
+        "slow-query-log=1\nlong-query-time=0\nlog-output=FILE,TABLE\nslow-query-log-file={dir}/slow/slow.log",
+    ),
     option("log_error", "log-error={dir}/my log/own error.log", "log-error=own-error"),
     option("log_warnings", "log-warnings=9", "log-warnings=0", on=MARIADB),
     option("log_error_verbosity", "log-error-verbosity=1", "log-error-verbosity=3\nlog-timestamps=SYSTEM", on=MYSQL),
     # The binary log.
     option("log_bin", "log-bin={dir}/logs/mysql-bin", "log-bin=db1.example.org-bin"),
-    option("log_bin.file", "log-bin={dir}/logs/mysql-bin.log\nrelay-log={dir}/relay/relay", "log-bin\nlog-basename=db1", on=MARIADB),
-    option("log_bin.off", "skip-log-bin", overruled=("log_bin",), refuse=[("source", "there is nothing to replicate from", ("log_bin", "binary log"))]),
+    option(
+        "log_bin.file",
+        "log-bin={dir}/logs/mysql-bin.log\nrelay-log={dir}/relay/relay",
+        "log-bin\nlog-basename=db1",
+        on=MARIADB,
+    ),
+    option(
+        "log_bin.off",
+        "skip-log-bin",
+        overruled=("log_bin",),
+        refuse=[("source", "there is nothing to replicate from", ("log_bin", "binary log"))],
+    ),
     option("log_bin_index", "log-bin-index={dir}/logs/bi.index", "log-bin-index=other-name.index"),
-    option("relay_log", "relay-log={dir}/relay/relay-bin\nrelay-log-index={dir}/relay/relay.index", "relay-log=db1-relay", overruled=("relay_log", "relay_log_index")),
-    option("master_info_file", "master-info-file={dir}/info/master.info\nrelay-log-info-file={dir}/info/relay.info", on=MARIADB),
-    option("log_slave_updates", "log-slave-updates=OFF", "log-slave-updates=ON", overruled=("log_slave_updates", "log_replica_updates")),
+    option(
+        "relay_log",
+        "relay-log={dir}/relay/relay-bin\nrelay-log-index={dir}/relay/relay.index",
+        "relay-log=db1-relay",
+        overruled=("relay_log", "relay_log_index"),
+    ),
+    option(
+        "master_info_file",
+        "master-info-file={dir}/info/master.info\nrelay-log-info-file={dir}/info/relay.info",
+        on=MARIADB,
+    ),
+    option(
+        "log_slave_updates",
+        "log-slave-updates=OFF",
+        "log-slave-updates=ON",
+        overruled=("log_slave_updates", "log_replica_updates"),
+    ),
     option("binlog_format", "binlog-format=MIXED", "binlog-format=STATEMENT", on=MARIADB),
     option("binlog_row_image", "binlog-row-image=MINIMAL", "binlog-row-image=NOBLOB"),
     option("binlog_checksum", "binlog-checksum=NONE", "binlog-checksum=CRC32"),
@@ -210,7 +376,9 @@ OPTIONS = [
     option("binlog_row_metadata", "binlog-row-metadata=FULL"),
     option("log_bin_compress", "log-bin-compress=ON\nlog-bin-compress-min-len=10", on=MARIADB),
     option("binlog_transaction_compression", "binlog-transaction-compression=ON", on=MYSQL),
-    option("binlog_row_value_options", "binlog-row-value-options=PARTIAL_JSON\nbinlog-rows-query-log-events=ON", on=MYSQL),
+    option(
+        "binlog_row_value_options", "binlog-row-value-options=PARTIAL_JSON\nbinlog-rows-query-log-events=ON", on=MYSQL
+    ),
     option("binlog_annotate", "binlog-annotate-row-events=OFF\nreplicate-annotate-row-events=OFF", on=MARIADB),
     option("binlog_alter_two_phase", "binlog-alter-two-phase=ON\nslave-parallel-threads=4", on=MARIADB),
     option("expire_logs", "binlog-expire-logs-seconds=1", "binlog-expire-logs-seconds=0"),
@@ -226,37 +394,84 @@ OPTIONS = [
     option("gtid_strict_mode", "gtid-strict-mode=ON", "gtid-strict-mode=OFF", on=MARIADB),
     option("gtid_domain_id", "gtid-domain-id=5", "gtid-domain-id=7", on=MARIADB),
     option("gtid_ignore_duplicates", "gtid-ignore-duplicates=ON\ngtid-pos-auto-engines=aria", on=MARIADB),
-    option("gtid_mode", "gtid-mode=ON_PERMISSIVE", "gtid-mode=OFF_PERMISSIVE\nenforce-gtid-consistency=WARN", on=MYSQL,
-           refuse=[("differ", "positions of one cannot be followed by the other", "gtid_mode")], overruled=("gtid_mode", "enforce_gtid_consistency")),
-    option("gtid_mode.off", "gtid-mode=OFF\nenforce-gtid-consistency=OFF", on=MYSQL,
-           refuse=[("differ", "positions of one cannot be followed by the other", "gtid_mode")], alone=True),
+    option(
+        "gtid_mode",
+        "gtid-mode=ON_PERMISSIVE",
+        "gtid-mode=OFF_PERMISSIVE\nenforce-gtid-consistency=WARN",
+        on=MYSQL,
+        refuse=[("differ", "positions of one cannot be followed by the other", "gtid_mode")],
+        overruled=("gtid_mode", "enforce_gtid_consistency"),
+    ),
+    option(
+        "gtid_mode.off",
+        "gtid-mode=OFF\nenforce-gtid-consistency=OFF",
+        on=MYSQL,
+        refuse=[("differ", "positions of one cannot be followed by the other", "gtid_mode")],
+        alone=True,
+    ),
     option("server_id", "server-id=77", overruled=("server_id",)),
     option("report_host", "report-host=db7.example.org\nreport-port=3307", overruled=("report_host", "report_port")),
     option("skip_slave_start", "skip-slave-start", overruled=("skip_slave_start", "skip_replica_start")),
-    option("slave_parallel", "slave-parallel-threads=4\nslave-parallel-mode=aggressive", "slave-parallel-threads=4\nslave-parallel-mode=minimal", on=MARIADB),
-    option("replica_parallel_workers", "replica-parallel-workers=0", "replica-parallel-workers=8\nreplica-preserve-commit-order=OFF", on=MYSQL),
+    option(
+        "slave_parallel",
+        "slave-parallel-threads=4\nslave-parallel-mode=aggressive",
+        "slave-parallel-threads=4\nslave-parallel-mode=minimal",
+        on=MARIADB,
+    ),
+    option(
+        "replica_parallel_workers",
+        "replica-parallel-workers=0",
+        "replica-parallel-workers=8\nreplica-preserve-commit-order=OFF",
+        on=MYSQL,
+    ),
     option("slave_net_timeout", "slave-net-timeout=2"),
     option("slave_compressed_protocol", "slave-compressed-protocol=1"),
     option("slave_exec_mode", "slave-exec-mode=IDEMPOTENT"),
     option("slave_skip_errors", "slave-skip-errors=1062,1032"),
     option("slave_run_triggers", "slave-run-triggers-for-rbr=YES", "slave-run-triggers-for-rbr=LOGGING", on=MARIADB),
-    option("slave_run_triggers.enforce", "slave-run-triggers-for-rbr=ENFORCE", on=MARIADB,
-           refuse=[("target", "triggers would run a second time on the replica", "slave_run_triggers_for_rbr")]),
+    option(
+        "slave_run_triggers.enforce",
+        "slave-run-triggers-for-rbr=ENFORCE",
+        on=MARIADB,
+        refuse=[("target", "triggers would run a second time on the replica", "slave_run_triggers_for_rbr")],
+    ),
     option("slave_type_conversions", "slave-type-conversions=ALL_NON_LOSSY"),
     option("slave_transaction_retries", "slave-transaction-retries=0"),
     option("slave_load_tmpdir", "slave-load-tmpdir={dir}/loadtmp/\ntmpdir={dir}/tmp dir/", on=MARIADB),
     option("relay_log_space_limit", "relay-log-space-limit=65536", on=MARIADB),
     option("relay_log_purge", "relay-log-purge=OFF\nrelay-log-recovery=OFF", "relay-log-recovery=ON\nsync-relay-log=1"),
-    option("replicate_rewrite_db", "replicate-rewrite-db=lab->lab2", refuse=[("target", "the rows go to another database", "replicate_rewrite_db")]),
+    option(
+        "replicate_rewrite_db",
+        "replicate-rewrite-db=lab->lab2",
+        refuse=[("target", "the rows go to another database", "replicate_rewrite_db")],
+    ),
     option("replicate_ignore", "replicate-wild-ignore-table=not\\_there.%\nreplicate-ignore-db=neither_there"),
-    option("replicate_same_server_id", "replicate-same-server-id=1\nskip-log-slave-updates", on="m", overruled=("log_slave_updates",),
-           refuse=[("target", "it would apply its own transactions", "replicate_same_server_id")]),
-    option("replica_checkpoint", "replica-checkpoint-group=512\nreplica-checkpoint-period=1\nreplica-pending-jobs-size-max=16M", on=MYSQL),
+    option(
+        "replicate_same_server_id",
+        "replicate-same-server-id=1\nskip-log-slave-updates",
+        on="m",
+        overruled=("log_slave_updates",),
+        refuse=[("target", "it would apply its own transactions", "replicate_same_server_id")],
+    ),
+    option(
+        "replica_checkpoint",
+        "replica-checkpoint-group=512\nreplica-checkpoint-period=1\nreplica-pending-jobs-size-max=16M",
+        on=MYSQL,
+    ),
     # InnoDB and the other engines.
-    option("innodb_page_size", "innodb-page-size=4k", "innodb-page-size=64k", init=True,
-           refuse=[("differ", "the copy's pages have the source's size", "innodb_page_size")]),
-    option("innodb_data_file_path", "innodb-data-file-path=ibdata1:12M;ibdata2:12M:autoextend", init=True,
-           refuse=[("differ", "the copy has the source's files", "innodb_data_file_path")]),
+    option(
+        "innodb_page_size",
+        "innodb-page-size=4k",
+        "innodb-page-size=64k",
+        init=True,
+        refuse=[("differ", "the copy's pages have the source's size", "innodb_page_size")],
+    ),
+    option(
+        "innodb_data_file_path",
+        "innodb-data-file-path=ibdata1:12M;ibdata2:12M:autoextend",
+        init=True,
+        refuse=[("differ", "the copy has the source's files", "innodb_data_file_path")],
+    ),
     option("innodb_data_home_dir", "innodb-data-home-dir={dir}/ibhome/", init=True, on=MARIADB),
     option("innodb_log_group_home_dir", "innodb-log-group-home-dir={dir}/redo/", init=True),
     option("innodb_undo", "innodb-undo-directory={dir}/undo/\ninnodb-undo-tablespaces=3", init=True, on=MARIADB),
@@ -266,15 +481,37 @@ OPTIONS = [
     option("innodb_doublewrite_dir", "innodb-doublewrite-dir={dir}/dblwr/", on=MYSQL),
     option("innodb_log_size", "innodb-log-file-size=4M", "innodb-log-file-size=64M", on=MARIADB),
     option("innodb_redo_log_capacity", "innodb-redo-log-capacity=8M", on=MYSQL),
-    option("innodb_flush", "innodb-flush-method=O_DIRECT\ninnodb-flush-log-at-trx-commit=1", "innodb-flush-method=fsync\ninnodb-flush-log-at-trx-commit=0"),
+    option(
+        "innodb_flush",
+        "innodb-flush-method=O_DIRECT\ninnodb-flush-log-at-trx-commit=1",
+        "innodb-flush-method=fsync\ninnodb-flush-log-at-trx-commit=0",
+    ),
     option("innodb_file_per_table", "innodb-file-per-table=OFF"),
     option("innodb_strict_mode", "innodb-strict-mode=OFF\ninnodb-default-row-format=COMPACT"),
-    option("innodb_checksum_algorithm", "innodb-checksum-algorithm=strict_full_crc32", "innodb-checksum-algorithm=crc32", on=MARIADB),
+    option(
+        "innodb_checksum_algorithm",
+        "innodb-checksum-algorithm=strict_full_crc32",
+        "innodb-checksum-algorithm=crc32",
+        on=MARIADB,
+    ),
     option("innodb_fast_shutdown", "innodb-fast-shutdown=2", "innodb-fast-shutdown=0"),
-    option("innodb_force_recovery", "innodb-force-recovery=1", on=MARIADB,
-           refuse=[("any", "it is for a broken server: writes may be refused", "innodb_force_recovery")]),
-    option("innodb_read_only", "innodb-read-only=ON", on=MYSQL, refuse=[("any", "nothing can be written there", ("innodb_read_only", "read-only"))], alone=True),
-    option("innodb_buffer_pool", "innodb-buffer-pool-size=8M\ninnodb-buffer-pool-dump-at-shutdown=OFF\ninnodb-buffer-pool-load-at-startup=OFF"),
+    option(
+        "innodb_force_recovery",
+        "innodb-force-recovery=1",
+        on=MARIADB,
+        refuse=[("any", "it is for a broken server: writes may be refused", "innodb_force_recovery")],
+    ),
+    option(
+        "innodb_read_only",
+        "innodb-read-only=ON",
+        on=MYSQL,
+        refuse=[("any", "nothing can be written there", ("innodb_read_only", "read-only"))],
+        alone=True,
+    ),
+    option(
+        "innodb_buffer_pool",
+        "innodb-buffer-pool-size=8M\ninnodb-buffer-pool-dump-at-shutdown=OFF\ninnodb-buffer-pool-load-at-startup=OFF",
+    ),
     option("innodb_force_primary_key", "innodb-force-primary-key=ON", on=MARIADB),
     option("sql_require_primary_key", "sql-require-primary-key=ON", "sql-generate-invisible-primary-key=ON", on=MYSQL),
     option("innodb_snapshot_isolation", "innodb-snapshot-isolation=ON", on=MARIADB),
@@ -286,12 +523,27 @@ OPTIONS = [
     option("enforce_storage_engine", "enforce-storage-engine=InnoDB\ndefault-tmp-storage-engine=MEMORY", on=MARIADB),
     option("disabled_storage_engines", "disabled-storage-engines=MyISAM,FEDERATED,MEMORY", on=MYSQL),
     option("delay_key_write", "delay-key-write=ALL\nmyisam-recover-options=FORCE,BACKUP\nconcurrent-insert=NEVER"),
-    option("memory_tables", Value(sql="SET sql_log_bin=0; CREATE TABLE lab.mem (id INT PRIMARY KEY, n INT) ENGINE=MEMORY; INSERT INTO lab.mem VALUES (1, 1), (2, 2)"),
-           sides="s", hook="change_memory", alone=True, refuse=[("source", "a copy has no rows of such tables", "memory")]),
+    option(
+        "memory_tables",
+        Value(
+            sql="SET sql_log_bin=0; CREATE TABLE lab.mem (id INT PRIMARY KEY, n INT) ENGINE=MEMORY; INSERT INTO lab.mem VALUES (1, 1), (2, 2)"
+        ),
+        sides="s",
+        hook="change_memory",
+        alone=True,
+        refuse=[("source", "a copy has no rows of such tables", "memory")],
+    ),
     option("binlog_gtid_index", "binlog-gtid-index=OFF", on="n"),
-    option("persisted", Value(sql="SET PERSIST max_connect_errors=55; SET PERSIST_ONLY server_id=99; SET PERSIST event_scheduler=OFF"),
-           on=MYSQL, overruled=("server_id",), alone=True),
-    option("persisted.read_only", Value(sql="SET PERSIST read_only=ON"), on=MYSQL, overruled=("read_only",), alone=True),
+    option(
+        "persisted",
+        Value(sql="SET PERSIST max_connect_errors=55; SET PERSIST_ONLY server_id=99; SET PERSIST event_scheduler=OFF"),
+        on=MYSQL,
+        overruled=("server_id",),
+        alone=True,
+    ),
+    option(
+        "persisted.read_only", Value(sql="SET PERSIST read_only=ON"), on=MYSQL, overruled=("read_only",), alone=True
+    ),
 ]
 
 

@@ -55,7 +55,12 @@ class Case:
 
     def come_back(self, agent, job_id):
         agent.start()
-        return wait_for("the dead job's end", lambda: (r := agent.call("get_job", {"job_id": job_id}))["state"] != "running" and r, 90, 0.1)
+        return wait_for(
+            "the dead job's end",
+            lambda: (r := agent.call("get_job", {"job_id": job_id}))["state"] != "running" and r,
+            90,
+            0.1,
+        )
 
 
 def comes_back(case, place, name):
@@ -80,7 +85,9 @@ def comes_back(case, place, name):
     case.verify(case.two, snapshot, place)
     _, error = attempt(case.one, "get_replication_snapshot", {"snapshot_id": ID})
     check(error and "a complete snapshot of localhost since 20" in error.message, f"{error}")
-    check_equal(case.delete(case.one, snapshot["dataset"]["snapshot_href"])["claimed_by"]["host"], "localhost", "claimed_by")
+    check_equal(
+        case.delete(case.one, snapshot["dataset"]["snapshot_href"])["claimed_by"]["host"], "localhost", "claimed_by"
+    )
     case.drop_account(case.two, snapshot)
 
 
@@ -150,7 +157,10 @@ def another_store(case, elsewhere):
     case.one.config["storage"] = elsewhere
     case.one.write_config()
     record = case.come_back(case.one, "moved")
-    check("are left" in record["error"]["message"] and "another store" in record["error"]["message"], record["error"]["message"])
+    check(
+        "are left" in record["error"]["message"] and "another store" in record["error"]["message"],
+        record["error"]["message"],
+    )
     check_equal(case.objects(), remains, "the remains on the first store")
     case.verify(case.two, snapshot, "the other's on the second store")
     case.one.stop()
@@ -168,7 +178,10 @@ def no_places(site, agent):
     nowhere.symlink_to(site.scratch.dir / "not" / "mounted")
     inside = site.scratch.dir / "to data"
     inside.symlink_to(agent.server.data)
-    for path, words in ((nowhere, "is a link to a place that is not there: is it mounted?"), (inside / "store", "leads into mysql.data_dir")):
+    for path, words in (
+        (nowhere, "is a link to a place that is not there: is it mounted?"),
+        (inside / "store", "leads into mysql.data_dir"),
+    ):
         agent.config["storage"] = {"store": "local", "local": {"path": str(path)}}
         agent.write_config()
         try:
@@ -177,9 +190,18 @@ def no_places(site, agent):
         except OneshotError as e:
             check(words in str(e), str(e))
         for command in ("doctor", "check-config"):
-            done = subprocess.run([binary(), "--config", str(agent.config_file), command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  text=True, env=site.scratch.env, timeout=120, check=False)
-            check(done.returncode != 0 and words in done.stdout, f"{command} of {path}: {done.returncode}\n{done.stdout}")
+            done = subprocess.run(
+                [binary(), "--config", str(agent.config_file), command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=site.scratch.env,
+                timeout=120,
+                check=False,
+            )
+            check(
+                done.returncode != 0 and words in done.stdout, f"{command} of {path}: {done.returncode}\n{done.stdout}"
+            )
     check(not (agent.server.data / "store").exists(), "nothing was made in the data directory")
 
 
@@ -189,16 +211,24 @@ def main():
             servers = [site.server(n, i, options=SMALL) for n, i in (("one", 1), ("two", 2))]
             for server in servers:
                 seed_small(server)
-            one, two = (site.agent(s, start=False, config={"mysql": {"advertised_address": a}}) for s, a in zip(servers, ("127.0.0.1", "localhost")))
+            one, two = (
+                site.agent(s, start=False, config={"mysql": {"advertised_address": a}})
+                for s, a in zip(servers, ("127.0.0.1", "localhost"))
+            )
         base = site.scratch.dir / "stores"
         local = {"store": "local", "local": {"path": str(base / "a")}}
 
         def files():
             return sorted(p.name for p in (base / "a").rglob("*") if p.is_file())
 
-        for name, store, objects in (("local", local, files), ("swift", site.store, lambda: site.swift.objects("replicas"))):
+        for name, store, objects in (
+            ("local", local, files),
+            ("swift", site.store, lambda: site.swift.objects("replicas")),
+        ):
             case = Case(site, one, two, store, objects)
-            for place in ("journal:objects", "journal:objects@2", "snapshot:segment@1", "snapshot:manifest")[0 if name == "local" else 2:]:
+            for place in ("journal:objects", "journal:objects@2", "snapshot:segment@1", "snapshot:manifest")[
+                0 if name == "local" else 2 :
+            ]:
                 with step(f"{name}: one dies at {place}, two takes the id, one comes back"):
                     comes_back(case, place, "dead-" + place.replace(":", "-").replace("@", "-") + "-" + name)
             if name == "local":

@@ -26,11 +26,17 @@ class Repoint(unittest.TestCase):
         cls.site.stack.callback(cls.writer.stop)
 
     def attach(self, snapshot, **config):
-        return self.agent.call("attach_replication_slave", {"snapshot": snapshot, **({"slave_config": config} if config else {})})
+        return self.agent.call(
+            "attach_replication_slave", {"snapshot": snapshot, **({"slave_config": config} if config else {})}
+        )
 
     def identity(self):
         """Of the data directory: a new copy would be another."""
-        return self.replica.pid(), (self.replica.data / "ibdata1").stat().st_ino, self.replica.value("SELECT @@server_id")
+        return (
+            self.replica.pid(),
+            (self.replica.data / "ibdata1").stat().st_ino,
+            self.replica.value("SELECT @@server_id"),
+        )
 
     def follows(self, server):
         self.assertEqual(self.site.healthy(self.agent)["source"]["port"], server.port)
@@ -52,7 +58,9 @@ class Repoint(unittest.TestCase):
         self.follows(self.source)
         # The relay still uses the old account: only this one's user changed, so the old one can go once the relay has moved, too.
         self.relay_agent.call("attach_replication_slave", {"snapshot": new})
-        self.source_agent.call("cleanup_replication_source", {"replication_user": self.snapshot["replication_user"]["name"]})
+        self.source_agent.call(
+            "cleanup_replication_source", {"replication_user": self.snapshot["replication_user"]["name"]}
+        )
         self.replica.sql("STOP SLAVE; START SLAVE")
         self.follows(self.source)
         type(self).snapshot = new
@@ -78,7 +86,9 @@ class Repoint(unittest.TestCase):
         self.assertEqual(refused.exception.code, "FAILED_PRECONDITION", str(refused.exception))
         self.assertNotIn("wrong-x", str(refused.exception))
         after = self.replica.slave_status()
-        self.assertEqual([after[k] for k in ("Master_Port", "Master_User")], [status[k] for k in ("Master_Port", "Master_User")])
+        self.assertEqual(
+            [after[k] for k in ("Master_Port", "Master_User")], [status[k] for k in ("Master_Port", "Master_User")]
+        )
         self.assertEqual(self.identity(), before)
         self.follows(self.source)
 
@@ -89,11 +99,18 @@ class Repoint(unittest.TestCase):
                 before = self.identity()
                 self.agent.stop()
                 self.agent.start(env={"GUESTAGENT_FAILPOINT": place})
-                self.agent.call("attach_replication_slave", {"snapshot": through, "async": True, "job_id": place.replace(":", "-")})
+                self.agent.call(
+                    "attach_replication_slave", {"snapshot": through, "async": True, "job_id": place.replace(":", "-")}
+                )
                 self.agent.process.wait(60)
                 self.agent.process = None
                 self.agent.start()
-                record = wait_for("the job's end", lambda: (r := self.agent.call("get_job", {"job_id": place.replace(":", "-")}))["state"] != "running" and r, 60)
+                record = wait_for(
+                    "the job's end",
+                    lambda: (r := self.agent.call("get_job", {"job_id": place.replace(":", "-")}))["state"] != "running"
+                    and r,
+                    60,
+                )
                 self.assertEqual(record["state"], "failed", record)
                 self.assertEqual(self.identity(), before)
                 self.follows(self.source)
@@ -160,7 +177,9 @@ class Received(unittest.TestCase):
         cls.word = "SLAVE" if cls.ENGINE == "mariadb" else "REPLICA"
 
     def attach(self, snapshot, job=None):
-        return self.agent.call("attach_replication_slave", {"snapshot": snapshot, **({"async": True, "job_id": job} if job else {})})
+        return self.agent.call(
+            "attach_replication_slave", {"snapshot": snapshot, **({"async": True, "job_id": job} if job else {})}
+        )
 
     def insert(self, server, n):
         server.sql(f"INSERT INTO lab.t01 VALUES ({n}, 'only copy', 1)")
@@ -172,12 +191,25 @@ class Received(unittest.TestCase):
         wait_for(f"row {n}", lambda: self.has(n, server), 60)
 
     def phase(self, job, *names):
-        return wait_for(f"phase {names}", lambda: (r := self.agent.call("get_job", {"job_id": job}))["phase"] in names and r, 60, 0.05)
+        return wait_for(
+            f"phase {names}",
+            lambda: (r := self.agent.call("get_job", {"job_id": job}))["phase"] in names and r,
+            60,
+            0.05,
+        )
 
     def received(self, position):
         def there():
-            mine = dict(g.rsplit(":" if ":" in g else "-", 1) for g in self.replica.slave_status()["Gtid_IO_Pos"].split(",") if g)
-            return all(mine.get(g.rsplit(":" if ":" in g else "-", 1)[0]) == g.rsplit(":" if ":" in g else "-", 1)[1] for g in position.split(","))
+            mine = dict(
+                g.rsplit(":" if ":" in g else "-", 1)
+                for g in self.replica.slave_status()["Gtid_IO_Pos"].split(",")
+                if g
+            )
+            return all(
+                mine.get(g.rsplit(":" if ":" in g else "-", 1)[0]) == g.rsplit(":" if ":" in g else "-", 1)[1]
+                for g in position.split(",")
+            )
+
         wait_for(f"{position} received", there, 60)
 
     def only_received(self, n):
@@ -196,7 +228,9 @@ class Received(unittest.TestCase):
         self.relay.sql(f"START {self.word} IO_THREAD")
         for agent in (self.relay_agent, self.agent):
             self.assertEqual(self.site.healthy(agent)["source"]["port"], self.source.port)
-        _, rows = at_one_position(self.source, [self.relay, self.replica], lambda s: s.sql("SELECT * FROM lab.t01 ORDER BY id"))
+        _, rows = at_one_position(
+            self.source, [self.relay, self.replica], lambda s: s.sql("SELECT * FROM lab.t01 ORDER BY id")
+        )
         assert_same("rows", [self.source, self.relay, self.replica], rows)
         self.assertEqual(self.site.leftovers(self.agent), [])
 
@@ -211,7 +245,9 @@ class Received(unittest.TestCase):
     def test_2_a_source_that_lacks_it_is_refused_and_it_is_applied(self):
         hold = self.only_received(900001)
         call = Calls(self.attach, self.through)
-        wait_for("the call", lambda: not call.is_alive() or self.agent.call("list_jobs")["jobs"][-1]["phase"] == "drain", 30)
+        wait_for(
+            "the call", lambda: not call.is_alive() or self.agent.call("list_jobs")["jobs"][-1]["phase"] == "drain", 30
+        )
         hold.close()
         with self.assertRaises(RpcError) as refused:
             call.result()
@@ -331,7 +367,11 @@ class ReceivedMysql(Received):
         journal.write_text("".join(lines[:-1]))
         self.relay_agent.start()
         for job in ("dies", "dies-2"):
-            record = wait_for("the recovery", lambda: (r := self.relay_agent.call("get_job", {"job_id": job}))["state"] != "running" and r, 60)
+            record = wait_for(
+                "the recovery",
+                lambda: (r := self.relay_agent.call("get_job", {"job_id": job}))["state"] != "running" and r,
+                60,
+            )
             self.assertEqual(record["state"], "failed")
         self.assertTrue(self.strict())
         self.assertEqual(self.relay.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl\\_dies%'"), [])
@@ -372,13 +412,57 @@ class Tls(unittest.TestCase):
     def certificate(cls, name, ca=None):
         def run(*argv):
             subprocess.run(argv, check=True, cwd=cls.dir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
         if ca is None:
-            run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN=ga {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+            run(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN=ga {name}",
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.pem",
+            )
             return
-        run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        run(
+            "openssl",
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+        )
         (cls.dir / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-        run("openssl", "x509", "-req", "-days", "2", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
-            "-extfile", "san", "-out", f"{name}.pem")
+        run(
+            "openssl",
+            "x509",
+            "-req",
+            "-days",
+            "2",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            f"{ca}.pem",
+            "-CAkey",
+            f"{ca}.key",
+            "-CAcreateserial",
+            "-extfile",
+            "san",
+            "-out",
+            f"{name}.pem",
+        )
 
     def configured(self, agent, **mysql):
         agent.stop()
@@ -420,7 +504,9 @@ class Tls(unittest.TestCase):
         before = server_state(self.replica)
         with self.assertRaises(RpcError) as refused:
             self.attach(snapshot)
-        self.assertIn(refused.exception.code, ("FAILED_PRECONDITION", "UNAVAILABLE", "PERMISSION_DENIED"), str(refused.exception))
+        self.assertIn(
+            refused.exception.code, ("FAILED_PRECONDITION", "UNAVAILABLE", "PERMISSION_DENIED"), str(refused.exception)
+        )
         self.assertTrue(refused.exception.hint)
         assert_unchanged(before, server_state(self.replica), str(refused.exception))
 

@@ -18,12 +18,18 @@ def server_state(server):
     if not server.answers():
         return "down"
     return {
-        "checksums": server.checksums(), "schema": server.schema(),
+        "checksums": server.checksums(),
+        "schema": server.schema(),
         "options": {p.name: p.read_text() for p in server.conf_d.iterdir()},
         "settings": server.sql("SELECT @@server_id, @@read_only, @@log_bin, @@event_scheduler, @@expire_logs_days"),
         "own transactions": server.errant(),
-        "replication": [server.slave_status().get(k) for k in ("Master_Host", "Master_Port", "Master_User", "Slave_IO_Running", "Slave_SQL_Running")],
-        "accounts": server.sql("SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2"),
+        "replication": [
+            server.slave_status().get(k)
+            for k in ("Master_Host", "Master_Port", "Master_User", "Slave_IO_Running", "Slave_SQL_Running")
+        ],
+        "accounts": server.sql(
+            "SELECT user, host, JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv ORDER BY 1, 2"
+        ),
         "owner and mode": (server.data.stat().st_uid, oct(server.data.stat().st_mode)),
     }
 
@@ -46,7 +52,9 @@ def mount_ext4(image, path, megabytes):
     with open(image, "wb") as out:
         out.truncate(megabytes << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
-    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(path)], stderr=subprocess.PIPE, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-o", "loop", str(image), str(path)], stderr=subprocess.PIPE, text=True, check=False
+    )
     if mounted.returncode:
         log(f"no loop mount here ({mounted.stderr.strip()}): a tmpfs instead")
         mount_tmpfs(path, megabytes)

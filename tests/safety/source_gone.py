@@ -26,7 +26,10 @@ class SourceGone(unittest.TestCase):
         cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "good"})
 
     def attach(self, snapshot=None, **params):
-        return self.agent.call("attach_replication_slave", {"snapshot": snapshot or self.snapshot, "slave_config": {"overwrite": True}, **params})
+        return self.agent.call(
+            "attach_replication_slave",
+            {"snapshot": snapshot or self.snapshot, "slave_config": {"overwrite": True}, **params},
+        )
 
     def standalone(self):
         if self.target.slave_status():
@@ -82,8 +85,11 @@ class SourceGone(unittest.TestCase):
         for place in ("staging", "install.stop", "install.start", "replica.start"):
             with self.subTest(place=place):
                 before = self.standalone()
-                job_id = self.asleep(place, "attach_replication_slave",
-                                     {"snapshot": self.snapshot, "slave_config": {"overwrite": True}, "catch_up_timeout_s": 5})
+                job_id = self.asleep(
+                    place,
+                    "attach_replication_slave",
+                    {"snapshot": self.snapshot, "slave_config": {"overwrite": True}, "catch_up_timeout_s": 5},
+                )
                 self.source.kill9()
                 self.proxy.cut()
                 try:
@@ -100,7 +106,9 @@ class SourceGone(unittest.TestCase):
         for place in ("staging", "replica.start"):
             with self.subTest(place=place):
                 self.standalone()
-                job_id = self.asleep(place, "attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}})
+                job_id = self.asleep(
+                    place, "attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}}
+                )
                 self.source.kill9()
                 self.source.start()
                 record = self.ended(job_id)
@@ -117,9 +125,15 @@ class SourceGone(unittest.TestCase):
 
     def test_password_that_becomes_wrong_after_the_switch(self):
         before = self.standalone()
-        job_id = self.asleep("install.start", "attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}})
+        job_id = self.asleep(
+            "install.start",
+            "attach_replication_slave",
+            {"snapshot": self.snapshot, "slave_config": {"overwrite": True}},
+        )
         user = self.snapshot["replication_user"]["name"]
-        hashed = self.source.value(f"SELECT JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv WHERE user='{user}'")
+        hashed = self.source.value(
+            f"SELECT JSON_VALUE(priv, '$.authentication_string') FROM mysql.global_priv WHERE user='{user}'"
+        )
         self.source.sql(f"SET sql_log_bin=0; SET PASSWORD FOR {user}@'%' = PASSWORD('another one')")
         try:
             record = self.ended(job_id)
@@ -130,16 +144,25 @@ class SourceGone(unittest.TestCase):
 
     def test_server_id_clash(self):
         before = self.standalone()
-        error = self.refused(lambda: self.agent.call("attach_replication_slave", {
-            "snapshot": self.snapshot, "slave_config": {"overwrite": True, "server_id": 1}}), "FAILED_PRECONDITION", "INVALID_ARGUMENT")
+        error = self.refused(
+            lambda: self.agent.call(
+                "attach_replication_slave",
+                {"snapshot": self.snapshot, "slave_config": {"overwrite": True, "server_id": 1}},
+            ),
+            "FAILED_PRECONDITION",
+            "INVALID_ARGUMENT",
+        )
         self.assertIn("server_id", str(error))
         assert_unchanged(before, server_state(self.target), str(error))
 
     def test_server_id_that_comes_to_clash(self):
         """The source takes the replica's own server_id after the checks: the receiving thread says 1593."""
         before = self.standalone()
-        job_id = self.asleep("install.start", "attach_replication_slave",
-                             {"snapshot": self.snapshot, "slave_config": {"overwrite": True, "server_id": 77}})
+        job_id = self.asleep(
+            "install.start",
+            "attach_replication_slave",
+            {"snapshot": self.snapshot, "slave_config": {"overwrite": True, "server_id": 77}},
+        )
         self.source.sql("SET GLOBAL server_id=77")
         try:
             record = self.ended(job_id)
@@ -203,6 +226,7 @@ class SourceGone(unittest.TestCase):
         def gone():
             self.source.sql(f"PURGE BINARY LOGS TO '{last}'")
             return self.source.sql("SHOW BINARY LOGS")[0][0] == last
+
         wait_for("the binary logs to be purged", gone, 60, 0.3)
 
     def test_z1_purged_while_the_replica_was_away(self):
@@ -219,7 +243,10 @@ class SourceGone(unittest.TestCase):
 
         def broken():
             status = self.agent.call("get_replication_status")
-            return status if status["verdict"] == "broken" and any(e["code"] == 1236 for e in status["errors"]) else None
+            return (
+                status if status["verdict"] == "broken" and any(e["code"] == 1236 for e in status["errors"]) else None
+            )
+
         status = wait_for("the verdict broken with 1236", broken, 60, 0.3)
         self.assertTrue(any("1236" in r for r in status["reasons"]), status)
         # What the snapshot needs is gone, too: refused before anything is touched, and a new one makes it good.
@@ -232,7 +259,12 @@ class SourceGone(unittest.TestCase):
 
     def test_z2_purged_under_an_attach(self):
         before = self.standalone()
-        job_id = self.asleep("install.start", "attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}}, 3000)
+        job_id = self.asleep(
+            "install.start",
+            "attach_replication_slave",
+            {"snapshot": self.snapshot, "slave_config": {"overwrite": True}},
+            3000,
+        )
         self.source.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS")
         self.writer_goes_on()
         self.purge()

@@ -14,7 +14,16 @@ UNIT = Path(__file__).resolve().parents[2] / "packaging/systemd/guestagent.servi
 HOLD = "sleep:700"  # how long the job stays at its place, so that the signal comes while it is there
 PLACES = {
     "snapshot": ["source.account", "objects"],
-    "attach": ["staging", "install.begin", "switch.plan", "switch.in", "switch.done", "first-start", "install.start", "replica.start"],
+    "attach": [
+        "staging",
+        "install.begin",
+        "switch.plan",
+        "switch.in",
+        "switch.done",
+        "first-start",
+        "install.start",
+        "replica.start",
+    ],
     "detach": ["detach.drain", "detach.options", "detach.end"],
     "cleanup": ["source.release"],
     "delete": ["objects"],
@@ -41,7 +50,12 @@ class Stopped(Run):
         self.agent.start()
         self.send()
         phase = {"backup": "copy", "extract": "fetch"}[self.case.victim]
-        wait_for(f"phase {phase}", lambda: self.look()["phase"] == phase and self.look()["progress"]["done_bytes"] > 0, 60, 0.01)
+        wait_for(
+            f"phase {phase}",
+            lambda: self.look()["phase"] == phase and self.look()["progress"]["done_bytes"] > 0,
+            60,
+            0.01,
+        )
         self.stop()
 
     def look(self):
@@ -50,7 +64,9 @@ class Stopped(Run):
     def stop(self):
         process = self.agent.process
         self.agent.stop(stop_timeout())
-        check_equal(process.returncode, 0, f"exit status of a daemon that was stopped in mid-job:\n{self.agent.log_tail()}")
+        check_equal(
+            process.returncode, 0, f"exit status of a daemon that was stopped in mid-job:\n{self.agent.log_tail()}"
+        )
         jobs = self.agent.state_dir / "jobs"
         check_equal([p.name for p in jobs.glob("*.journal")], [], "journals after the stop")
         record = json.loads((jobs / f"{self.job_id}.json").read_text())
@@ -76,7 +92,10 @@ def check_log(agent):
             job = fields.get("job_id")
         if job and message != "agent is stopping":
             count += 1
-            check(fields.get("job_id") == job and fields.get("phase"), f"a line of job {job} without its id or phase: {line}")
+            check(
+                fields.get("job_id") == job and fields.get("phase"),
+                f"a line of job {job} without its id or phase: {line}",
+            )
         if re.match(r"job (succeeded|failed|cancelled)", message):
             job = None
     check(count > 20, f"only {count} lines of jobs in {agent.log_file}")

@@ -41,6 +41,7 @@ class Verdicts(unittest.TestCase):
             got, status = self.verdict_of(agent)
             seen.append((got, status["reasons"]))
             return status if got == verdict else None
+
         try:
             status = wait_for(f"the verdict {verdict}", look, timeout, 0.3)
         except TimeoutError:
@@ -70,14 +71,22 @@ class Verdicts(unittest.TestCase):
     def test_healthy(self):
         status, metrics = self.reaches("healthy")
         self.assertEqual(status["reasons"], [])
-        self.assertEqual((status["role"], status["io_thread"], status["sql_thread"], status["read_only"]), ("replica", "running", "running", True))
+        self.assertEqual(
+            (status["role"], status["io_thread"], status["sql_thread"], status["read_only"]),
+            ("replica", "running", "running", True),
+        )
         self.assertEqual(status["source"], {"host": "127.0.0.1", "port": self.proxy.port, "server_id": 1})
         self.assertEqual(status["position"]["applied"]["gtid"], self.source.value("SELECT @@gtid_binlog_pos"))
         self.assertLess(status["lag_seconds"], 1)
         self.assertEqual(status["lag_transactions"], 0)
         self.assertGreater(status["relay_log_bytes"], 0)
-        self.assertEqual([self.value(metrics, n) for n in ("io_thread_running", "sql_thread_running", "read_only", "lag_transactions", "errant")],
-                         [1, 1, 1, 0, 0])
+        self.assertEqual(
+            [
+                self.value(metrics, n)
+                for n in ("io_thread_running", "sql_thread_running", "read_only", "lag_transactions", "errant")
+            ],
+            [1, 1, 1, 0, 0],
+        )
         self.assertLess(self.value(metrics, "lag_seconds"), 1)
 
     def test_nothing_is_written_on_the_source_to_measure(self):
@@ -192,7 +201,10 @@ class Verdicts(unittest.TestCase):
     def test_z_restoring(self):
         self.agent.stop()
         self.agent.start(env={"GUESTAGENT_FAILPOINT": "journal:switch.in=sleep:4000"})
-        self.agent.call("attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}, "async": True, "job_id": "again"})
+        self.agent.call(
+            "attach_replication_slave",
+            {"snapshot": self.snapshot, "slave_config": {"overwrite": True}, "async": True, "job_id": "again"},
+        )
         self.reaches("restoring")
         record = self.agent.call("wait_job", {"job_id": "again", "timeout_s": 120})
         self.assertEqual(record["state"], "succeeded", record)

@@ -17,11 +17,26 @@ import threading
 import time
 from pathlib import Path
 
-CODES = {"CANCELLED": -32001, "INVALID_ARGUMENT": -32602, "NOT_FOUND": -32005, "ALREADY_EXISTS": -32006, "FAILED_PRECONDITION": -32009,
-         "RESOURCE_EXHAUSTED": -32008, "UNAVAILABLE": -32014, "DATA_LOSS": -32015, "INTERNAL": -32603, "BUSY": -32050,
-         "UNIMPLEMENTED": -32601}
-CHANGING = {"get_replication_snapshot", "attach_replication_slave", "detach_replication_slave", "delete_replication_snapshot",
-            "cleanup_replication_source"}
+CODES = {
+    "CANCELLED": -32001,
+    "INVALID_ARGUMENT": -32602,
+    "NOT_FOUND": -32005,
+    "ALREADY_EXISTS": -32006,
+    "FAILED_PRECONDITION": -32009,
+    "RESOURCE_EXHAUSTED": -32008,
+    "UNAVAILABLE": -32014,
+    "DATA_LOSS": -32015,
+    "INTERNAL": -32603,
+    "BUSY": -32050,
+    "UNIMPLEMENTED": -32601,
+}
+CHANGING = {
+    "get_replication_snapshot",
+    "attach_replication_slave",
+    "detach_replication_slave",
+    "delete_replication_snapshot",
+    "cleanup_replication_source",
+}
 
 
 class RpcError(Exception):
@@ -37,13 +52,13 @@ class FakeAgent:
     def __init__(self, fleet, name, data, server_id, tls=None, volume_bytes=100 << 30):
         self.fleet, self.name, self.has_data, self.server_id = fleet, name, data, server_id
         self.tls, self.volume_bytes = tls, volume_bytes
-        self.seconds = 0.05           # of each job
-        self.fail = {}                # method -> (code, message) or (code, message, times)
+        self.seconds = 0.05  # of each job
+        self.fail = {}  # method -> (code, message) or (code, message, times)
         self.hold = threading.Event()  # jobs end only when it is set
         self.hold.set()
         self.lag, self.verdict = 0.2, None
         self.jobs, self.done, self.calls, self.hold_jobs = {}, [], [], None
-        self.following = None         # {"source": agent, "account": …, "read_only": …, "server_id": …}
+        self.following = None  # {"source": agent, "account": …, "read_only": …, "server_id": …}
         self.accounts, self.violations = set(), []
         self.server, self.address = None, None
         self.original_server_id = server_id
@@ -89,10 +104,15 @@ class FakeAgent:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.decode().split("\r\n")
-                length = next((int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:")), 0)
+                length = next(
+                    (int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:")), 0
+                )
                 body = await reader.readexactly(length)
                 answer = await self._rpc(body)
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+                    + answer
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, OSError):
             pass
@@ -129,7 +149,15 @@ class FakeAgent:
         running = next((j for j in self.jobs.values() if j["state"] == "running"), None)
         if running:
             raise RpcError("BUSY", f"job {running['job_id']} runs")
-        job = {"job_id": job_id, "method": method, "state": "running", "phase": "begin", "digest": digest, "done": 0, "started": time.time()}
+        job = {
+            "job_id": job_id,
+            "method": method,
+            "state": "running",
+            "phase": "begin",
+            "digest": digest,
+            "done": 0,
+            "started": time.time(),
+        }
         self.jobs[job_id] = job
         job["task"] = asyncio.create_task(self._run(job, params))
         return {"job_id": job_id}
@@ -138,7 +166,9 @@ class FakeAgent:
         method = job["method"]
         try:
             getattr(self, "_check_" + method, lambda p: None)(params)
-            job["phase"] = {"get_replication_snapshot": "copy", "attach_replication_slave": "receive"}.get(method, "work")
+            job["phase"] = {"get_replication_snapshot": "copy", "attach_replication_slave": "receive"}.get(
+                method, "work"
+            )
             steps = 10
             for n in range(steps):
                 await asyncio.sleep(self.seconds / steps)
@@ -170,21 +200,49 @@ class FakeAgent:
     # --- methods
 
     def _now_get_info(self, params):
-        return {"agent_version": "fake", "protocol_version": 1, "datastore": "mysql", "datastore_version": "mariadb-10.11.19",
-                "host": {"advertised_address": self.name, "server_id": self.server_id, "has_user_data": self.has_data,
-                         "data_bytes": 1 << 30, "volume_bytes": self.volume_bytes, "free_bytes": self.volume_bytes // 2}}
+        return {
+            "agent_version": "fake",
+            "protocol_version": 1,
+            "datastore": "mysql",
+            "datastore_version": "mariadb-10.11.19",
+            "host": {
+                "advertised_address": self.name,
+                "server_id": self.server_id,
+                "has_user_data": self.has_data,
+                "data_bytes": 1 << 30,
+                "volume_bytes": self.volume_bytes,
+                "free_bytes": self.volume_bytes // 2,
+            },
+        }
 
     def _now_get_replication_status(self, params):
         if self.following:
             broken = self.following["account"] not in self.following["source"].accounts
             verdict = self.verdict or ("broken" if broken else "healthy")
-            return {"role": "replica", "verdict": verdict, "reasons": [] if verdict == "healthy" else ["the test says so"],
-                    "server_id": self.server_id, "read_only": self.following["read_only"],
-                    "source": {"host": self.following["source"].name, "port": 3306, "server_id": self.following["source"].server_id},
-                    "io_thread": "running", "sql_thread": "running", "lag_seconds": self.lag, "lag_transactions": 3}
+            return {
+                "role": "replica",
+                "verdict": verdict,
+                "reasons": [] if verdict == "healthy" else ["the test says so"],
+                "server_id": self.server_id,
+                "read_only": self.following["read_only"],
+                "source": {
+                    "host": self.following["source"].name,
+                    "port": 3306,
+                    "server_id": self.following["source"].server_id,
+                },
+                "io_thread": "running",
+                "sql_thread": "running",
+                "lag_seconds": self.lag,
+                "lag_transactions": 3,
+            }
         verdict = self.verdict or ("source" if self.accounts else "standalone")
-        return {"role": "source" if self.accounts else "standalone", "verdict": verdict, "reasons": [], "server_id": self.server_id,
-                "read_only": False}
+        return {
+            "role": "source" if self.accounts else "standalone",
+            "verdict": verdict,
+            "reasons": [],
+            "server_id": self.server_id,
+            "read_only": False,
+        }
 
     def _now_get_job(self, params):
         job = self.jobs.get(params["job_id"])
@@ -192,7 +250,12 @@ class FakeAgent:
             raise RpcError("NOT_FOUND", f"no job {params['job_id']}")
         out = {k: job[k] for k in ("job_id", "method", "state", "phase", "result", "error") if k in job}
         seconds = max(time.time() - job["started"], 0.001)
-        out["progress"] = {"done_bytes": job["done"], "total_bytes": 1000 << 20, "rate": job["done"] / seconds, "eta_s": 1}
+        out["progress"] = {
+            "done_bytes": job["done"],
+            "total_bytes": 1000 << 20,
+            "rate": job["done"] / seconds,
+            "eta_s": 1,
+        }
         return out
 
     def _now_list_jobs(self, params):
@@ -213,13 +276,20 @@ class FakeAgent:
         self.fleet.snapshots[href] = snapshot_id
         self.fleet.snapshots_made.append(href)
         self.accounts.add(account)
-        return {"master": {"host": self.name, "port": 3306},
-                "dataset": {"datastore": "mysql", "datastore_version": "mariadb-10.11.19", "dataset_size": self.fleet.dataset_size,
-                            "dataset_bytes": 1 << 30, "snapshot_href": href},
-                "binlog_position": {"file": "binlog.000003", "position": 4711, "gtid": "0-1-205", "known": "now"},
-                "lease_position": {"file": "binlog.000003", "position": 120, "gtid": "0-1-3"},
-                "replication_user": {"name": account, "password": "pw-" + snapshot_id, "require_tls": False},
-                "snapshot": {"id": snapshot_id, "segments": 3, "format_version": 1, "requires": []}}
+        return {
+            "master": {"host": self.name, "port": 3306},
+            "dataset": {
+                "datastore": "mysql",
+                "datastore_version": "mariadb-10.11.19",
+                "dataset_size": self.fleet.dataset_size,
+                "dataset_bytes": 1 << 30,
+                "snapshot_href": href,
+            },
+            "binlog_position": {"file": "binlog.000003", "position": 4711, "gtid": "0-1-205", "known": "now"},
+            "lease_position": {"file": "binlog.000003", "position": 120, "gtid": "0-1-3"},
+            "replication_user": {"name": account, "password": "pw-" + snapshot_id, "require_tls": False},
+            "snapshot": {"id": snapshot_id, "segments": 3, "format_version": 1, "requires": []},
+        }
 
     def _check_attach_replication_slave(self, params):
         if self.has_data and not params["slave_config"].get("overwrite"):
@@ -239,8 +309,17 @@ class FakeAgent:
         if wanted["server_id"] in taken:
             self.violations.append(f"server_id {wanted['server_id']} is taken")
         self.has_data, self.server_id = True, wanted["server_id"]
-        self.following = {"source": source, "account": snapshot["replication_user"]["name"], "read_only": wanted["read_only"]}
-        return {"state": "replicating", "server_id": self.server_id, "read_only": wanted["read_only"], "status": {"verdict": "healthy"}}
+        self.following = {
+            "source": source,
+            "account": snapshot["replication_user"]["name"],
+            "read_only": wanted["read_only"],
+        }
+        return {
+            "state": "replicating",
+            "server_id": self.server_id,
+            "read_only": wanted["read_only"],
+            "status": {"verdict": "healthy"},
+        }
 
     def _check_detach_replication_slave(self, params):
         if not self.following:
@@ -301,6 +380,7 @@ class Fleet:
             for task in asyncio.all_tasks():
                 if task is not asyncio.current_task():
                     task.cancel()
+
         try:
             self.run(end())
         finally:
