@@ -9,6 +9,7 @@
 #include "agent/metrics.h"
 #include "agent/server.h"
 #include "agent/signals.h"
+#include "agent/watchdog.h"
 #include "base/log.h"
 
 namespace guestagent {
@@ -32,7 +33,10 @@ class Daemon {
     const SignalWatch watch([this](int signal) { signal == SIGHUP ? reload() : end(0); });
     log_info("agent is ready", {{"version", GUESTAGENT_VERSION}, {"socket", app_.settings.agent.socket.string()}});
     ::sd_notify(0, "READY=1");
-    wait_for_the_end();
+    {
+      const Watchdog watchdog(app_.settings.agent.socket);
+      wait_for_the_end();
+    }
     ::sd_notify(0, "STOPPING=1");
     log_info("agent is stopping");
     app_.jobs.shut_down();
@@ -98,17 +102,8 @@ class Daemon {
   }
 
   void wait_for_the_end() {
-    std::uint64_t watchdog_us = 0;
-    const bool watched = ::sd_watchdog_enabled(0, &watchdog_us) > 0;
     std::unique_lock lock(mutex_);
-    while (!ended_) {
-      if (!watched) {
-        wake_.wait(lock);
-        continue;
-      }
-      ::sd_notify(0, "WATCHDOG=1");
-      wake_.wait_for(lock, std::chrono::microseconds(watchdog_us / 3));
-    }
+    wake_.wait(lock, [this] { return ended_; });
   }
 
   const fs::path config_;

@@ -131,6 +131,27 @@ class Daemon(unittest.TestCase):
         self.assertEqual(notified.count("STOPPING=1"), 1)
         self.assertFalse(self.socket.exists())
 
+    def test_a_server_that_hangs_is_not_called_well(self):
+        notified = Notified(self.dir / "notify.sock")
+        process = self.start(NOTIFY_SOCKET=notified.path, WATCHDOG_USEC="300000")
+        wait_for("the watchdog to be fed", lambda: notified.count("WATCHDOG=1") >= 3)
+        # In the server's place one that takes connections and says nothing.
+        aside = self.socket.with_suffix(".aside")
+        self.socket.rename(aside)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+            silent.bind(str(self.socket))
+            silent.listen(64)
+            wait_for("the first silence", lambda: "does not answer" in self.log.read_text())
+            fed = notified.count("WATCHDOG=1")
+            silences = self.log.read_text().count("does not answer")
+            wait_for("more of it", lambda: self.log.read_text().count("does not answer") >= silences + 3)
+            self.assertEqual(notified.count("WATCHDOG=1"), fed)
+        self.socket.unlink()
+        # A socket that somebody took away is no hang.
+        wait_for("nobody there", lambda: notified.count("WATCHDOG=1") >= fed + 3)
+        aside.rename(self.socket)
+        self.assertEqual(self.stop(process), 0)
+
     def test_interrupt_stops_it_too(self):
         self.assertEqual(self.stop(self.start(), signal.SIGINT), 0)
 
