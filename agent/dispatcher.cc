@@ -16,6 +16,7 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr double kExactNumber = 9007199254740992.0;  // 2^53: whole numbers below it are exact as floating point
 constexpr int kInvalidRequest = -32600;
+constexpr std::uint64_t kMostJobs = 100000;  // of one page
 constexpr Millis kDefaultWait{60000};
 constexpr Millis kLookForCaller{1000};
 constexpr std::array<std::string_view, 3> kJobParams = {"async", "dry_run", "job_id"};
@@ -55,11 +56,22 @@ std::string read_user(const JsonReader& params) {
   return read_name_param(params, "replication_user");
 }
 
-std::string job_list(Jobs& jobs) {
+// A page are the last of those that began before a job that the caller knows.
+std::string job_list(Jobs& jobs, const std::optional<std::string>& before, std::optional<std::uint64_t> limit) {
+  std::vector<JobRecord> records = jobs.list();
+  if (before) {
+    const auto known =
+        std::find_if(records.begin(), records.end(), [&](const auto& each) { return each.job_id == *before; });
+    if (known == records.end()) jobs.get(*before);  // says that there is none
+    records.erase(known, records.end());
+  }
+  const std::size_t skip = records.size() - std::min<std::uint64_t>(limit.value_or(records.size()), records.size());
   JsonWriter out;
   out.begin_object().key("jobs").begin_array();
-  for (const JobRecord& record : jobs.list()) out.raw(write_job(record, false));
-  out.end_array().end_object();
+  for (std::size_t i = skip; i < records.size(); ++i) out.raw(write_job(records[i], false));
+  out.end_array();
+  if (limit) out.member("more", skip > 0);
+  out.end_object();
   return out.text();
 }
 
@@ -153,7 +165,13 @@ Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
        {},
        {},
        [this, &operations](const JsonReader&, const Gone&) { return operations.get_info(methods()); }},
-      {"list_jobs", How::at_once, {}, {}, [&jobs](const JsonReader&, const Gone&) { return job_list(jobs); }},
+      {"list_jobs",
+       How::at_once,
+       {"before", "limit"},
+       {},
+       [&jobs](const JsonReader& params, const Gone&) {
+         return job_list(jobs, params.opt_string("before"), params.opt_uint("limit", 1, kMostJobs));
+       }},
       {"get_job",
        How::at_once,
        {"job_id"},

@@ -110,6 +110,8 @@ TEST_F(DispatcherTest, ParamsAreStrict) {
       {"cleanup_replication_source", R"({"user":"x"})", "params.user"},
       {"checksum_tables", R"({"tables":"x"})", "params.tables"},
       {"checksum_tables", R"({"sample":0})", "params.sample"},
+      {"list_jobs", R"({"limit":0})", "params.limit"},
+      {"list_jobs", R"({"before":5})", "params.before"},
       {"get_job", "{}", "params.job_id"},
       {"wait_job", R"({"job_id":"x","timeout_s":"1"})", "params.timeout_s"},
   };
@@ -164,6 +166,25 @@ TEST_F(DispatcherTest, AsyncAnswersAtOnceAndWaitJobTheRecord) {
   EXPECT_EQ(call("list_jobs")["jobs"].Size(), 1u);
   EXPECT_EQ(failure("cancel_job", R"({"job_id":"mine"})").code(), Code::failed_precondition);
   EXPECT_EQ(failure("get_job", R"({"job_id":"other"})").code(), Code::not_found);
+}
+
+TEST_F(DispatcherTest, ListsJobsByThePage) {
+  for (const std::string id : {"a", "b", "c"}) {
+    call("get_replication_snapshot", R"({"async":true,"job_id":")" + id + R"("})");
+    call("wait_job", R"({"job_id":")" + id + R"(","timeout_s":60})");
+  }
+  const auto page = [this](std::string_view params) {
+    const JsonDocument answer = call("list_jobs", params);
+    std::string ids;
+    for (const JsonValue& each : answer["jobs"].GetArray()) ids += each["job_id"].GetString();
+    return ids + (answer.HasMember("more") ? answer["more"].GetBool() ? ", more" : ", no more" : "");
+  };
+  EXPECT_EQ(page("{}"), "abc");
+  EXPECT_EQ(page(R"({"limit":2})"), "bc, more");
+  EXPECT_EQ(page(R"({"limit":2,"before":"b"})"), "a, no more");
+  EXPECT_EQ(page(R"({"limit":3})"), "abc, no more");
+  EXPECT_EQ(page(R"({"before":"c"})"), "ab");
+  EXPECT_EQ(failure("list_jobs", R"({"before":"other"})").code(), Code::not_found);
 }
 
 TEST_F(DispatcherTest, OneshotRefusesAsync) {
