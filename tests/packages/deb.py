@@ -233,12 +233,16 @@ def main():
         with step("detach"):
             detached = replica.call("detach_replication_slave")
             check_equal(detached["state"], "standalone", "detach")
-        with step("remove keeps state, purge leaves nothing"):
+        with step("remove keeps state, purge leaves snapshots alone and nothing else"):
             source.call("cleanup_replication_source", {"replication_user": snapshot["replication_user"]["name"]})
             source.stop_agent()
             source.root.run("apt-get", "-q", "-y", "remove", "guestagent", "guestagent-controller")
             check((source.root.path / "etc/guestagent/guestagent.yaml").exists(), "removal took the configuration")
             check((source.root.path / "var/lib/guestagent/jobs").exists(), "removal took the state")
+            kept = source.root.path / "var/lib/guestagent/store/monday/manifest.json"
+            kept.parent.mkdir(parents=True)
+            kept.write_text("{}")
+            (source.root.path / "var/lib/guestagent/store/empty").mkdir()
             source.root.run("apt-get", "-q", "-y", "purge", "guestagent", "guestagent-controller")
             source.root.run("apt-get", "-q", "-y", "autoremove", "--purge")
             left = sorted(
@@ -246,7 +250,12 @@ def main():
                 for f in source.root.files() - before
                 if "guestagent" in f and not f.startswith(("etc/mysql", "var/lib/mysql"))
             )
-            check_equal(left, [], "left after purge")
+            check_equal(
+                [f for f in left if not f"{f}/".startswith("var/lib/guestagent/store/") and f != "var/lib/guestagent"],
+                [],
+                "left after purge",
+            )
+            check_equal(sorted(p.name for p in kept.parents[1].rglob("*")), ["manifest.json", "monday"], "the store")
             check(source.root.run("getent", "group", "guestagent", ok=False).returncode != 0, "the group stayed")
     log(f"{o.suite} to {o.to or o.suite}: good")
 
