@@ -51,7 +51,13 @@ class Repoint(unittest.TestCase):
         self.assertNotEqual(new["replication_user"]["password"], password)
         plan = self.agent.call("attach_replication_slave", {"snapshot": new, "dry_run": True})
         self.assertIn("from where this replica is", str(plan))
+        # As an agent wrote it that did not know the option yet.
+        managed, line = Path(self.agent.config["mysql"]["managed_file"]), "skip_slave_start = OFF\n"
+        now = managed.read_text()
+        self.assertIn(line, now)
+        managed.write_text(now.replace(line, ""))
         result = self.attach(new)
+        self.assertEqual(managed.read_text(), now)
         self.assertEqual((result["state"], result["read_only"]), ("replica", True))
         self.assertEqual(self.replica.slave_status()["Master_User"], new["replication_user"]["name"])
         self.assertEqual(self.identity(), before)

@@ -3,6 +3,7 @@
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/server/gtid.h"
 
 namespace guestagent::mysql {
@@ -191,7 +192,14 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
                     place(snapshot.master_host, snapshot.master_port) + " has not: " + beyond.text(),
                 "wait until that source has them, or attach with overwrite");
   }
-  return start_replicating(settings, state_dir, request, job, clock);
+  const AttachOutcome out = start_replicating(settings, state_dir, request, job, clock);
+  try {
+    // It was a replica before: its options are those of the agent that attached it.
+    renew_managed(settings.managed_file, client.dialect());
+  } catch (const Error& e) {
+    job.warn("the replica's options are those of an earlier version: " + std::string(e.what()));
+  }
+  return out;
 }
 
 std::string recover_repoint(const MysqlSettings& settings, const fs::path& state_dir, JobContext& job, Clock& clock) {

@@ -180,6 +180,15 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
   return options;
 }
 
+bool renew_managed(const fs::path& file, const Dialect& dialect) {
+  const auto options = read_managed(file);
+  if (!options || options->role != ManagedOptions::Role::replica) return false;
+  const std::string text = write_managed(*options, dialect);
+  if (text == read_file(file)) return false;
+  put_managed(file, text);
+  return true;
+}
+
 std::string guard_text() {
   return std::string(kHeader) +
          "# The server's data is being exchanged. It must not start now: the option below makes it refuse. If no "

@@ -39,6 +39,10 @@ std::string write_managed(const ManagedOptions& options, const Dialect& dialect)
 // What an earlier write_managed said; nullopt for a file that is not there or is not ours.
 std::optional<ManagedOptions> read_managed(const fs::path& file);
 
+// Where `file` is a replica's as an earlier version of the agent wrote it, writes it as this one does; true when it
+// has.
+bool renew_managed(const fs::path& file, const Dialect& dialect);
+
 // In place of the managed file while data is exchanged: the server refuses to start, under whatever control, and says
 // why.
 std::string guard_text();

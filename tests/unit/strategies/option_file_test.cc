@@ -119,6 +119,23 @@ TEST_F(OptionFiles, ReadsBackWhatItWrote) {
   EXPECT_FALSE(read_managed(settings.managed_file)) << "an administrator's file is not ours";
 }
 
+TEST_F(OptionFiles, AnEarlierVersionsReplicaIsWrittenAnew) {
+  const std::string now = write_managed(replica(), mariadb());
+  const std::string line = "skip_slave_start = OFF\n";
+  const std::size_t at = now.find(line);
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_FALSE(renew_managed(settings.managed_file, mariadb())) << "there is none";
+  put_managed(settings.managed_file, std::string(now).erase(at, line.size()));
+  EXPECT_TRUE(renew_managed(settings.managed_file, mariadb()));
+  EXPECT_EQ(read_file(settings.managed_file), now);
+  EXPECT_FALSE(renew_managed(settings.managed_file, mariadb())) << "it is this one's";
+  for (const std::string& other : {guard_text(), std::string("[mysqld]\nserver_id=1\n")}) {
+    put_managed(settings.managed_file, other);
+    EXPECT_FALSE(renew_managed(settings.managed_file, mariadb()));
+    EXPECT_EQ(read_file(settings.managed_file), other);
+  }
+}
+
 TEST(ManagedFile, NoValueBreaksOut) {
   ManagedOptions options = replica();
   options.report_host = "x\"\nplugin_load = evil";
