@@ -367,6 +367,29 @@ class BadInput(unittest.TestCase):
         agent.stop()
         quiet.stop()
 
+    def test_source_with_settings_for_everybody(self):
+        odd = self.site.server("odd", 11)
+        agent = self.site.agent(odd)
+        # A server without rights: nobody's can be asked for.
+        rightless = odd.conf_d / "55-rightless.cnf"
+        rightless.write_text("[mysqld]\nskip-grant-tables\n")
+        odd.stop()
+        odd.start()
+        with self.refused("FAILED_PRECONDITION", words=["skip_grant_tables"]):
+            agent.call("get_replication_snapshot")
+        self.assertIn("skip_grant_tables", agent.command("doctor")[1])
+        rightless.unlink()
+        odd.stop()
+        odd.start()
+        # Limits that the backup tool would not survive.
+        odd.sql("SET GLOBAL sql_select_limit=1; SET GLOBAL max_join_size=1")
+        snapshot = agent.call("get_replication_snapshot", {"snapshot_id": "limits"})
+        verified = agent.call("verify_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})
+        self.assertTrue(verified["ok"], verified)
+        agent.call("delete_replication_snapshot", {"snapshot_href": snapshot["dataset"]["snapshot_href"]})
+        agent.stop()
+        odd.stop()
+
     def test_source_that_is_down(self):
         down = MariaDB(self.site.scratch, "down", 10)
         agent = Agent(self.site.scratch, down, self.site.store)

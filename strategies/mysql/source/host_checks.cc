@@ -94,6 +94,10 @@ std::string with_commas(const std::vector<std::string>& words) {
 }
 
 std::string account_rights(ServerClient& client) {
+  if (client.skips_grants()) {
+    refuse_host("the server was started with skip_grant_tables: everybody may everything, and no account can be made",
+                "take skip_grant_tables out of its option files and restart it");
+  }
   const std::vector<std::string> missing = missing_privileges(client.dialect().agent_privileges, client.own_grants());
   if (!missing.empty()) {
     throw Error(Code::permission_denied,

@@ -73,6 +73,13 @@ class SourceChecks {
   // Those without which the copy, the account or the lease would fail, some of them only after all the data has been
   // read.
   bool rights() {
+    // Nobody's rights can be asked for then.
+    if (client_.skips_grants()) {
+      add("server mode", Result::failed,
+          "the server was started with skip_grant_tables: no account for replicas can be made",
+          "take skip_grant_tables out of its option files and restart it");
+      return false;
+    }
     const std::vector<std::string> grants = client_.own_grants();
     const auto held = [&](std::string_view right) {
       const auto missing = missing_privileges(right, grants);
@@ -173,11 +180,6 @@ class SourceChecks {
     if (client_.variable("innodb_read_only").value_or("OFF") == "ON") {
       add("server mode", Result::failed, "innodb_read_only is ON: no account for replicas can be made",
           "take innodb_read_only out of the server's option files and restart it");
-    }
-    if (client_.skips_grants()) {
-      add("server mode", Result::failed,
-          "the server was started with skip_grant_tables: no account for replicas can be made",
-          "take skip_grant_tables out of its option files and restart it");
     }
     if (const std::string change = first_logged_change(client_.variable("init_connect").value_or(""));
         !change.empty()) {
