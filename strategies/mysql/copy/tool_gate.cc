@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "strategies/mysql/server/session_words.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -229,6 +230,7 @@ class ToolGate::Session {
     const std::size_t text_at = kPacketHeader + 1 + (attributes_ ? 2 : 0);
     if (packet.size() < text_at || packet[kPacketHeader] != kQuery) return send(server_, packet);
     const std::string_view statement = std::string_view(packet).substr(text_at);
+    if (!std::exchange(unlimited_, true) && !say(std::string(kNoLimits))) return false;
     asked(statement);
     const LockKind kind = lock_kind(statement);
     if (kind == LockKind::none) {
@@ -309,7 +311,7 @@ class ToolGate::Session {
   UniqueFd tool_, server_;
   std::string from_tool_, from_server_;
   std::size_t as_it_is_ = 0;  // bytes that are passed on unread
-  bool logged_in_ = false, closed_to_us_ = false, attributes_ = false;
+  bool logged_in_ = false, closed_to_us_ = false, attributes_ = false, unlimited_ = false;
 };
 
 ToolGate::ToolGate(const fs::path& dir, fs::path server, GateLimits limits, Clock& clock)

@@ -5,6 +5,8 @@
 //  - the number of every session is known, and on record before the session can say anything, so that what a dead tool
 //  leaves waiting in
 //    the server can be ended, and nothing else;
+//  - before the first statement of a session the limits that the server sets for everybody are lifted: the tools rely
+//  on whole answers, and one that was cut has ended them by a segmentation fault;
 //  - before a statement that locks, the server is told how long that may wait. It then gives up by itself, whatever has
 //  become of the
 //    tool and of the agent: a server does not notice that a client is gone whose lock it waits for;

@@ -17,6 +17,7 @@
 
 #include "base/host_name.h"
 #include "base/unique_fd.h"
+#include "strategies/mysql/server/session_words.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -158,11 +159,8 @@ class LibraryOptions {
 };
 
 // What a server sets for everybody must not change what we say or hear: our quoting is right only in this mode and
-// character set, answers must not be cut, waits not be ended, and a session is to write what it is told to. In comments
-// what only some versions know. The first of all is for the connector, which asks the server something before we can.
-constexpr const char* kNoLimits =
-    "SET SESSION sql_select_limit=18446744073709551615, max_join_size=18446744073709551615, sql_big_selects=1 "
-    "/*M!100100 , max_statement_time=0 */ /*!50708 , max_execution_time=0 */";
+// character set, waits must not be ended, and a session is to write what it is told to. In comments what only some
+// versions know. Before it kNoLimits is said, by the connector, which asks the server something before we can.
 constexpr const char* kOwnSession[] = {
     "SET SESSION sql_mode='', autocommit=1, character_set_client=utf8mb4, character_set_results=utf8mb4, "
     "collation_connection=utf8mb4_general_ci, time_zone='+00:00', sql_safe_updates=0, sql_auto_is_null=0, "
@@ -237,7 +235,7 @@ void SqlConnection::ensure() {
   options["OPT_CHARSET_NAME"] = sql::SQLString("utf8mb4");
   options["CLIENT_MULTI_STATEMENTS"] = false;
   options["OPT_LOCAL_INFILE"] = 0;
-  options["preInit"] = sql::SQLString(kNoLimits);
+  options["preInit"] = sql::SQLString(std::string(kNoLimits));
   if (target_.tls) {
     options["sslEnforce"] = true;
     options["sslVerify"] = target_.verify;

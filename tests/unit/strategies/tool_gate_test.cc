@@ -13,6 +13,7 @@
 
 #include "strategies/mysql/copy/copy_place.h"
 #include "strategies/mysql/copy/tool_lines.h"
+#include "strategies/mysql/server/session_words.h"
 #include "tests/support/errors.h"
 
 namespace guestagent::mysql {
@@ -131,8 +132,9 @@ struct GateSite {
   ToolGate gate;
 };
 
-const std::string kFlush = "FLUSH TABLES WITH READ LOCK", kPatience = "SET SESSION lock_wait_timeout=20",
-                  kHaste = "SET SESSION lock_wait_timeout=1";
+const std::string kLimits(kNoLimits), kFlush = "FLUSH TABLES WITH READ LOCK",
+                                      kPatience = "SET SESSION lock_wait_timeout=20",
+                                      kHaste = "SET SESSION lock_wait_timeout=1";
 
 TEST(LockKinds, WhatOthersWaitBehind) {
   const std::vector<std::pair<std::string, LockKind>> table = {
@@ -197,16 +199,27 @@ TEST(ToolGate, EveryLockIsGivenALimitByTheServerItself) {
     EXPECT_EQ(tool.ask(statement), kFine);
   }
   EXPECT_THAT(site.server.heard(),
-              ElementsAre("login", "SET SESSION lock_wait_timeout=31536000", kPatience, "LOCK TABLES FOR BACKUP",
-                          "SELECT 1", kHaste, "BACKUP STAGE BLOCK_COMMIT"));
+              ElementsAre("login", kLimits, "SET SESSION lock_wait_timeout=31536000", kPatience,
+                          "LOCK TABLES FOR BACKUP", "SELECT 1", kHaste, "BACKUP STAGE BLOCK_COMMIT"));
+}
+
+TEST(ToolGate, TheLimitsForEverybodyAreNotTheTools) {
+  GateSite site;
+  for (int session = 0; session < 2; ++session) {
+    GateTool tool(site.gate.socket());
+    EXPECT_EQ(tool.ask("SHOW VARIABLES"), kFine);
+    EXPECT_EQ(tool.ask("SHOW ENGINES"), kFine);
+  }
+  EXPECT_THAT(site.server.heard(), ElementsAre("login", kLimits, "SHOW VARIABLES", "SHOW ENGINES", "login", kLimits,
+                                               "SHOW VARIABLES", "SHOW ENGINES"));
 }
 
 TEST(ToolGate, AFreezeIsTriedAgainAndTheWritersGoOnInBetween) {
   GateSite site(Answers{{kFlush, {kTimedOut, kTimedOut, kFine}}});
   GateTool tool(site.gate.socket());
   EXPECT_EQ(tool.ask(kFlush), kFine) << "the tool knows nothing of it";
-  EXPECT_THAT(site.server.heard(),
-              ElementsAre("login", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush));
+  EXPECT_THAT(site.server.heard(), ElementsAre("login", kLimits, kHaste, kFlush, "UNLOCK TABLES", kHaste, kFlush,
+                                               "UNLOCK TABLES", kHaste, kFlush));
   EXPECT_TRUE(site.gate.frozen_since().has_value());
   EXPECT_EQ(tool.ask("UNLOCK TABLES"), kFine);
   EXPECT_FALSE(site.gate.frozen_since().has_value());
@@ -219,7 +232,7 @@ TEST(ToolGate, WhatTheToolHasIsNotTakenFromItBetweenTwoTries) {
   EXPECT_EQ(tool.ask("LOCK TABLES FOR BACKUP"), kFine);
   EXPECT_EQ(tool.ask(binlog), kFine);
   EXPECT_THAT(site.server.heard(),
-              ElementsAre("login", kPatience, "LOCK TABLES FOR BACKUP", kHaste, binlog, kHaste, binlog));
+              ElementsAre("login", kLimits, kPatience, "LOCK TABLES FOR BACKUP", kHaste, binlog, kHaste, binlog));
   EXPECT_EQ(tool.ask("UNLOCK BINLOG"), kFine);
   EXPECT_FALSE(site.gate.frozen_since().has_value());
 }
@@ -256,7 +269,8 @@ TEST(ToolGate, AStatementMayHaveAttributesBeforeIt) {
   GateSite site;
   GateTool tool(site.gate.socket(), 1U << 27);
   EXPECT_EQ(tool.ask("LOCK INSTANCE FOR BACKUP", "\0\1"s), kFine);
-  EXPECT_THAT(site.server.heard(), ElementsAre("login", "\0\1"s + kPatience, "\0\1LOCK INSTANCE FOR BACKUP"s));
+  EXPECT_THAT(site.server.heard(),
+              ElementsAre("login", "\0\1"s + kLimits, "\0\1"s + kPatience, "\0\1LOCK INSTANCE FOR BACKUP"s));
 }
 
 TEST(ToolLines, OfOthersQueriesOnlyNumberAndAge) {
