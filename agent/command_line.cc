@@ -229,8 +229,12 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
     line.href = words[0];
   } else {
     const std::string_view meant = nearest(command, {"daemon", "call", "check-config", "doctor", "cat", "restore"});
+    // The names of methods alone have it.
+    const bool method = command.find('_') != std::string::npos;
     throw usage("there is no command " + printable(command),
-                meant.empty() ? "see guestagent --help" : "did you mean " + std::string(meant) + "?");
+                method          ? "methods are called: guestagent call METHOD, or guestagent --oneshot METHOD"
+                : meant.empty() ? "see guestagent --help"
+                                : "did you mean " + std::string(meant) + "?");
   }
   return line;
 }

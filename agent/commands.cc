@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,8 +14,21 @@
 
 namespace guestagent {
 namespace {
+
 constexpr std::size_t kMaxParams = std::size_t{1} << 20;
+
+// A snapshot's metadata go into a file as easily as anything else does.
+void warn_of_readers(const std::string& result) {
+  struct stat info {};
+  if (result.find("\"password\"") == std::string::npos || ::fstat(STDOUT_FILENO, &info) != 0) return;
+  if (!S_ISREG(info.st_mode) || (info.st_mode & (S_IRGRP | S_IROTH)) == 0) return;
+  std::fputs(
+      "warning: the result holds a password, and others may read the file that it went to: chmod 600 it now, and "
+      "say umask 077 before the next time\n",
+      stderr);
 }
+
+}  // namespace
 
 int show_error(const Error& error) {
   std::string text = "error: " + std::string(error.what()) + "\n";
@@ -35,7 +49,17 @@ std::string read_params(const std::string& typed) {
         stderr);
   }
   if (typed == "-") return read_file("/dev/stdin", kMaxParams);
-  if (typed.front() == '@') return read_file(typed.substr(1), kMaxParams);
+  if (typed.front() == '@') {
+    try {
+      return read_file(typed.substr(1), kMaxParams);
+    } catch (const Error& e) {
+      throw Error(e.code(), std::string("params: ") + e.what(), "@FILE names a file that holds the params");
+    }
+  }
+  if (const std::size_t at = typed.find_first_not_of(" \t\r\n"); at == std::string::npos || typed[at] != '{') {
+    throw Error(Code::invalid_argument, "params: no JSON object",
+                "they are typed as an object: '{\"snapshot_id\": \"monday\"}', or come from a file: @FILE");
+  }
   return typed;
 }
 
@@ -64,6 +88,7 @@ void print_result(const std::string& json) {
     }
     rest.remove_prefix(static_cast<std::size_t>(n));
   }
+  warn_of_readers(json);
 }
 
 }  // namespace guestagent

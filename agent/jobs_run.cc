@@ -32,7 +32,12 @@ void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::ui
 
 void Jobs::Live::phase(std::string_view name) {
   LogScope::set_phase(name);
-  log_info("phase", {{"name", std::string(name)}});
+  bool another;
+  {
+    const std::lock_guard lock(state.mutex);
+    another = record.phase != name;
+  }
+  if (another) log_info("phase", {{"name", std::string(name)}});
   state.publish(*this, false);  // how far the last one came
   {
     const std::lock_guard lock(state.mutex);

@@ -218,6 +218,9 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(status, 0, err)
         self.assertEqual(json.loads(out)["snapshot"]["id"], "lines")
         self.assertRegex(err, r"progress: copy")
+        phases = re.findall(r"msg=.?phase.? .*name=(\w+)", err)
+        self.assertIn("copy", phases)
+        self.assertTrue(all(a != b for a, b in zip(phases, phases[1:])), f"a phase is logged twice: {phases}")
         master, slave = pty.openpty()
         done = self.site.scratch.spawn(
             self.agent.argv("--oneshot", "get_replication_snapshot", '{"snapshot_id": "terminal"}'),
@@ -259,6 +262,36 @@ class CommandLine(unittest.TestCase):
                 self.assertRegex(err, r"(?m)^error: .+")
                 self.assertRegex(err, r"(?m)^hint: .+")
                 self.assertRegex(err, r"(?m)^code: [A-Z_]+$")
+
+    def test_what_is_typed_in_another_way_is_shown_how(self):
+        for arguments, hint in (
+            (("--oneshot", "get_replication_snapshot", "snapshot_id=monday"), r"\{\"snapshot_id\""),
+            (("--oneshot", "get_job", "[]"), r"\{\"snapshot_id\""),
+            (("--oneshot", "get_job", "@/nonexistent"), "@FILE"),
+            (("get_replication_status",), "guestagent call"),
+        ):
+            with self.subTest(arguments=arguments):
+                got, out, err = self.agent.command(*arguments)
+                self.assertEqual((got in (2, 15), out), (True, ""), err)
+                self.assertRegex(err, rf"(?m)^hint: .*{hint}")
+
+    def test_a_result_with_a_password_in_a_file_of_all_is_told(self):
+        for mode, told in ((0o644, True), (0o640, True), (0o600, False)):
+            with self.subTest(mode=oct(mode)):
+                into = self.site.scratch.dir / f"result-{mode:o}"
+                into.touch()
+                into.chmod(mode)
+                with open(into, "wb") as out:
+                    asked = self.site.scratch.spawn(
+                        self.agent.argv("--oneshot", "get_job", '{"job_id": "job-one"}'),
+                        stdout=out,
+                        stderr=subprocess.PIPE,
+                    )
+                    said = asked.stderr.read().decode()
+                    asked.stderr.close()
+                    self.assertEqual(asked.wait(), 0, said)
+                self.assertEqual(json.loads(into.read_text())["result"], self.snapshot)
+                self.assertEqual("others may read" in said, told, said)
 
     def test_call_without_daemon(self):
         kept = self.agent.config
