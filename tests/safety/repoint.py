@@ -343,6 +343,22 @@ class Received(unittest.TestCase):
         self.wait_row(900007)
         self.site.healthy(self.agent)
 
+    def test_7_a_new_copy_that_fails_before_the_switch_goes_on_receiving(self):
+        self.agent.stop()
+        self.agent.start(env={"GUESTAGENT_FAILPOINT": "journal:install.stop=error"})
+        with self.assertRaises(RpcError):
+            self.agent.call(
+                "attach_replication_slave", {"snapshot": self.snapshot, "slave_config": {"overwrite": True}}
+            )
+        self.agent.stop()
+        self.agent.start()
+        self.assertEqual(self.site.leftovers(self.agent), [])
+        status = self.replica.slave_status()
+        self.assertEqual((status["Slave_IO_Running"], status["Slave_SQL_Running"]), ("Yes", "Yes"))
+        self.insert(self.source, 900008)
+        self.wait_row(900008)
+        self.site.healthy(self.agent)
+
     def writable(self):
         return "" if self.ENGINE == "mariadb" else "SET GLOBAL super_read_only=0;"
 

@@ -455,6 +455,26 @@ TEST_F(Claims, AClaimMayBeSeenLate) {
   EXPECT_EQ(read(store), page_bytes(kSegment, 1));
 }
 
+TEST_F(Claims, WhereAStoreHidesTheClaimNothingCountsAsUndone) {
+  make(job, page_bytes(kSegment, 1), "192.0.2.1");
+  for (const bool claimed : {true, false}) {
+    ObjectsStep step = journaled(job);
+    step.claimed = claimed;  // false: it died before it knew whether its claim was stored
+    if (!claimed) store.set("snap/claim.json", write_claim({step.token, "192.0.2.1", "2026-01-31T23:59:59Z", ""}));
+    const std::size_t before = store.names().size();
+    store.before = [](const std::string& verb, const std::string& name) {
+      if (verb == "get" && name == "snap/claim.json") throw StoreError(Code::not_found, "hidden", "", false);
+    };
+    const Error error = error_of([&] { undo_snapshot(store, step, {}); });
+    EXPECT_EQ(error.code(), Code::unavailable) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("claim.json"));
+    EXPECT_EQ(store.names().size(), before) << claimed;
+    store.before = nullptr;
+    EXPECT_GT(undo_snapshot(store, step, {}).objects, 0U) << "it shows it again";
+    EXPECT_THAT(store.names(), IsEmpty()) << claimed;
+  }
+}
+
 TEST_F(Claims, WhatIsInAClaimIsAnybodys) {
   for (const std::string text :
        {"", "{}", "[]", "nonsense", R"({"token":1})", R"({"token":"x","host":"h","since":"yesterday"})"}) {
