@@ -167,7 +167,7 @@ Dispatcher::Dispatcher(Operations& operations, Jobs& jobs, bool allow_async)
        [this, &operations](const JsonReader&, const Gone&) { return operations.get_info(methods()); }},
       {"list_jobs",
        How::at_once,
-       {"before", "limit"},
+       {"limit", "before"},
        {},
        [&jobs](const JsonReader& params, const Gone&) {
          return job_list(jobs, params.opt_string("before"), params.opt_uint("limit", 1, kMostJobs));

@@ -173,7 +173,7 @@ TEST_F(DispatcherTest, ListsJobsByThePage) {
     call("get_replication_snapshot", R"({"async":true,"job_id":")" + id + R"("})");
     call("wait_job", R"({"job_id":")" + id + R"(","timeout_s":60})");
   }
-  const auto page = [this](std::string_view params) {
+  const auto page = [this](const std::string& params) {
     const JsonDocument answer = call("list_jobs", params);
     std::string ids;
     for (const JsonValue& each : answer["jobs"].GetArray()) ids += each["job_id"].GetString();
