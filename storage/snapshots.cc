@@ -189,6 +189,7 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   // Without its manifest it is no snapshot any more, whatever happens from here on.
   removal.run(store, {manifest}, stop);
   removal.throw_if_failed(id);
+  listed.erase(manifest);
   // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what
   // was not found may still be there on another of the store's servers.
   for (unsigned round = 1;; ++round) {
