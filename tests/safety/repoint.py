@@ -327,7 +327,9 @@ class Received(unittest.TestCase):
         self.received(wanted)
         self.source.kill9()
         self.agent.call("detach_replication_slave", {"async": True, "job_id": "detach"})
-        self.phase("detach", "drain")
+        # The job's phase is "drain" before it has looked at the replica: an applying thread that stops by then makes it a call
+        # that is refused (below).
+        wait_for("the drain", lambda: self.replica.slave_status()["Slave_IO_Running"] == "No", 60, 0.05)
         hold.close()
         record = self.agent.call("wait_job", {"job_id": "detach", "timeout_s": 60})
         self.assertEqual(record["state"], "failed", record)
@@ -357,6 +359,25 @@ class Received(unittest.TestCase):
         self.assertEqual((status["Slave_IO_Running"], status["Slave_SQL_Running"]), ("Yes", "Yes"))
         self.insert(self.source, 900008)
         self.wait_row(900008)
+
+    def test_8_a_detach_that_is_refused_stops_no_thread(self):
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} INSERT INTO lab.t01 VALUES (900008, 'in the way', 0)")
+        self.insert(self.source, 900008)
+        self.insert(self.source, 900009)
+        wanted = self.source.position()
+        self.received(wanted)
+        wait_for("the error", lambda: self.replica.slave_status()["Slave_SQL_Running"] == "No", 60)
+        self.source.kill9()
+        with self.assertRaises(RpcError) as refused:
+            self.agent.call("detach_replication_slave")
+        self.assertEqual(refused.exception.code, "FAILED_PRECONDITION", str(refused.exception))
+        # It still tries to reach its source: were both stopped, MariaDB would throw the relay log away at the next start.
+        self.assertNotEqual(self.replica.slave_status()["Slave_IO_Running"], "No")
+        self.received(wanted)
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} DELETE FROM lab.t01 WHERE id=900008")
+        self.replica.sql(f"START {self.word} SQL_THREAD")
+        self.wait_row(900009)
+        self.source.start()
         self.site.healthy(self.agent)
 
     def writable(self):
