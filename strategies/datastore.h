@@ -1,8 +1,10 @@
 // The contract of every kind of datastore. The agent drives it, one changing call at a time; the calls that only look
 // (describe, status, checksum_tables) may come from other threads meanwhile.
 //
-// A datastore records what it must be able to undo in the job's journal *before* it does it. Steps are its own; after a
-// crash the agent hands the journal back to recover(). Everything throws Error; cancelled when the job is.
+// A datastore records what it must be able to undo in the job's journal *before* it does it, and recover() alone undoes
+// it: the agent hands the journal there when a job has failed or was cancelled, and after a crash alike. What throws,
+// or is dropped, only stops what runs (a child, a thread, a session). Everything throws Error; cancelled when the job
+// is.
 #pragma once
 
 #include <cstdint>
@@ -68,12 +70,12 @@ struct SourceFacts {
                             // in the manifest
 };
 
-// A copy being taken. Dropping it before facts() kills the tool, waits for it and undoes what was made for it (the
-// account, the lease). read() answers 0 only after the tool ended with status 0 and said that it completed.
+// A copy being taken. Dropping it kills the tool and waits for it; what was made for it (the account, the lease) is
+// recover()'s. read() answers 0 only after the tool ended with status 0 and said that it completed.
 class SnapshotStream : public ByteSource {
  public:
   virtual std::uint64_t expected_bytes() const = 0;  // an estimate, for progress
-  // REQUIRES: read() answered 0. From here on the replication account stays.
+  // REQUIRES: read() answered 0. Called once: the tool's own files go with it.
   virtual SourceFacts facts() = 0;
 };
 
@@ -93,15 +95,12 @@ struct AttachRequest {
   std::string server_json;                 // for install: SourceFacts::server_json from the manifest; empty: not known
 };
 
-// New data that runs on this host while the old is still kept. One of accept() and undo() must be called; dropping it
-// undoes.
+// New data that runs on this host while the old is still kept. Without accept(), recover() puts the old data back.
 class Installation {
  public:
   virtual ~Installation() = default;
   // The new data is good: the old is removed (or kept, and its place logged).
   virtual void accept() = 0;
-  // Puts the old data back and starts the server on it. Idempotent.
-  virtual void undo() = 0;
 };
 
 struct AttachOutcome {
@@ -147,16 +146,16 @@ class Datastore {
   virtual void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) = 0;
 
   // Switches the server to the data in `dir` (made by receive): stop, exchange, private first start (inherited
-  // replication cleared, the agent's own account made again, event scheduler off), normal start. On any Error the old
-  // data is back and served.
+  // replication cleared, the agent's own account made again, event scheduler off), normal start. After an Error
+  // recover() puts the old data back.
   virtual std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) = 0;
 
   // CHANGE MASTER TO …, both threads running, the source's position of that moment reached (or the timeout passed).
-  // With data_is_here an Error, or a crash, leaves it to recover() to let the server follow as before.
+  // After an Error recover() lets a server with data_is_here follow as before.
   virtual AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) = 0;
 
-  // Drains and ends replication (DESIGN invariant: no received transaction is lost); on Error the replica goes on
-  // following.
+  // Drains and ends replication (DESIGN invariant: no received transaction is lost); after an Error recover() lets the
+  // replica go on following.
   virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
 };
 
@@ -195,13 +194,13 @@ class DatastoreUpkeep {
   // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
   virtual fs::path make_staging(JobContext& job) = 0;
 
-  // After a crash: finishes or undoes what `journal` says of a job of that method, so that the server serves old or new
-  // data whole and no child, directory or account is left. Answers which in words ("put the old data back"), "" for
-  // nothing. Idempotent. A journal with the step "result" (the agent's, recorded before Installation::accept) is of a
-  // job that has succeeded: what is left of it is finished, nothing is undone. A job that was past its point of no
-  // return is finished too, and has kFinishedStep in its journal then. Also called for a job that failed in this
-  // process, after its objects have gone. Throws LeftBehind as told there; any other Error means that nothing else may
-  // be changed before it is mended.
+  // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job of
+  // that method, so that the server serves old or new data whole and no child, directory or account is left. Answers
+  // which in words ("put the old data back"), "" for nothing. Idempotent. A journal with the step "result" (the
+  // agent's, recorded before Installation::accept) is of a job that has succeeded: what is left of it is finished,
+  // nothing is undone. A job that was past its point of no return is finished too, and has kFinishedStep in its journal
+  // then. Also called for a job that failed in this process, after its objects have gone. Throws LeftBehind as told
+  // there; any other Error means that nothing else may be changed before it is mended.
   virtual std::string recover(std::string_view method, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.

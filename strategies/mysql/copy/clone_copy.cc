@@ -78,19 +78,14 @@ class CloneCopy : public BackupCopy {
  public:
   CloneCopy(const MysqlSettings& settings, BackupSpec spec)
       : settings_(settings), spec_(std::move(spec)), client_(spec_.target), cloner_(patient(spec_.target)) {
-    try {
-      prepare();
-      worker_ = std::thread([this, tags = LogScope::current()] {
-        const LogScope scope(tags);
-        work();
-      });
-    } catch (...) {
-      give_up();
-      throw;
-    }
+    prepare();
+    worker_ = std::thread([this, tags = LogScope::current()] {
+      const LogScope scope(tags);
+      work();
+    });
   }
 
-  ~CloneCopy() override { give_up(); }
+  ~CloneCopy() override { stop_worker(); }
 
   std::size_t read(std::span<std::byte> into) override {
     if (ended_ || into.empty()) return 0;
@@ -206,23 +201,13 @@ class CloneCopy : public BackupCopy {
     worker_.join();
   }
 
-  // What was made on the source, in the order in which it can go.
+  // What was made on the source, in the order in which it can go, before the copy counts as whole. recover_clone() does
+  // the same by the journal for one that ends before its end.
   void clean_up() {
     stop_worker();
-    if (!around_.empty()) remove_clone(around_);
-    around_.clear();
+    remove_clone(around_);
     if (loaded_) unload_plugin(client_, spec_.job->journal());
     loaded_ = false;
-  }
-
-  // From an end before the end. The journal still names what cannot be removed now.
-  void give_up() {
-    try {
-      archive_.reset();
-      clean_up();
-    } catch (const std::exception& e) {
-      spec_.warn(std::string("could not remove what cloning made: ") + e.what());
-    }
   }
 
   const MysqlSettings& settings_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/log.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/server/gtid.h"
@@ -205,27 +204,17 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
                                        .member("applying", was_applying)
                                        .end_object()
                                        .text());
+  // Where nothing applies, as may be with force, the receiving thread goes on until the point of no return: with both
+  // stopped there may be no way back (resume_following).
+  if (before.sql == ThreadState::running) client.stop_receiving();
+  Drain(settings, request, job, clock, client).run();
+  job.check_cancelled();
+  job.phase("end replication");
+  // What can fail for want of space or rights comes before the point of no return.
+  if (role.become_standalone) role.become_standalone(client);
   DetachOutcome out;
-  try {
-    // Where nothing applies, as may be with force, the receiving thread goes on until the point of no return: with both
-    // stopped there may be no way back (resume_following).
-    if (before.sql == ThreadState::running) client.stop_receiving();
-    Drain(settings, request, job, clock, client).run();
-    job.check_cancelled();
-    job.phase("end replication");
-    // What can fail for want of space or rights comes before the point of no return.
-    if (role.become_standalone) role.become_standalone(client);
-    out.last_applied = only_channel(client).applied;
-    job.journal().record(kEndStep, write_detached(out));
-  } catch (...) {
-    // recover() does the same again; what failed first is what the caller hears.
-    try {
-      go_on_following(settings, state_dir, role, client, was_receiving, was_applying, job);
-    } catch (const Error& e) {
-      log_warning("the replica could not be let go on at once", {{"error", e.what()}});
-    }
-    throw;
-  }
+  out.last_applied = only_channel(client).applied;
+  job.journal().record(kEndStep, write_detached(out));
   end_replication(state_dir, role, client, out);
   return out;
 }

@@ -21,13 +21,13 @@ struct RoleChange {
 };
 
 // Datastore::stop_replicating. failed_precondition: not a replica, or its SQL thread is stopped (unless
-// force); deadline_exceeded: not drained in time; cancelled. After any Error the replica follows as it did
-// before, with its settings as they were.
+// force); deadline_exceeded: not drained in time; cancelled. After any Error recover_stop_replicating() is to be
+// called.
 DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const DetachRequest& request,
                                const RoleChange& role, JobContext& job, Clock& clock);
 
-// After a crash, by the journal of a detach: finishes what was past its point of no return, else lets the
-// replica go on following. Answers in words.
+// By the journal of a detach that has failed or died: finishes what was past its point of no return, else lets the
+// replica follow as it did before, with its settings as they were. Answers in words.
 std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role,
                                      JobContext& job);
 

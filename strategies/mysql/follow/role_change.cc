@@ -89,14 +89,9 @@ void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobCo
     text = write_managed(options, client.dialect());
   }
   record_options(settings, kBinlogStep, job.journal());
-  try {
-    control.stop(settings.server.stop_timeout);
-    put_managed(settings.managed_file, text);
-    control.start(settings.server.start_timeout, job.stop_token());
-  } catch (...) {
-    recover_turn_on_binlog(settings, control, job);
-    throw;
-  }
+  control.stop(settings.server.stop_timeout);
+  put_managed(settings.managed_file, text);
+  control.start(settings.server.start_timeout, job.stop_token());
   job.journal().record(kBinlogDone);
 }
 

@@ -16,10 +16,11 @@ RoleChange role_change(const MysqlSettings& settings, JobContext& job);
 // After replication has ended: the event scheduler is as it was before this server became a replica.
 void restore_scheduler(const MysqlSettings& settings);
 
-// Restarts the server with its binary log on. On Error it runs with its options as they were. REQUIRES:
+// Restarts the server with its binary log on. After an Error recover_turn_on_binlog() is to be called. REQUIRES:
 // mysql.allow_restart.
 void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job);
-// After a crash in the middle of it: undone. Answers in words, "" for nothing.
+// After a failure or a crash in the middle of it: the server runs with its options as they were. Answers in words, ""
+// for nothing.
 std::string recover_turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job);
 
 }  // namespace guestagent::mysql

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/held_dir.h"
-#include "base/log.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_start.h"
@@ -298,31 +297,11 @@ class MysqlInstallation : public Installation {
  public:
   MysqlInstallation(const InstallParts& parts, JobContext& job) : parts_(parts), job_(job) {}
 
-  ~MysqlInstallation() override {
-    if (settled_) return;
-    try {
-      const std::string done = settle_installation(parts_, false, job_);
-      if (!done.empty()) job_.warn(done);
-    } catch (const std::exception& e) {
-      // The journal still says what is to do, and whoever keeps it tries again.
-      log_error("the old data could not be put back now", {{"error", e.what()}});
-    }
-  }
-
-  void accept() override {
-    settled_ = true;
-    settle_installation(parts_, true, job_);
-  }
-
-  void undo() override {
-    settle_installation(parts_, false, job_);
-    settled_ = true;
-  }
+  void accept() override { settle_installation(parts_, true, job_); }
 
  private:
   const InstallParts parts_;
   JobContext& job_;
-  bool settled_ = false;
 };
 
 }  // namespace
@@ -351,7 +330,6 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   job.check_cancelled();
   apply_received(parts, client, job);
   journal.record("install.begin", begin.text());
-  auto installation = std::make_unique<MysqlInstallation>(parts, job);
 
   job.phase("stop");
   // The guard first: there is no instant at which somebody could start a server that the agent has stopped.
@@ -385,7 +363,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   job.phase("open tables");
   check_tables_open(client, source, parts.clock, job);
   journal.record("install.done");
-  return installation;
+  return std::make_unique<MysqlInstallation>(parts, job);
 }
 
 std::string settle_installation(const InstallParts& parts, bool accepted, JobContext& job) {

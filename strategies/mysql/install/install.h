@@ -1,4 +1,4 @@
-// The switch of a running server to restored data, as one thing that is accepted or undone.
+// The switch of a running server to restored data, as one thing that is accepted or, by the journal, undone.
 #pragma once
 
 #include <memory>
@@ -22,7 +22,7 @@ struct InstallParts {
 };
 
 // Datastore::install. `server_id` is what the new replica gets. Returns with the server running on the new data, its
-// options checked.
+// options checked. After an Error, and where nobody accepts: settle_installation(parts, false, job).
 std::unique_ptr<Installation> install_data(const InstallParts& parts, const AttachRequest& request,
                                            std::uint32_t server_id, const fs::path& staging, JobContext& job);
 

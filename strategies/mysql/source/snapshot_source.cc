@@ -19,43 +19,18 @@ constexpr std::string_view kWorkStep = "source.work";
 constexpr std::size_t kPasswordLength = 32;
 
 // A directory of the tool's own, made once the journal has it: a crash in between leaves nothing that nobody knows of.
-class WorkDir {
- public:
-  WorkDir(const fs::path& parent, Journal& journal) : path_(new_work_path(parent, "copy")) {
-    journal.record(kWorkStep, JsonWriter().begin_object().member("path", path_.string()).end_object().text());
-    make_dir(path_, 0700);
-  }
-  ~WorkDir() {
-    try {
-      remove_tree(path_);
-    } catch (const std::exception& e) {
-      log_warning("a temporary directory stays", {{"path", path_.string()}, {"error", e.what()}});
-    }
-  }
-  WorkDir(const WorkDir&) = delete;
-  WorkDir& operator=(const WorkDir&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  const fs::path path_;
-};
+fs::path make_work(const fs::path& parent, Journal& journal) {
+  fs::path path = new_work_path(parent, "copy");
+  journal.record(kWorkStep, JsonWriter().begin_object().member("path", path.string()).end_object().text());
+  make_dir(path, 0700);
+  return path;
+}
 
 class Stream : public SnapshotStream {
  public:
-  // `undo` is called once when the stream dies before facts(); `prove` with the copy's position when it is whole.
-  Stream(std::unique_ptr<WorkDir> work, SourceFacts facts, std::unique_ptr<BackupCopy> copy, std::function<void()> undo,
-         std::function<void(const Position&)> prove)
-      : work_(std::move(work)),
-        facts_(std::move(facts)),
-        undo_(std::move(undo)),
-        prove_(std::move(prove)),
-        copy_(std::move(copy)) {}
-
-  ~Stream() override {
-    copy_.reset();
-    work_.reset();
-    if (undo_) undo_();
-  }
+  // `prove` is called with the copy's position when it is whole.
+  Stream(fs::path work, SourceFacts facts, std::unique_ptr<BackupCopy> copy, std::function<void(const Position&)> prove)
+      : work_(std::move(work)), facts_(std::move(facts)), prove_(std::move(prove)), copy_(std::move(copy)) {}
 
   std::size_t read(std::span<std::byte> into) override {
     const std::size_t n = copy_->read(into);
@@ -69,14 +44,19 @@ class Stream : public SnapshotStream {
     out.binlog_position = copy_->position();
     out.tool = copy_->tool();
     out.format = copy_->format();
-    undo_ = nullptr;
+    // The tool has ended. Its files are no reason to give up a whole copy.
+    copy_.reset();
+    try {
+      remove_tree(work_);
+    } catch (const Error& e) {
+      log_warning("a temporary directory stays", {{"path", work_.string()}, {"error", e.what()}});
+    }
     return out;
   }
 
  private:
-  std::unique_ptr<WorkDir> work_;
+  const fs::path work_;
   SourceFacts facts_;
-  std::function<void()> undo_;
   std::function<void(const Position&)> prove_;
   std::unique_ptr<BackupCopy> copy_;
 };
@@ -137,48 +117,33 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   job.phase("prepare source");
   const fs::path parent = state_dir_ / "work";
   make_dir(parent, 0700);
-  auto work = std::make_unique<WorkDir>(parent, job.journal());
+  fs::path work = make_work(parent, job.journal());
 
   SourceFacts facts;
   facts.replication_password = random_password(kPasswordLength);
   facts.require_tls = account_requires_tls(settings_, server);
-  const auto undo = [this, &job] {
-    try {
-      ServerClient again(local_target(settings_));
-      accounts_.undo_journal(again, job);
-    } catch (const Error& e) {
-      // The account's file stays, so that cleanup_replication_source, or the lease's limit, ends it.
-      job.warn(std::string("could not undo what was made on the source: ") + e.what());
-    }
+  const SourceAccount account =
+      accounts_.make(client, request.snapshot_id, facts.replication_password, facts.require_tls, job);
+  facts.replication_user = account.user;
+  facts.lease_position = client.binlog_status().position;
+  facts.master_host = settings_.advertised_address;
+  facts.master_port = settings_.advertised_port.value_or(server.port);
+  facts.datastore_version = server.version.text();
+  facts.dataset_bytes = copied_bytes(server);
+  if (facts.dataset_bytes == 0) facts.dataset_bytes = client.data_bytes();
+  SourceServer described =
+      describe_source(server, server.gtid_on && settings_.replication == "gtid", client.enabled_events(), tool.version);
+  look_at_tables(described, client);
+  facts.server_json = write_source_server(described);
+  job.phase("copy");
+  BackupSpec spec{tool, server, target, work, job.stop_token(), [&job](std::string_view words) { job.warn(words); },
+                  &job};
+  auto copy = start_copy(settings_, std::move(spec), clock_);
+  const auto prove = [this, lease = facts.lease_position](const Position& position) {
+    ServerClient now(local_target(settings_));
+    require_place(position, lease, now.binlog_files(), now.dialect().gtid);
   };
-  try {
-    const SourceAccount account =
-        accounts_.make(client, request.snapshot_id, facts.replication_password, facts.require_tls, job);
-    facts.replication_user = account.user;
-    facts.lease_position = client.binlog_status().position;
-    facts.master_host = settings_.advertised_address;
-    facts.master_port = settings_.advertised_port.value_or(server.port);
-    facts.datastore_version = server.version.text();
-    facts.dataset_bytes = copied_bytes(server);
-    if (facts.dataset_bytes == 0) facts.dataset_bytes = client.data_bytes();
-    SourceServer described = describe_source(server, server.gtid_on && settings_.replication == "gtid",
-                                             client.enabled_events(), tool.version);
-    look_at_tables(described, client);
-    facts.server_json = write_source_server(described);
-    job.phase("copy");
-    BackupSpec spec{tool,         server,           target,
-                    work->path(), job.stop_token(), [&job](std::string_view words) { job.warn(words); },
-                    &job};
-    auto copy = start_copy(settings_, std::move(spec), clock_);
-    const auto prove = [this, lease = facts.lease_position](const Position& position) {
-      ServerClient now(local_target(settings_));
-      require_place(position, lease, now.binlog_files(), now.dialect().gtid);
-    };
-    return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), undo, prove);
-  } catch (...) {
-    undo();
-    throw;
-  }
+  return std::make_unique<Stream>(std::move(work), std::move(facts), std::move(copy), prove);
 }
 
 std::string SnapshotSource::recover(JobContext& job) {

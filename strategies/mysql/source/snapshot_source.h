@@ -23,7 +23,7 @@ class SnapshotSource {
   Plan plan(const SnapshotRequest& request);
   std::unique_ptr<SnapshotStream> open(const SnapshotRequest& request, JobContext& job);
 
-  // After a crash, by the journal of a job: the tool died with the agent; its files, the account and the
+  // By the journal of a job that has failed or died: its tool has ended; the tool's files, the account and the
   // lease go. Answers in words. Throws LeftBehind when something of that could not be undone now.
   std::string recover(JobContext& job);
 

@@ -169,7 +169,7 @@ TEST(Snapshot, ARestartOfTheServerDoesNotEndTheLease) {
   EXPECT_EQ(expiry_of(source), "0\n");
 }
 
-TEST(Snapshot, AStreamThatIsDroppedUndoesEverything) {
+TEST(Snapshot, AStreamThatIsDroppedStopsAndTheJournalUndoes) {
   MariadbServer source(with({"binlog_expire_logs_seconds=86400"}));
   test::make_table(source, 100000);
   SourceParts parts(source);
@@ -180,10 +180,11 @@ TEST(Snapshot, AStreamThatIsDroppedUndoesEverything) {
     EXPECT_GT(stream->read(some), 0U);
     EXPECT_EQ(accounts_of(source), "repl_snap\n");
   }
+  EXPECT_EQ(source.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'"), "0\n");
+  parts.source.recover(job);
   EXPECT_EQ(accounts_of(source), "");
   EXPECT_EQ(expiry_of(source), "86400\n");
   EXPECT_TRUE(fs::is_empty(parts.state / "work")) << "no temporary directory is left";
-  EXPECT_EQ(source.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE INFO LIKE 'BACKUP%'"), "0\n");
 }
 
 TEST(Snapshot, CancellingEndsTheReadAndUndoes) {
@@ -196,6 +197,7 @@ TEST(Snapshot, CancellingEndsTheReadAndUndoes) {
     job.cancel();
     EXPECT_EQ(code_of([&] { test::drain_to_file(*stream, source.dir() / "snap.xb"); }), "CANCELLED");
   }
+  parts.source.recover(job);
   EXPECT_EQ(accounts_of(source), "");
 }
 

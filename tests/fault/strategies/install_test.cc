@@ -170,24 +170,27 @@ TEST_F(Install, NewDataRunsAsAReplicaMust) {
 
 TEST_F(Install, UndoServesTheOldData) {
   const fs::path dir = staging();
-  install_data(parts, request, 33, dir, job)->undo();
+  install_data(parts, request, 33, dir, job);
+  EXPECT_NE(settle_installation(parts, false, job), "");
   expect_old_server();
   EXPECT_EQ(settle_installation(parts, false, job), "");
   expect_old_server();
 }
 
-TEST_F(Install, DroppingItIsUndo) {
+TEST_F(Install, DroppingItLeavesTheUndoToTheJournal) {
   const fs::path dir = staging();
   { const auto installed = install_data(parts, request, 33, dir, job); }
+  EXPECT_EQ(target.sql("SELECT v FROM d.t WHERE id < 3"), "one\ntwo\n") << "one way to undo, and this is not it";
+  settle_installation(parts, false, job);
   expect_old_server();
 }
 
 TEST_F(Install, OldDataThatSomebodyRemovedBarsNobodyForEver) {
   const fs::path dir = staging();
-  const auto installed = install_data(parts, request, 33, dir, job);
+  install_data(parts, request, 33, dir, job);
   fs::remove_all(target.dir() / "data.guestagent");
   try {
-    installed->undo();
+    settle_installation(parts, false, job);
     FAIL() << "undone";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::data_loss) << e.what();
@@ -242,6 +245,7 @@ TEST_F(Install, OptionsThatDoNotHoldAreUndone) {
     EXPECT_EQ(e.code(), Code::failed_precondition) << e.what();
     EXPECT_NE(std::string(e.what()).find("server_id is 77"), std::string::npos) << e.what();
   }
+  settle_installation(parts, false, job);
   EXPECT_EQ(target.sql("SELECT id FROM old.t"), "42\n");
   EXPECT_EQ(target.sql("SELECT @@server_id"), "77\n");
 }
@@ -406,7 +410,8 @@ TEST_F(InstallElsewhere, AcceptedAndUndone) {
     FakeJob job(state.path() / "first");
     const fs::path dir = receive_from(source.socket(), settings, job);
     EXPECT_EQ(dir.parent_path(), settings.data_dir / ".guestagent");
-    install_data(parts, any_request(), 33, dir, job)->undo();
+    install_data(parts, any_request(), 33, dir, job);
+    settle_installation(parts, false, job);
   }
   EXPECT_EQ(target->sql("SELECT id FROM old.t"), "42\n");
   EXPECT_EQ(target->sql("SELECT @@server_id"), "22\n");

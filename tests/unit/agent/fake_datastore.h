@@ -37,7 +37,6 @@ class MockUpkeep : public DatastoreUpkeep {
 class MockInstallation : public Installation {
  public:
   MOCK_METHOD(void, accept, (), (override));
-  MOCK_METHOD(void, undo, (), (override));
   MOCK_METHOD(void, dropped, ());
   ~MockInstallation() override { dropped(); }
 };

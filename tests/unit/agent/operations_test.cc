@@ -162,7 +162,6 @@ TEST_F(OperationsTest, AttachGoesStepByStep) {
     EXPECT_CALL(*installation, accept);
     EXPECT_CALL(*installation, dropped);
   }
-  EXPECT_CALL(*installation, undo).Times(0);
   ON_CALL(datastore, install).WillByDefault([&](auto& request, auto&, auto&) {
     EXPECT_TRUE(request.read_only);
     EXPECT_FALSE(request.overwrite);
