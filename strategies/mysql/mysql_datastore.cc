@@ -21,6 +21,7 @@
 #include "strategies/mysql/install/preflight.h"
 #include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/install/switch_data.h"
+#include "strategies/mysql/server/journal_steps.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -35,10 +36,9 @@ bool has_step_of(const Journal& journal, std::string_view prefix) {
 
 // The tool's own files of a snapshot that has succeeded; a crash right after that left them.
 void remove_tool_files(const Journal& journal, const fs::path& state_dir) {
-  const Journal::Step* step = journal.find("source.work");
-  if (step == nullptr) return;
-  const JsonDocument document = parse_json(step->data, "the journal's source.work");
-  const fs::path dir = JsonReader(document, "source.work", Code::data_loss).string("path");
+  const Journal::Step* made = journal.find(step::kWork);
+  if (made == nullptr) return;
+  const fs::path dir = step::read_place(*made);
   if (dir.parent_path() == state_dir / "work") remove_tree(dir);
 }
 
@@ -174,9 +174,7 @@ fs::path MysqlDatastore::make_staging(JobContext& job) {
   const fs::path work = work_dir(settings_.data_dir);
   const fs::path parent = settings_.staging_dir.empty() ? work : fs::weakly_canonical(settings_.staging_dir);
   const fs::path dir = new_work_path(parent, "staging");
-  JsonWriter step;
-  step.begin_object().member("dir", dir.string()).end_object();
-  job.journal().record("staging", step.text());
+  job.journal().record(step::kStaging, step::write_place(step::kStaging, dir));
   if (parent == work) make_work_dir(work);
   make_own_dir(dir, 0700);
   return dir;
@@ -203,7 +201,7 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
     const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job, clock_);
     const InstallParts parts{settings_, state_dir_, *control_, clock_};
     // What is left of a good attach, or of one that had not touched the server yet, are directories.
-    if (succeeded || job.journal().find("install.begin") == nullptr) {
+    if (succeeded || job.journal().find(step::kInstallBegin) == nullptr) {
       return with_and(followed, harmless(followed, [&] { return settle_installation(parts, succeeded, job); }));
     }
     return with_and(followed, settle_installation(parts, succeeded, job));

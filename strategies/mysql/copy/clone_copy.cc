@@ -15,14 +15,13 @@
 #include "strategies/mysql/copy/copy_names.h"
 #include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/writable.h"
 #include "stream/tar.h"
 
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::string_view kDirStep = "source.clone";
-constexpr std::string_view kPluginStep = "source.clone_plugin";
 constexpr std::string_view kPrefix = "clone";
 constexpr std::string_view kData = "data";  // the clone in its directory: the server makes it
 constexpr Millis kClonePoll{100};
@@ -124,14 +123,13 @@ class CloneCopy : public BackupCopy {
     const fs::path parent = clone_parent(settings_);
     around_ = new_work_path(parent, kPrefix);
     data_ = around_ / kData;
-    spec_.job->journal().record(kDirStep,
-                                JsonWriter().begin_object().member("dir", around_.string()).end_object().text());
+    spec_.job->journal().record(step::kClone, step::write_place(step::kClone, around_));
     // The server's user must be able to pass through to it, and nobody else to look into it.
     if (parent == work_dir(settings_.data_dir)) make_work_dir(parent);
     make_own_dir(around_, 0700);
     if (const auto user = server_user(settings_)) give_dir(around_, user->first, user->second);
     if (!client_.has_clone_plugin()) {
-      spec_.job->journal().record(kPluginStep);
+      spec_.job->journal().record(step::kClonePlugin);
       Writable writable(client_, spec_.job->journal());
       client_.install_clone_plugin();
       loaded_ = true;
@@ -236,10 +234,9 @@ std::unique_ptr<BackupCopy> start_clone(const MysqlSettings& settings, BackupSpe
 
 std::string recover_clone(const MysqlSettings& settings, JobContext& job) {
   std::string done;
-  for (const Journal::Step& step : job.journal().steps()) {
-    if (step.name != kDirStep) continue;
-    const JsonDocument document = parse_json(step.data, "journal");
-    const fs::path around = JsonReader(document, "journal", Code::data_loss).string("dir");
+  for (const Journal::Step& each : job.journal().steps()) {
+    if (each.name != step::kClone) continue;
+    const fs::path around = step::read_place(each);
     // Only what stands where we make such directories.
     if (around.parent_path() != clone_parent(settings) || !around.filename().string().starts_with(kPrefix)) continue;
     if (!fs::exists(around)) continue;
@@ -250,7 +247,7 @@ std::string recover_clone(const MysqlSettings& settings, JobContext& job) {
     remove_clone(around);
     done = "removed the clone";
   }
-  if (job.journal().find(kPluginStep) != nullptr) {
+  if (job.journal().find(step::kClonePlugin) != nullptr) {
     ServerClient client(local_target(settings));
     unload_plugin(client, job.journal());
     refuse_again(client, job.journal());

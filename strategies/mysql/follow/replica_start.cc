@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "strategies/mysql/follow/replica_record.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
 #include "strategies/mysql/server/sql_connection.h"
 
@@ -30,7 +31,7 @@ class Follower {
     const ServerIdentity server = client_.identity();
     by_gtid_ = follow_by_gtid(settings_, snapshot, client_.dialect());
     job_.phase("connect to source");
-    job_.journal().record("replica.start");
+    job_.journal().record(step::kReplicaStart);
     point_at(snapshot);
     start_set_ = by_gtid_ ? client_.gtid_start() : "";
 

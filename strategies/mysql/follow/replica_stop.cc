@@ -5,6 +5,7 @@
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/server/gtid.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
 
 namespace guestagent::mysql {
@@ -18,9 +19,6 @@ constexpr int kIdleProofs = 3;
 // What an applying thread, or the coordinator of several, says of itself when nothing is left in the relay
 // log.
 constexpr std::string_view kReadAll = "has read all relay log";
-
-constexpr std::string_view kDrainStep = "detach.drain";
-constexpr std::string_view kEndStep = "detach.end";
 
 std::string describe(const Position& position) {
   if (position.gtid && !position.gtid->empty()) return *position.gtid;
@@ -198,12 +196,7 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
   const bool was_receiving = before.io != ThreadState::stopped;
   const bool was_applying = before.sql != ThreadState::stopped;
   job.phase("drain");
-  job.journal().record(kDrainStep, JsonWriter()
-                                       .begin_object()
-                                       .member("receiving", was_receiving)
-                                       .member("applying", was_applying)
-                                       .end_object()
-                                       .text());
+  job.journal().record(step::kDetachDrain, step::write_threads({was_receiving, was_applying}));
   // Where nothing applies, as may be with force, the receiving thread goes on until the point of no return: with both
   // stopped there may be no way back (resume_following).
   if (before.sql == ThreadState::running) client.stop_receiving();
@@ -214,14 +207,14 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
   if (role.become_standalone) role.become_standalone(client);
   DetachOutcome out;
   out.last_applied = only_channel(client).applied;
-  job.journal().record(kEndStep, write_detached(out));
+  job.journal().record(step::kDetachEnd, write_detached(out));
   end_replication(state_dir, role, client, out);
   return out;
 }
 
 std::string recover_stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const RoleChange& role,
                                      JobContext& job) {
-  if (const Journal::Step* const end = job.journal().find(kEndStep)) {
+  if (const Journal::Step* const end = job.journal().find(step::kDetachEnd)) {
     const JsonDocument document = parse_json(end->data, "journal");
     DetachOutcome outcome;
     outcome.last_applied = read_position(JsonReader(document, "journal", Code::data_loss).object("last_applied"));
@@ -231,12 +224,11 @@ std::string recover_stop_replicating(const MysqlSettings& settings, const fs::pa
     job.journal().record(kFinishedStep, write_detached(outcome));
     return "finished ending replication";
   }
-  const Journal::Step* const step = job.journal().find(kDrainStep);
-  if (step == nullptr) return "replication was not touched";
-  const JsonDocument document = parse_json(step->data, "journal");
-  const JsonReader in(document, "journal", Code::data_loss);
+  const Journal::Step* const begun = job.journal().find(step::kDetachDrain);
+  if (begun == nullptr) return "replication was not touched";
+  const step::Threads ran = step::read_threads(*begun);
   ServerClient client(local_target(settings));
-  go_on_following(settings, state_dir, role, client, in.boolean("receiving"), in.boolean("applying"), job);
+  go_on_following(settings, state_dir, role, client, ran.receiving, ran.applying, job);
   return "let the replica go on following";
 }
 

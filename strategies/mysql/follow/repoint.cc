@@ -5,13 +5,11 @@
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/server/gtid.h"
+#include "strategies/mysql/server/journal_steps.h"
 
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::string_view kBeginStep = "repoint.begin";
-constexpr std::string_view kUndoneStep = "repoint.undone";
-constexpr std::string_view kChangedStep = "replica.start";  // start_replicating's, before it changes anything
 constexpr Millis kNewSourceTimeout{5000};
 constexpr Millis kSourcePoll{200};
 constexpr Seconds kPlanPatience{10};
@@ -164,7 +162,7 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
   begin.member("receiving", receiving).member("applying", applying).key("next").begin_object();
   write_record(begin, next);
   begin.end_object().end_object();
-  job.journal().record(kBeginStep, begin.text());
+  job.journal().record(step::kRepointBegin, begin.text());
   if (applying) {
     job.phase("drain");
     client.stop_receiving();
@@ -203,18 +201,18 @@ AttachOutcome repoint(const MysqlSettings& settings, const fs::path& state_dir, 
 }
 
 std::string recover_repoint(const MysqlSettings& settings, const fs::path& state_dir, JobContext& job, Clock& clock) {
-  const Journal::Step* const step = job.journal().find(kBeginStep);
-  if (step == nullptr || job.journal().find(kUndoneStep) != nullptr) return "";
-  const JsonDocument document = parse_json(step->data, "journal");
+  const Journal::Step* const begun = job.journal().find(step::kRepointBegin);
+  if (begun == nullptr || job.journal().find(step::kRepointUndone) != nullptr) return "";
+  const JsonDocument document = parse_json(begun->data, "journal");
   const JsonReader in(document, "journal", Code::data_loss);
   const ReplicaRecord record = read_record(in);
   std::optional<ReplicaRecord> next;  // an older agent did not write it
   if (in.has("next")) next = read_record(in.object("next"));
   ServerClient client(local_target(settings));
-  if (job.journal().find(kChangedStep) != nullptr) {
+  if (job.journal().find(step::kReplicaStart) != nullptr) {
     if (!give_up_new_source(settings, record, next, client, job, clock)) {
       if (next) save_replica_record(state_dir, *next);
-      job.journal().record(kUndoneStep);
+      job.journal().record(step::kRepointUndone);
       return "left the replica with its new source: it has received from there what is not applied and what no source "
              "that answers has";
     }
@@ -230,7 +228,7 @@ std::string recover_repoint(const MysqlSettings& settings, const fs::path& state
     save_replica_record(state_dir, record);
   }
   resume_following(client, settings, record, in.boolean("receiving"), in.boolean("applying"), job);
-  job.journal().record(kUndoneStep);
+  job.journal().record(step::kRepointUndone);
   return "let the replica follow " + place(record.host, record.port) + " as before";
 }
 

@@ -1,16 +1,12 @@
 #include "strategies/mysql/follow/role_change.h"
 
 #include "base/error.h"
-#include "base/json.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
-
-constexpr std::string_view kDetachOptions = "detach.options";
-constexpr std::string_view kBinlogStep = "source.binlog";
-constexpr std::string_view kBinlogDone = "source.binlog.done";
 
 std::optional<std::string> managed_content(const fs::path& file) {
   try {
@@ -21,15 +17,12 @@ std::optional<std::string> managed_content(const fs::path& file) {
   }
 }
 
-void record_options(const MysqlSettings& settings, std::string_view step, Journal& journal) {
-  JsonWriter out;
-  out.begin_object().member_or_null("managed_before", managed_content(settings.managed_file)).end_object();
-  journal.record(step, out.text());
+void record_options(const MysqlSettings& settings, std::string_view name, Journal& journal) {
+  journal.record(name, step::write_managed_before(managed_content(settings.managed_file)));
 }
 
-void restore_options(const MysqlSettings& settings, const Journal::Step& step) {
-  const JsonDocument document = parse_json(step.data, "the journal's " + step.name);
-  put_managed(settings.managed_file, JsonReader(document, step.name, Code::data_loss).opt_string("managed_before"));
+void restore_options(const MysqlSettings& settings, const Journal::Step& before) {
+  put_managed(settings.managed_file, step::read_managed_before(before));
 }
 
 void require_managed_file_read(const MysqlSettings& settings) {
@@ -60,11 +53,12 @@ RoleChange role_change(const MysqlSettings& settings, JobContext& job) {
   role.become_standalone = [&settings, &job](ServerClient& client) {
     require_managed_file_read(settings);
     const ManagedOptions options = standalone_options(settings, client);
-    if (job.journal().find(kDetachOptions) == nullptr) record_options(settings, kDetachOptions, job.journal());
+    if (job.journal().find(step::kDetachOptions) == nullptr)
+      record_options(settings, step::kDetachOptions, job.journal());
     put_managed(settings.managed_file, write_managed(options, client.dialect()));
   };
   role.stay_replica = [&settings, &job](ServerClient&) {
-    if (const Journal::Step* step = job.journal().find(kDetachOptions)) restore_options(settings, *step);
+    if (const Journal::Step* before = job.journal().find(step::kDetachOptions)) restore_options(settings, *before);
   };
   return role;
 }
@@ -88,20 +82,20 @@ void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobCo
     options.mysql_gtid = client.dialect().gtid == GtidKind::mysql && settings.replication == "gtid";
     text = write_managed(options, client.dialect());
   }
-  record_options(settings, kBinlogStep, job.journal());
+  record_options(settings, step::kBinlog, job.journal());
   control.stop(settings.server.stop_timeout);
   put_managed(settings.managed_file, text);
   control.start(settings.server.start_timeout, job.stop_token());
-  job.journal().record(kBinlogDone);
+  job.journal().record(step::kBinlogDone);
 }
 
 std::string recover_turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobContext& job) {
-  const Journal::Step* step = job.journal().find(kBinlogStep);
-  if (step == nullptr || job.journal().find(kBinlogDone) != nullptr) return "";
+  const Journal::Step* before = job.journal().find(step::kBinlog);
+  if (before == nullptr || job.journal().find(step::kBinlogDone) != nullptr) return "";
   control.stop(settings.server.stop_timeout);
-  restore_options(settings, *step);
+  restore_options(settings, *before);
   control.start(settings.server.start_timeout);
-  job.journal().record(kBinlogDone);
+  job.journal().record(step::kBinlogDone);
   return "started the server with its options as they were";
 }
 

@@ -11,12 +11,12 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "base/held_dir.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "strategies/mysql/host/detached.h"
 #include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
@@ -158,9 +158,7 @@ void run_upgrade(const fs::path& program, const fs::path& socket, JobContext& jo
 DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, const std::optional<fs::path>& upgrade,
                      const std::string& replication_user, Clock& clock, JobContext& job) {
   const fs::path dir = choose_dir(settings);
-  JsonWriter step;
-  step.begin_object().member("dir", dir.string()).end_object();
-  job.journal().record("first-start", step.text());
+  job.journal().record(step::kFirstStart, step::write_place(step::kFirstStart, dir));
   // The server's user must be able to pass through to it.
   if (dir.parent_path() == work_dir(settings.data_dir)) make_work_dir(dir.parent_path());
   make_own_dir(dir, 0700);
@@ -198,10 +196,9 @@ DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, cons
 }
 
 void remove_first_start(Journal& journal) {
-  for (const Journal::Step& step : journal.steps()) {
-    if (step.name != "first-start") continue;
-    const JsonDocument document = parse_json(step.data, "the journal's first-start");
-    remove_tree(JsonReader(document, "first-start", Code::data_loss).string("dir"));
+  for (const Journal::Step& each : journal.steps()) {
+    if (each.name != step::kFirstStart) continue;
+    remove_tree(step::read_place(each));
   }
 }
 

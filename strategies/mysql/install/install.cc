@@ -19,25 +19,11 @@
 #include "strategies/mysql/install/first_start.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/install/table_check.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
-
-struct Begin {
-  std::optional<std::string> managed_before;
-  bool keep = false;
-  std::uint32_t server_id = 0;
-};
-
-std::optional<Begin> read_begin(const Journal& journal) {
-  const Journal::Step* step = journal.find("install.begin");
-  if (step == nullptr) return std::nullopt;
-  const JsonDocument document = parse_json(step->data, "the journal's install.begin");
-  const JsonReader in(document, "install.begin", Code::data_loss);
-  return Begin{in.opt_string("managed_before"), in.boolean("keep"),
-               static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX))};
-}
 
 std::optional<std::string> content_of(const fs::path& file) {
   try {
@@ -147,10 +133,9 @@ void check_restored(const MysqlSettings& settings, const Serving& before, const 
 }
 
 void remove_staging(Journal& journal) {
-  for (const Journal::Step& step : journal.steps()) {
-    if (step.name != "staging") continue;
-    const JsonDocument document = parse_json(step.data, "the journal's staging");
-    const fs::path dir = JsonReader(document, "staging", Code::data_loss).string("dir");
+  for (const Journal::Step& each : journal.steps()) {
+    if (each.name != step::kStaging) continue;
+    const fs::path dir = step::read_place(each);
     remove_tree(dir);
     // The directory around it, where that is the agent's own.
     const std::string around = dir.parent_path().filename().string();
@@ -168,18 +153,18 @@ fs::path record_aside(const InstallParts& parts) {
 }
 
 void set_record_aside(const InstallParts& parts, Journal& journal) {
-  JsonWriter step;
-  step.begin_object().member("had", fs::exists(replica_record(parts))).end_object();
-  journal.record("install.record", step.text());
+  JsonWriter out;
+  out.begin_object().member("had", fs::exists(replica_record(parts))).end_object();
+  journal.record(step::kInstallRecord, out.text());
   if (::rename(replica_record(parts).c_str(), record_aside(parts).c_str()) != 0 && errno != ENOENT) {
     throw system_error("setting " + replica_record(parts).string() + " aside", errno);
   }
 }
 
 void put_record_back(const InstallParts& parts, const Journal& journal) {
-  const Journal::Step* step = journal.find("install.record");
-  if (step == nullptr) return;
-  const JsonDocument document = parse_json(step->data, "the journal's install.record");
+  const Journal::Step* aside = journal.find(step::kInstallRecord);
+  if (aside == nullptr) return;
+  const JsonDocument document = parse_json(aside->data, "the journal's install.record");
   if (!JsonReader(document, "install.record", Code::data_loss).boolean("had")) {
     remove_tree(replica_record(parts));
     return;
@@ -204,7 +189,6 @@ void give_back(const InstallParts& parts, DataSwitch& data) {
   }
 }
 
-constexpr std::string_view kInstallDrainStep = "install.drain";
 constexpr Millis kReceivedPatience{60000};
 
 // A server may empty its relay log when it starts (MariaDB by GTID does, MySQL with relay_log_recovery), and put_back()
@@ -224,9 +208,7 @@ void apply_received(const InstallParts& parts, ServerClient& client, JobContext&
     return;
   }
   if (now.delay > 0) return left("it is delayed on purpose");
-  job.journal().record(
-      kInstallDrainStep,
-      JsonWriter().begin_object().member("receiving", now.io != ThreadState::stopped).end_object().text());
+  job.journal().record(step::kInstallDrain, step::write_threads({now.io != ThreadState::stopped, true}));
   client.stop_receiving();
   try {
     drain(parts.settings, std::min<Millis>(parts.settings.drain_timeout, kReceivedPatience), job, parts.clock, client);
@@ -238,21 +220,19 @@ void apply_received(const InstallParts& parts, ServerClient& client, JobContext&
 
 // Where apply_received() was the last that was done.
 void receive_again(const InstallParts& parts, const Journal& journal) {
-  const Journal::Step* step = journal.find(kInstallDrainStep);
-  if (step == nullptr || journal.find("install.stop") != nullptr) return;
-  const JsonDocument document = parse_json(step->data, "the journal's install.drain");
-  if (JsonReader(document, "install.drain", Code::data_loss).boolean("receiving"))
-    ServerClient(local_target(parts.settings)).start_receiving();
+  const Journal::Step* drained = journal.find(step::kInstallDrain);
+  if (drained == nullptr || journal.find(step::kInstallStop) != nullptr) return;
+  if (step::read_threads(*drained).receiving) ServerClient(local_target(parts.settings)).start_receiving();
 }
 
-void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
+void put_back(const InstallParts& parts, const step::InstallBegin& begin, JobContext& job) {
   Journal& journal = job.journal();
-  if (journal.find("install.back") == nullptr) {
+  if (journal.find(step::kInstallBack) == nullptr) {
     // One that was asked to end may still be ending: nothing may be moved, or started, before it is gone.
-    if (journal.find("install.stop") != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
+    if (journal.find(step::kInstallStop) != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
     if (auto data = DataSwitch::recorded(journal)) give_back(parts, *data);
     put_record_back(parts, journal);
-    journal.record("install.back");
+    journal.record(step::kInstallBack);
   }
   put_managed(parts.settings.managed_file, begin.managed_before);
   try {
@@ -265,7 +245,7 @@ void put_back(const InstallParts& parts, const Begin& begin, JobContext& job) {
   receive_again(parts, journal);
 }
 
-void finish(const InstallParts& parts, const Begin& begin, JobContext& job) {
+void finish(const InstallParts& parts, const step::InstallBegin& begin, JobContext& job) {
   keep_server_id(begin.server_id, parts.state_dir);
   remove_tree(record_aside(parts));
   auto data = DataSwitch::recorded(job.journal());
@@ -321,19 +301,15 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   const Serving serving = who_serves(settings);
   const SourceServer source = request.server_json.empty() ? SourceServer() : read_source_server(request.server_json);
 
-  JsonWriter begin;
-  begin.begin_object()
-      .member_or_null("managed_before", content_of(settings.managed_file))
-      .member("keep", request.keep_previous_data.value_or(settings.keep_previous_data))
-      .member("server_id", static_cast<std::uint64_t>(server_id))
-      .end_object();
+  const step::InstallBegin begin{content_of(settings.managed_file),
+                                 request.keep_previous_data.value_or(settings.keep_previous_data), server_id};
   job.check_cancelled();
   apply_received(parts, client, job);
-  journal.record("install.begin", begin.text());
+  journal.record(step::kInstallBegin, step::write_install_begin(begin));
 
   job.phase("stop");
   // The guard first: there is no instant at which somebody could start a server that the agent has stopped.
-  journal.record("install.stop");
+  journal.record(step::kInstallStop);
   put_managed(settings.managed_file, guard_text());
   parts.control.stop(settings.server.stop_timeout);
   job.check_cancelled();
@@ -351,7 +327,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   });
 
   job.phase("start");
-  journal.record("install.start");
+  journal.record(step::kInstallStart);
   with_room(settings.data_dir, [&] {
     put_managed(settings.managed_file, managed_text);
     parts.control.start(settings.server.start_timeout, job.stop_token());
@@ -362,30 +338,32 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   check_running(settings, managed_text, client);
   job.phase("open tables");
   check_tables_open(client, source, parts.clock, job);
-  journal.record("install.done");
+  journal.record(step::kInstallDone);
   return std::make_unique<MysqlInstallation>(parts, job);
 }
 
 std::string settle_installation(const InstallParts& parts, bool accepted, JobContext& job) {
   Journal& journal = job.journal();
   std::string done;
-  if (const auto begin = read_begin(journal); begin && journal.find("install.settled") == nullptr) {
+  if (const Journal::Step* begun = journal.find(step::kInstallBegin);
+      begun != nullptr && journal.find(step::kInstallSettled) == nullptr) {
+    const step::InstallBegin begin = step::read_install_begin(*begun);
     remove_first_start(journal);
     if (accepted) {
-      finish(parts, *begin, job);
-      done = begin->keep ? "kept the data from before" : "removed the data from before";
+      finish(parts, begin, job);
+      done = begin.keep ? "kept the data from before" : "removed the data from before";
     } else {
-      put_back(parts, *begin, job);
+      put_back(parts, begin, job);
       done = "put the old data back and started the server on it";
     }
     remove_staging(journal);
-    journal.record("install.settled");
+    journal.record(step::kInstallSettled);
     return done;
   }
-  if (journal.find("staging") != nullptr && journal.find("install.settled") == nullptr) {
+  if (journal.find(step::kStaging) != nullptr && journal.find(step::kInstallSettled) == nullptr) {
     receive_again(parts, journal);
     remove_staging(journal);
-    journal.record("install.settled");
+    journal.record(step::kInstallSettled);
     done = "removed what had been extracted";
   }
   return done;

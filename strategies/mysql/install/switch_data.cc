@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "strategies/mysql/host/tree_move.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/server/journal_steps.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -36,8 +37,8 @@ bool is_leftover(const std::string& name) {
   return name.starts_with(kPartialPrefix) || name.starts_with(kTrashPrefix) || name.starts_with(kWastePrefix);
 }
 
-bool has_step(const Journal& journal, std::string_view step) {
-  return journal.find(step) != nullptr;
+bool has_step(const Journal& journal, std::string_view name) {
+  return journal.find(name) != nullptr;
 }
 
 }  // namespace
@@ -157,7 +158,7 @@ DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journa
       }
     }
   }
-  journal_->record("switch.plan", text());
+  journal_->record(step::kSwitchPlan, text());
 }
 
 std::string DataSwitch::text() const {
@@ -188,9 +189,9 @@ std::string DataSwitch::text() const {
 }
 
 std::optional<DataSwitch> DataSwitch::recorded(Journal& journal) {
-  const Journal::Step* step = journal.find("switch.plan");
-  if (step == nullptr) return std::nullopt;
-  const JsonDocument document = parse_json(step->data, "the journal's switch.plan");
+  const Journal::Step* plan = journal.find(step::kSwitchPlan);
+  if (plan == nullptr) return std::nullopt;
+  const JsonDocument document = parse_json(plan->data, "the journal's switch.plan");
   const JsonReader in(document, "switch.plan", Code::data_loss);
   DataSwitch out(journal);
   out.staging_ = in.string("staging");
@@ -237,9 +238,9 @@ const DataSwitch::Area& DataSwitch::area_for(const std::string& name) const {
 
 void DataSwitch::exchange() {
   move_out();
-  journal_->record("switch.in");
+  journal_->record(step::kSwitchIn);
   move_in();
-  journal_->record("switch.done");
+  journal_->record(step::kSwitchDone);
 }
 
 void DataSwitch::move_out() {
@@ -287,13 +288,13 @@ void DataSwitch::move_in() {
 }
 
 void DataSwitch::put_back() {
-  if (has_step(*journal_, "switch.undone")) return;
-  if (!has_step(*journal_, "switch.back")) {
-    if (has_step(*journal_, "switch.in")) clear();
-    journal_->record("switch.back");
+  if (has_step(*journal_, step::kSwitchUndone)) return;
+  if (!has_step(*journal_, step::kSwitchBack)) {
+    if (has_step(*journal_, step::kSwitchIn)) clear();
+    journal_->record(step::kSwitchBack);
   }
   move_back();
-  journal_->record("switch.undone");
+  journal_->record(step::kSwitchUndone);
 }
 
 void DataSwitch::clear() {

@@ -3,18 +3,12 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "strategies/mysql/server/journal_steps.h"
 
 namespace guestagent::mysql {
-namespace {
-
-constexpr std::string_view kOpenStep = "source.writable";
-constexpr std::string_view kClosedStep = "source.writable.done";
-
-}  // namespace
-
 Writable::Writable(ServerClient& client, Journal& journal) : client_(client), journal_(journal) {
   if (!client_.refuses_all_writes()) return;
-  journal_.record(kOpenStep);
+  journal_.record(step::kWritable);
   open_ = true;
   client_.refuse_all_writes(false);
 }
@@ -31,17 +25,17 @@ void Writable::close() {
   if (!open_) return;
   client_.refuse_all_writes(true);
   open_ = false;
-  journal_.record(kClosedStep);
+  journal_.record(step::kWritableDone);
 }
 
 void refuse_again(ServerClient& client, Journal& journal) {
   const auto count = [&](std::string_view name) {
     return std::count_if(journal.steps().begin(), journal.steps().end(),
-                         [&](const auto& step) { return step.name == name; });
+                         [&](const auto& each) { return each.name == name; });
   };
-  if (count(kOpenStep) == count(kClosedStep)) return;
+  if (count(step::kWritable) == count(step::kWritableDone)) return;
   client.refuse_all_writes(true);
-  while (count(kOpenStep) > count(kClosedStep)) journal.record(kClosedStep);
+  while (count(step::kWritable) > count(step::kWritableDone)) journal.record(step::kWritableDone);
 }
 
 }  // namespace guestagent::mysql

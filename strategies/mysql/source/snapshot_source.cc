@@ -2,26 +2,25 @@
 
 #include <utility>
 
-#include "base/json.h"
 #include "base/log.h"
 #include "strategies/mysql/copy/backup_copy.h"
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/copy/copy_place.h"
 #include "strategies/mysql/copy/tool_copy.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/source/snapshot_checks.h"
 #include "strategies/mysql/source/source_server.h"
 
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::string_view kWorkStep = "source.work";
 constexpr std::size_t kPasswordLength = 32;
 
 // A directory of the tool's own, made once the journal has it: a crash in between leaves nothing that nobody knows of.
 fs::path make_work(const fs::path& parent, Journal& journal) {
   fs::path path = new_work_path(parent, "copy");
-  journal.record(kWorkStep, JsonWriter().begin_object().member("path", path.string()).end_object().text());
+  journal.record(step::kWork, step::write_place(step::kWork, path));
   make_dir(path, 0700);
   return path;
 }
@@ -160,7 +159,7 @@ std::string SnapshotSource::recover(JobContext& job) {
   };
   part([&] { return remove_work(job.journal()); });
   part([&] { return recover_clone(settings_, job); });
-  if (job.journal().find("source.account") != nullptr) {
+  if (job.journal().find(step::kAccount) != nullptr) {
     part([&] {
       ServerClient client(local_target(settings_));
       return accounts_.undo_journal(client, job);
@@ -172,10 +171,9 @@ std::string SnapshotSource::recover(JobContext& job) {
 
 std::string SnapshotSource::remove_work(const Journal& journal) const {
   std::string ended;
-  for (const Journal::Step& step : journal.steps()) {
-    if (step.name != kWorkStep) continue;
-    const JsonDocument document = parse_json(step.data, "journal");
-    const fs::path path = JsonReader(document, "journal", Code::data_loss).string("path");
+  for (const Journal::Step& each : journal.steps()) {
+    if (each.name != step::kWork) continue;
+    const fs::path path = step::read_place(each);
     // Only what stands where we make such directories.
     if (path.parent_path() != state_dir_ / "work") continue;
     // First of all: writers may stand behind them.

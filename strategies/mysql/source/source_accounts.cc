@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "strategies/datastore.h"
+#include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/writable.h"
 #include "stream/digest.h"
 
@@ -12,8 +13,6 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::string_view kUserPrefix = "repl_";
-constexpr std::string_view kStep = "source.account";
-constexpr std::string_view kReleaseStep = "source.release";
 constexpr std::string_view kHeld = "0";  // a purge setting under the lease: never by itself
 constexpr std::size_t kMaxStateFile = 64 * 1024;
 constexpr std::size_t kMarkLength = 16;
@@ -196,7 +195,7 @@ SourceAccount SourceAccounts::make(ServerClient& client, const std::string& snap
   account.created_at = format_utc(clock_.now());
   if (const auto problem = name_taken(client, snapshot_id)) throw *problem;
   account.mark = random_password(kMarkLength).reveal();
-  job.journal().record(kStep, write_step(account));
+  job.journal().record(step::kAccount, write_step(account));
   save(account);
   hold_lease(client);
   Writable writable(client, job.journal());
@@ -228,14 +227,14 @@ void SourceAccounts::release(ServerClient& client, const std::string& user, JobC
                 "releasing the source: this agent made no replication account \"" + user.substr(0, 80) + "\"",
                 "the name is replication_user.name of a snapshot's metadata; it may be released already");
   }
-  job.journal().record(kReleaseStep, write_step(*account));
+  job.journal().record(step::kRelease, write_step(*account));
   end(client, *account, job.journal());
 }
 
 std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job) {
-  const Journal::Step* const step = job.journal().find(kReleaseStep);
-  if (step == nullptr) return "";
-  const JsonDocument document = parse_json(step->data, "journal");
+  const Journal::Step* const begun = job.journal().find(step::kRelease);
+  if (begun == nullptr) return "";
+  const JsonDocument document = parse_json(begun->data, "journal");
   const JsonReader in(document, "journal", Code::data_loss);
   const std::string user = in.string("user");
   {
@@ -254,9 +253,9 @@ std::string SourceAccounts::undo_journal(ServerClient& client, JobContext& job) 
   const FileLock held = lock();
   refuse_again(client, job.journal());
   // A copy: ending an account may add to the journal.
-  for (const Journal::Step& step : std::vector<Journal::Step>(job.journal().steps())) {
-    if (step.name != kStep) continue;
-    const JsonDocument document = parse_json(step.data, "journal");
+  for (const Journal::Step& each : std::vector<Journal::Step>(job.journal().steps())) {
+    if (each.name != step::kAccount) continue;
+    const JsonDocument document = parse_json(each.data, "journal");
     const JsonReader in(document, "journal", Code::data_loss);
     const std::string user = in.string("user");
     if (const auto account = load(file_of(user)); account && same_account(in, *account)) {
