@@ -13,7 +13,7 @@ bool has_work_to_undo(const Journal& journal) {
                      [](const auto& step) { return step.name != kJobStep; });
 }
 
-constexpr int kOwnerTries = 40;
+constexpr int kOwnerTries = 40;  // each of 5 ms: a look at a lock takes far less
 
 std::optional<std::string> journaled_result(const Journal& journal) {
   const Journal::Step* step = journal.find(kResultStep);
@@ -28,6 +28,7 @@ std::vector<std::string> Jobs::State::dead_jobs() {
   for (const std::string& id : files.ids()) {
     if (runs_here(id)) continue;
     const std::optional<JobRecord> record = files.load(id);
+    // An ended record with a journal is one whose undo has left something: it is tried again here.
     if ((files.has_journal(id) || (record && !record->ended())) && !files.has_owner(id)) dead.push_back(id);
   }
   return dead;
@@ -69,6 +70,7 @@ std::string Jobs::State::recover_one(const std::string& id) {
   std::optional<JobRecord> record = files.load(id);
   std::optional<Journal> journal;
   if (files.has_journal(id)) journal.emplace(files.journal(id));
+  // A journal without its record (it was lost, or could not be written) is undone all the same.
   if (!record) {
     record.emplace();
     record->job_id = id;
@@ -105,6 +107,7 @@ std::string Jobs::State::recover_one(const std::string& id) {
   }
   if (was_running) record->finished_at = format_utc(clock.now());
   if (!was_running && !recovery.what.empty()) record->warnings.push_back("later: " + recovery.what);
+  // The record before the journal, as in finish(): a crash between the two only repeats what is idempotent.
   files.save(*record);
   if (journal && recovery.left.empty()) journal->close();
   std::error_code ignored;

@@ -145,7 +145,9 @@ void Jobs::State::run(Live& job, const Work& work) {
   std::optional<std::string> result;
   std::optional<Error> error;
   try {
+    // First: a cancel file must be seen while the job waits for its turn, too.
     keeper.emplace([&](std::stop_token ended) { keep(job, ended); });
+    // Under the host's lock, which start() took: what dead jobs left is made right before this one looks at anything.
     if (job.record.kind == JobKind::changing) {
       for (const std::string& left : recover_dead()) job.warn(left);
       prune();
@@ -156,12 +158,16 @@ void Jobs::State::run(Live& job, const Work& work) {
   } catch (const std::exception& e) {
     error = to_error(e);
   }
+  // The next reader need not wait for this one's record. The keeper is gone before the end is written: it would save an
+  // older state over it.
   leave_turn(job);
   keeper.reset();
   finish(job, std::move(result), std::move(error));
 }
 
-// By the same recovery that a crash would need; what it says becomes part of the error.
+// By the same recovery that a crash would need: nothing else undoes. The work's objects are gone by now, so no child or
+// thread of the job touches what is undone, and nothing cancels it (RecoveryContext). The first failure stays what the
+// caller hears; what cannot be undone now is added to it, and stays in the journal for the next try.
 Jobs::Recovery Jobs::State::undo(Live& job, Error& error) {
   if (!job.steps || !has_work_to_undo(*job.steps)) return {};
   Recovery recovery;
@@ -170,6 +176,7 @@ Jobs::Recovery Jobs::State::undo(Live& job, Error& error) {
     std::vector<std::string> warnings;
     RecoveryContext context(*job.steps, warnings);
     recovery = recover(job.record.method, context);
+    // Only now: a recovery can take minutes, and who asks for the job's record must not wait for it.
     const std::lock_guard lock(mutex);
     job.record.warnings.insert(job.record.warnings.end(), warnings.begin(), warnings.end());
     if (!recovery.what.empty()) job.record.warnings.push_back("after the failure: " + recovery.what);
@@ -202,12 +209,14 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
   }
   bool close_journal = true;
   if (error) {
+    // Asked before the undo: whoever has asked for the end hears of that, however the work then broke off.
     const bool cancelled = job.stop.stop_requested();
     if (cancelled && error->code() != Code::cancelled) {
       error = Error(Code::cancelled, std::string("cancelled on request: ") + error->what(), error->hint());
     }
     Recovery recovery = undo(job, *error);
     close_journal = recovery.left.empty();
+    // It had passed its point of no return: the recovery has gone on to the end.
     if (recovery.result) {
       job.warn(std::string("finished all the same: ") + error->what());
       result = std::move(recovery.result);
@@ -222,7 +231,10 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
     if (error) job.record.error = write_rpc_error(*error, id);
     job.record.progress.eta_s.reset();
   }
-  // The order matters to others: the record, then the journal, then the locks, then those who wait here.
+  // The order matters to others: the record, then the journal, then the locks, then those who wait here. A crash
+  // between the first two makes a recovery that finds the record ended and everything undone; the other way round it
+  // would find a running record and nothing to tell. So where the record could not be written the journal stays. The
+  // locks come last but one: whoever takes them must find neither, and whoever is woken must be able to take them.
   publish(job, true);
   try {
     if (job.steps && close_journal && !job.save_failed) job.steps->close();

@@ -232,8 +232,10 @@ void put_back(const InstallParts& parts, const step::InstallBegin& begin, JobCon
     if (journal.find(step::kInstallStop) != nullptr) parts.control.stop(parts.settings.server.stop_timeout);
     if (auto data = DataSwitch::recorded(journal)) give_back(parts, *data);
     put_record_back(parts, journal);
+    // From here on the server may run: another try must not stop it again, nor move what it has open.
     journal.record(step::kInstallBack);
   }
+  // After the data: until these options stand the guard keeps everybody from starting a server on half of it.
   put_managed(parts.settings.managed_file, begin.managed_before);
   try {
     parts.control.start(parts.settings.server.start_timeout);
@@ -304,6 +306,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   const step::InstallBegin begin{content_of(settings.managed_file),
                                  request.keep_previous_data.value_or(settings.keep_previous_data), server_id};
   job.check_cancelled();
+  // Before "begin": until then an undo leaves the running server alone.
   apply_received(parts, client, job);
   journal.record(step::kInstallBegin, step::write_install_begin(begin));
 
@@ -318,6 +321,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   data.exchange();
   job.check_cancelled();
 
+  // Not before the exchange: until then the old data is served again as it was, with its record.
   set_record_aside(parts, journal);
 
   job.phase("first start");

@@ -236,6 +236,8 @@ const DataSwitch::Area& DataSwitch::area_for(const std::string& name) const {
   return found == areas_.end() ? areas_.front() : *found;
 }
 
+// Two halves with a step between them. Before "in" everything in the live places is old: an undo only moves back. After
+// it what stands there may be new and is removed first. Without the step an undo could not tell the one from the other.
 void DataSwitch::exchange() {
   move_out();
   journal_->record(step::kSwitchIn);
@@ -248,6 +250,7 @@ void DataSwitch::move_out() {
   make_dir(root_, 0700);
   for (const Area& area : areas_) {
     std::vector<fs::path> names = entries(area, area.live);
+    // The system tablespace first, so that no server starts on what is left.
     std::reverse(names.begin(), names.end());
     for (const fs::path& name : names) {
       move_entry(area.live, area.previous, name);
@@ -287,6 +290,8 @@ void DataSwitch::move_in() {
   remove_move_leftovers(staging_);
 }
 
+// "back" says that no new data is left: from there on what stands in a live place is old data that has come back, and
+// clear() must not run again.
 void DataSwitch::put_back() {
   if (has_step(*journal_, step::kSwitchUndone)) return;
   if (!has_step(*journal_, step::kSwitchBack)) {
@@ -297,6 +302,8 @@ void DataSwitch::put_back() {
   journal_->record(step::kSwitchUndone);
 }
 
+// All places are looked at before the first byte is removed: without the old data the new one is the only data there
+// is.
 void DataSwitch::clear() {
   for (const Area& area : areas_) {
     if (!fs::is_directory(area.previous)) {
