@@ -361,9 +361,9 @@ class Received(unittest.TestCase):
         self.wait_row(900008)
 
     def test_8_a_detach_that_is_refused_stops_no_thread(self):
-        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} INSERT INTO lab.t01 VALUES (900008, 'in the way', 0)")
-        self.insert(self.source, 900008)
-        self.insert(self.source, 900009)
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} INSERT INTO lab.t01 VALUES (900010, 'in the way', 0)")
+        self.insert(self.source, 900010)
+        self.insert(self.source, 900011)
         wanted = self.source.position()
         self.received(wanted)
         wait_for("the error", lambda: self.replica.slave_status()["Slave_SQL_Running"] == "No", 60)
@@ -374,9 +374,9 @@ class Received(unittest.TestCase):
         # It still tries to reach its source: were both stopped, MariaDB would throw the relay log away at the next start.
         self.assertNotEqual(self.replica.slave_status()["Slave_IO_Running"], "No")
         self.received(wanted)
-        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} DELETE FROM lab.t01 WHERE id=900008")
+        self.replica.sql(f"SET sql_log_bin=0; {self.writable()} DELETE FROM lab.t01 WHERE id=900010")
         self.replica.sql(f"START {self.word} SQL_THREAD")
-        self.wait_row(900009)
+        self.wait_row(900011)
         self.source.start()
         self.site.healthy(self.agent)
 
