@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/lab"))
 
 from agent import Agent  # noqa: E402
 from load import Writer, seed  # noqa: E402
-from mariadb import ME, MariaDB  # noqa: E402
+from mariadb import MariaDB  # noqa: E402
 from scratch import Scratch  # noqa: E402
 
 RUNS = 5

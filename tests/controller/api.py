@@ -554,7 +554,7 @@ class Flow(SiteTest):
         self.assertIn("slave1 follows", [e["message"] for e in seen["event"]])
         self.assertIn("topology", seen)
         # What was missed comes first.
-        status, text = 0, b""
+        text = b""
         with socket.create_connection(("127.0.0.1", c.port), timeout=10) as s:
             s.sendall(
                 b"GET /events HTTP/1.1\r\nHost: localhost:%d\r\nAuthorization: Bearer %s\r\nLast-Event-ID: %d\r\n\r\n"

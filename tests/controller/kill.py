@@ -4,13 +4,12 @@
 kill.py [--random N] [--seed S] [--only WORD]   ends with "controller kill: N cases, F failed"
 """
 import argparse
-import json
 import random
 import sys
 import time
 import traceback
 
-from control import ApiError, Site, log, wait_for  # noqa: F401
+from control import Site, log, wait_for
 
 STEPS = [
     "state:start_replicate",

@@ -4,9 +4,7 @@
 import contextlib
 import copy
 import json
-import shutil
 import subprocess
-import sys
 import unittest
 
 from testsite import *  # noqa: F403

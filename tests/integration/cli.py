@@ -9,7 +9,6 @@ import pty
 import re
 import stat
 import subprocess
-import sys
 import unittest
 
 from testsite import *  # noqa: F403

@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from mariadb import ME, SqlError
-from scratch import is_running, log, wait_for
+from mariadb import ME
+from scratch import wait_for
 
 
 class RpcError(Exception):

@@ -1,12 +1,18 @@
 # Sourced by ./test, ./quickstart and the like: packages and builds. Needs Debian 12 or 13, as root or with sudo.
+# shellcheck shell=bash disable=SC2034  # the lists are for who sources this
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapidjson-dev libarchive-dev
   libcurl4-openssl-dev libyaml-cpp-dev libboost-program-options-dev libboost-dev libspdlog-dev libfmt-dev libsystemd-dev libssl-dev
   libxxhash-dev libsqlite3-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
 CLANG=16  # Debian 12's default, 14, cannot compile coroutines of C++20
-! grep -q '^VERSION_ID="13"' /etc/os-release 2> /dev/null || CLANG=19
-TEST_PACKAGES=(libgtest-dev libgmock-dev clang-$CLANG libclang-rt-$CLANG-dev llvm-$CLANG python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
+LINT_PACKAGES=(clang-format-14 black python3-pyflakes shellcheck)  # the tree is held to Debian 12's versions (tests/lint)
+if grep -q '^VERSION_ID="13"' /etc/os-release 2> /dev/null; then
+  CLANG=19
+  LINT_PACKAGES=()
+fi
+TEST_PACKAGES=("${LINT_PACKAGES[@]}"
+  libgtest-dev libgmock-dev "clang-$CLANG" "libclang-rt-$CLANG-dev" "llvm-$CLANG" python3-swift python3-swiftclient memcached keystone python3-keystonemiddleware uwsgi-plugin-python3
   curl jq zstd lz4 gzip iproute2 util-linux mount e2fsprogs openssl chromium
   binutils dpkg-dev fakeroot lintian rpm rpmlint mmdebstrap systemd prometheus)
 command -v npm > /dev/null || TEST_PACKAGES+=(npm)  # MySQL 5.6 comes by it; a newer one than Debian's serves as well
@@ -79,7 +85,7 @@ build() {
   shift
   local dir=build/$preset launcher=()
   command -v ccache > /dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  [ "$preset" != asan ] || launcher+=(-DCMAKE_CXX_COMPILER=clang++-$CLANG)
+  [ "$preset" != asan ] || launcher+=("-DCMAKE_CXX_COMPILER=clang++-$CLANG")
   mkdir -p "$dir"
   exec 9> "$dir/.lock"
   flock 9

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent import Agent, Calls, binary
 from load import Writer, numbered, seed
-from mariadb import ME, MariaDB, assert_same, at_one_position
+from mariadb import ME, MariaDB, at_one_position
 from scratch import Scratch, wait_for
 
 LONG = 58

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """The .rpm in a root of its own: installed by rpm, run with the libraries that the .deb names, verified, removed."""
 
-import os
 import re
 import subprocess
 import sys

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import unittest
-from pathlib import Path
 
 from safetysite import *  # noqa: F403
 

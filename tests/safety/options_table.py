@@ -4,7 +4,7 @@ A value is the lines of an option file (a text), or Value(...) with what it need
 server's own, outside of its data; directories that a line names there are made. What is not declared here with `refuse` must work:
 whoever adds a reason there says that no honest agent could do better."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 EVERY = "mny"  # MariaDB 10.11, MariaDB 11.8, MySQL 9.7
