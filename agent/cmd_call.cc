@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "config/settings.h"
 #include "storage/snapshots.h"
+#include "storage/stores.h"
 
 namespace guestagent {
 namespace {
@@ -63,7 +64,7 @@ int run_call(const CommandLine& line) {
   hold_signals();
   const JsonDocument params = parse_json(read_params(line.params), "params");
   if (!params.IsObject()) throw Error(Code::invalid_argument, "params: must be an object");
-  Client client(load_settings(line.config).agent.socket);
+  Client client(load_settings(line.config, store_sections()).agent.socket);
 
   const auto asks = [&](const char* flag) {
     return params.HasMember(flag) && params[flag].IsBool() && params[flag].GetBool();

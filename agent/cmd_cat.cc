@@ -33,7 +33,7 @@ int run_cat(const CommandLine& line) {
                 "send it somewhere: guestagent cat HREF | mbstream -x -C DIR");
   }
   hold_signals();
-  Settings settings = load_settings(line.config);
+  Settings settings = load_settings(line.config, store_sections());
   settings.snapshot.encryption.allow_plain |= line.allow_plain;
   log_setup(line.verbose ? settings.agent.log_level : LogLevel::warning, settings.agent.log_format);
   App app(std::move(settings), false);

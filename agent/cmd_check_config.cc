@@ -123,7 +123,7 @@ void check_managed_file(const MysqlSettings& mysql, Report& report) {
 
 int run_check_config(const CommandLine& line) {
   log_setup(LogLevel::error, LogFormat::logfmt);
-  Settings settings = load_settings(line.config);
+  Settings settings = load_settings(line.config, store_sections());
   Report report;
   report.add({"config", Check::Result::ok, line.config.string() + " is well", {}, Code::internal});
   if (line.syntax_only) return report.status();

@@ -47,7 +47,7 @@ class Daemon {
 
  private:
   static Settings load(const fs::path& config) {
-    Settings settings = load_settings(config);
+    Settings settings = load_settings(config, store_sections());
     log_setup(settings.agent.log_level, settings.agent.log_format);
     return settings;
   }
@@ -83,7 +83,7 @@ class Daemon {
                                             std::chrono::steady_clock::now().time_since_epoch())
                                             .count()));
     try {
-      const Settings settings = load_settings(config_);
+      const Settings settings = load_settings(config_, store_sections());
       app_.set_throttle(settings.snapshot.throttle);
       log_set_level(settings.agent.log_level);
       server_.reload_tls();

@@ -76,7 +76,7 @@ int run_doctor(const CommandLine& line) {
   HostReport report;
   std::optional<Settings> settings;
   try {
-    settings = load_settings(line.config);
+    settings = load_settings(line.config, store_sections());
     report.add({"config", Check::Result::ok, line.config.string() + " is well", "", Code::internal});
   } catch (const Error& e) {
     report.add(mistakes("config", e));

@@ -15,7 +15,7 @@ int run_oneshot(const CommandLine& line) {
   hold_signals();
   check_result_can_be_written();
   const std::string params = read_params(line.params);
-  Settings settings = load_settings(line.config);
+  Settings settings = load_settings(line.config, store_sections());
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   // On a terminal the progress line says what the log would.
   const bool quiet = terminal && !line.verbose && settings.agent.log_level == LogLevel::info;

@@ -60,7 +60,7 @@ std::string quoted(const std::string& word) {
 
 int run_restore(const CommandLine& line) {
   hold_signals();
-  Settings settings = load_settings(line.config);
+  Settings settings = load_settings(line.config, store_sections());
   settings.snapshot.encryption.allow_plain |= line.allow_plain;
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   log_setup(terminal && !line.verbose ? LogLevel::warning : settings.agent.log_level, settings.agent.log_format);

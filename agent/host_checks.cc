@@ -14,6 +14,7 @@
 #include "base/secret.h"
 #include "config/units.h"
 #include "storage/key_files.h"
+#include "storage/stores.h"
 #include "stream/buffer.h"
 
 namespace guestagent {
@@ -106,15 +107,11 @@ std::vector<Check> check_named_files(const Settings& settings) {
     readable("agent.listen.client_ca", listen.client_ca);
     readable("agent.listen.client_crl", listen.client_crl);
   }
-  const StorageSettings& storage = settings.storage;
-  if (storage.store == "swift") {
-    secret("storage.swift.key_file", storage.swift.key_file);
-    secret("storage.swift.application_credential_secret_file", storage.swift.application_credential_secret_file);
-    secret("storage.swift.token_file", storage.swift.token_file);
-    readable("storage.swift.tls.ca_file", storage.swift.tls.ca_file);
-  } else if (storage.store == "s3") {
-    secret("storage.s3.secret_key_file", storage.s3.secret_key_file);
-    readable("storage.s3.tls.ca_file", storage.s3.tls.ca_file);
+  for (const StoreNeeds::File& file : describe_store(settings.storage).files) {
+    if (file.secret)
+      secret(file.key, file.path);
+    else
+      readable(file.key, file.path);
   }
   for (const EncryptionSettings::KeyFile& key : settings.snapshot.encryption.keys) {
     out.push_back(check_by("encryption key", "snapshot.encryption.keys: " + key.id + " can be used",
@@ -165,7 +162,7 @@ Check check_places_apart(const Settings& settings) {
     };
     refuse_in_data("agent.state_dir", settings.agent.state_dir);
     if (spill.max_bytes != 0) refuse_in_data("snapshot.spill.dir", spill.dir);
-    if (settings.storage.store == "local") refuse_in_data("storage.local.path", settings.storage.local.path);
+    if (const auto place = describe_store(settings.storage).place) refuse_in_data(place->key, place->path);
     refuse_in_data("mysql.managed_file", settings.mysql.managed_file);
     if (staging.empty()) return;
     refuse_in_data("mysql.staging_dir", staging);
@@ -243,8 +240,8 @@ std::vector<Check> check_space(const Settings& settings, const ServerDescription
                       "free space, or set snapshot.spill.dir to a larger file system");
         })));
   }
-  if (settings.storage.store == "local") {
-    const fs::path& place = settings.storage.local.path;
+  if (const auto kept = describe_store(settings.storage).place) {
+    const fs::path& place = kept->path;
     out.push_back(
         warned(check_by("space for copies", human_bytes(free_bytes(place)) + " free at " + place.string(), [&] {
           const std::uint64_t free = free_bytes(place);
@@ -252,7 +249,7 @@ std::vector<Check> check_space(const Settings& settings, const ServerDescription
           throw Error(
               Code::resource_exhausted,
               place.string() + ": " + human_bytes(free) + " free, for copies of " + human_bytes(server.data_bytes),
-              "delete old snapshots (list_replication_snapshots), or set storage.local.path to a larger file system");
+              "delete old snapshots (list_replication_snapshots), or set " + kept->key + " to a larger file system");
         })));
   }
   return out;

@@ -115,7 +115,7 @@ double cpu_seconds() {
 
 std::unique_ptr<ObjectStore> open_store(const std::string& name) {
   if (name == "null") return std::make_unique<NullStore>();
-  if (name.ends_with(".yaml")) return make_store(load_settings(name).storage, system_clock());
+  if (name.ends_with(".yaml")) return make_store(load_settings(name, store_sections()).storage, system_clock());
   return make_local_store(name, "bench", "snapshots");
 }
 

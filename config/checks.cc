@@ -1,7 +1,6 @@
 #include "config/checks.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <set>
 
@@ -33,22 +32,6 @@ bool inside(const fs::path& path, const fs::path& dir) {
 void check_socket(YamlReader& in, std::string_view key, const fs::path& socket) {
   if (socket.string().size() > kMaxSocketPath) {
     in.mistake(key, "must not be longer than " + std::to_string(kMaxSocketPath) + " bytes, the limit of socket paths");
-  }
-}
-
-// The address itself is not shown: people put passwords into URLs.
-void check_url(YamlReader& in, std::string_view key, std::string_view url) {
-  if (url.empty()) return;
-  const std::size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
-  const std::string_view host = url.substr(scheme).substr(0, url.substr(scheme).find_first_of("/?#"));
-  if (scheme == 0 || host.empty() || url.find_first_of(" \"'<>\\") != std::string_view::npos) {
-    in.mistake(key, "must be an http:// or https:// address");
-  } else if (host.find('@') != std::string_view::npos) {
-    in.mistake(key, "must not hold a user or password; there are keys and files for them");
-  } else if (url.find_first_of("?#") != std::string_view::npos) {
-    in.mistake(key, "must not have a query or fragment");
-  } else if (!HostPort::parse(host)) {
-    in.mistake(key, "must have a host name or an address, and a port from 1 to 65535 where it has one");
   }
 }
 
@@ -103,38 +86,19 @@ void check_storage(YamlReader& in, const StorageSettings& storage) {
   }
 }
 
-void check_swift(YamlReader& in, const SwiftSettings& swift, bool selected) {
-  check_url(in, "auth_url", swift.auth_url);
-  check_url(in, "storage_url", swift.storage_url);
-  if (!selected) return;
-  const std::string when = "for storage.swift.auth " + swift.auth;
-  if (swift.auth == "token") {
-    in.require("storage_url", when);
-    in.require("token_file", when);
-    return;
+void check_url(YamlReader& in, std::string_view key, std::string_view url) {
+  if (url.empty()) return;
+  const std::size_t scheme = url.starts_with("https://") ? 8 : url.starts_with("http://") ? 7 : 0;
+  const std::string_view host = url.substr(scheme).substr(0, url.substr(scheme).find_first_of("/?#"));
+  if (scheme == 0 || host.empty() || url.find_first_of(" \"'<>\\") != std::string_view::npos) {
+    in.mistake(key, "must be an http:// or https:// address");
+  } else if (host.find('@') != std::string_view::npos) {
+    in.mistake(key, "must not hold a user or password; there are keys and files for them");
+  } else if (url.find_first_of("?#") != std::string_view::npos) {
+    in.mistake(key, "must not have a query or fragment");
+  } else if (!HostPort::parse(host)) {
+    in.mistake(key, "must have a host name or an address, and a port from 1 to 65535 where it has one");
   }
-  // The contract's own words: "auth_url (line 14): required".
-  in.require("auth_url");
-  const bool by_credential =
-      swift.auth == "v3" && (in.has("application_credential_id") || in.has("application_credential_secret_file"));
-  if (by_credential) {
-    in.require("application_credential_id", "with application_credential_secret_file");
-    in.require("application_credential_secret_file", "with application_credential_id");
-    return;
-  }
-  in.require("user", when + (swift.auth == "v3" ? " (or an application credential)" : ""));
-  in.require("key_file", when + (swift.auth == "v3" ? " (or an application credential)" : ""));
-  if (swift.auth == "v3") in.require("project", when + " (or an application credential)");
-}
-
-void check_s3(YamlReader& in, const S3Settings& s3, bool selected) {
-  check_url(in, "endpoint", s3.endpoint);
-  if (!selected) return;
-  for (const std::string_view key : {"endpoint", "secret_key_file"}) in.require(key);
-  if (in.has("access_key") && in.has("access_key_file"))
-    in.mistake("access_key_file", "must not be set together with access_key");
-  else if (!in.has("access_key_file"))
-    in.require("access_key");
 }
 
 void check_retry(YamlReader& in, const RetrySettings& retry) {
@@ -182,15 +146,16 @@ void check_mysql(YamlReader& in, const MysqlSettings& mysql) {
   }
 }
 
-void check_places(YamlReader& in, const Settings& settings) {
+void check_places(YamlReader& in, const Settings& settings, StoreSections stores) {
   const fs::path& data = settings.mysql.data_dir;
-  const std::array<std::pair<std::string_view, const fs::path*>, 4> places = {
-      {{"agent.state_dir", &settings.agent.state_dir},
-       {"snapshot.spill.dir", &settings.snapshot.spill.dir},
-       {"storage.local.path", &settings.storage.local.path},
-       {"mysql.managed_file", &settings.mysql.managed_file}}};
+  std::vector<StoreNeeds::Place> places = {{"agent.state_dir", settings.agent.state_dir},
+                                           {"snapshot.spill.dir", settings.snapshot.spill.dir},
+                                           {"mysql.managed_file", settings.mysql.managed_file}};
+  for (const StoreSection& store : stores) {
+    if (const auto place = store.describe(settings.storage.own).place) places.push_back(*place);
+  }
   for (const auto& [key, path] : places) {
-    if (inside(*path, data)) in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
+    if (inside(path, data)) in.mistake_at(key, "must not be inside of mysql.data_dir, which is exchanged as a whole");
   }
 }
 

@@ -71,58 +71,15 @@ void read_snapshot(YamlReader& in, SnapshotSettings& out) {
   check_snapshot(in, out);
 }
 
-void read_tls(YamlReader& in, TlsClientSettings& out) {
-  in.path("ca_file", out.ca_file);
-  in.boolean("insecure", out.insecure);
-}
-
-void read_swift(YamlReader& in, SwiftSettings& out) {
-  in.choice("auth", out.auth, {"v1", "v3", "token"});
-  in.text("auth_url", out.auth_url);
-  in.text("user", out.user);
-  in.text("user_domain", out.user_domain);
-  in.path("key_file", out.key_file);
-  in.text("project", out.project);
-  in.text("project_domain", out.project_domain);
-  in.text("application_credential_id", out.application_credential_id);
-  in.path("application_credential_secret_file", out.application_credential_secret_file);
-  in.text("region", out.region);
-  in.choice("interface", out.interface, {"public", "internal", "admin"});
-  in.text("storage_url", out.storage_url);
-  in.path("token_file", out.token_file);
-  in.text("storage_policy", out.storage_policy);
-  Millis delete_after{0};
-  in.duration("delete_after", delete_after);
-  if (delete_after.count() % 1000 != 0) in.mistake("delete_after", "must be whole seconds");
-  out.delete_after_s = static_cast<std::uint64_t>(delete_after.count()) / 1000;
-  in.boolean("large_object", out.large_object);
-  in.section("tls", [&](YamlReader& tls) { read_tls(tls, out.tls); });
-}
-
-void read_s3(YamlReader& in, S3Settings& out) {
-  in.text("endpoint", out.endpoint);
-  in.text("region", out.region);
-  in.text("access_key", out.access_key);
-  in.path("access_key_file", out.access_key_file);
-  in.path("secret_key_file", out.secret_key_file);
-  in.path("session_token_file", out.session_token_file);
-  in.boolean("path_style", out.path_style);
-  in.section("tls", [&](YamlReader& tls) { read_tls(tls, out.tls); });
-}
-
-void read_storage(YamlReader& in, StorageSettings& out) {
-  in.choice("store", out.store, {"local", "swift", "s3"});
+void read_storage(YamlReader& in, StorageSettings& out, StoreSections stores) {
+  std::vector<std::string_view> names;
+  for (const StoreSection& store : stores) names.push_back(store.name);
+  in.choice("store", out.store, names);
   in.text("container", out.container);
   in.text("prefix", out.prefix);
-  in.section("local", [&](YamlReader& local) { local.path("path", out.local.path); });
-  in.section("swift", [&](YamlReader& swift) {
-    read_swift(swift, out.swift);
-    check_swift(swift, out.swift, out.store == "swift");
-  });
-  in.section("s3", [&](YamlReader& s3) {
-    read_s3(s3, out.s3);
-    check_s3(s3, out.s3, out.store == "s3");
-  });
+  for (const StoreSection& store : stores) {
+    in.section(store.name, [&](YamlReader& section) { store.read(section, out.own, out.store == store.name); });
+  }
   in.section("retry", [&](YamlReader& retry) {
     retry.number("tries", out.retry.tries, 1, 100);
     retry.duration("first_delay", out.retry.first_delay, Millis(1));
@@ -187,30 +144,30 @@ void read_mysql(YamlReader& in, MysqlSettings& out) {
   check_mysql(in, out);
 }
 
-Settings read_settings(YamlReader& in) {
+Settings read_settings(YamlReader& in, StoreSections stores) {
   Settings out;
   in.section("agent", [&](YamlReader& agent) { read_agent(agent, out.agent); });
   in.section("snapshot", [&](YamlReader& snapshot) { read_snapshot(snapshot, out.snapshot); });
-  in.section("storage", [&](YamlReader& storage) { read_storage(storage, out.storage); });
+  in.section("storage", [&](YamlReader& storage) { read_storage(storage, out.storage, stores); });
   in.choice("datastore", out.datastore, {"mysql"});
   in.section("mysql", [&](YamlReader& mysql) { read_mysql(mysql, out.mysql); });
-  check_places(in, out);
+  check_places(in, out, stores);
   in.finish();
   return out;
 }
 
 }  // namespace
 
-Settings parse_settings(std::string_view yaml, std::string_view name) {
+Settings parse_settings(std::string_view yaml, std::string_view name, StoreSections stores) {
   const YamlNode document = parse_yaml(yaml, name);
   YamlReport report(name);
   YamlReader reader(&document, "", 1, report);
-  Settings settings = read_settings(reader);
+  Settings settings = read_settings(reader, stores);
   report.throw_if_any();
   return settings;
 }
 
-Settings load_settings(const fs::path& file) {
+Settings load_settings(const fs::path& file, StoreSections stores) {
   std::string text;
   try {
     text = read_trusted_file(file, kMaxYamlBytes);
@@ -224,21 +181,19 @@ Settings load_settings(const fs::path& file) {
     throw Error(too_large ? Code::invalid_argument : e.code(), std::string("reading the configuration: ") + e.what(),
                 hint);
   }
-  Settings settings = parse_settings(text, file.string());
-  if (settings.storage.store == "swift" && settings.storage.swift.tls.insecure) {
-    log_warning("storage.swift.tls.insecure is set: the store's certificate is not checked");
-  }
-  if (settings.storage.store == "s3" && settings.storage.s3.tls.insecure) {
-    log_warning("storage.s3.tls.insecure is set: the store's certificate is not checked");
+  Settings settings = parse_settings(text, file.string(), stores);
+  for (const StoreSection& store : stores) {
+    if (store.name != settings.storage.store) continue;
+    for (const std::string& warning : store.describe(settings.storage.own).warnings) log_warning(warning);
   }
   return settings;
 }
 
-std::vector<std::string> setting_keys() {
+std::vector<std::string> setting_keys(StoreSections stores) {
   const YamlNode empty{YamlNode::Kind::map, 1, {}, {}, {}};
   YamlReport report("");
   YamlReader reader(&empty, "", 1, report);
-  read_settings(reader);
+  read_settings(reader, stores);
   return report.keys();
 }
 

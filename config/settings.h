@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "config/store_section.h"
 
 namespace guestagent {
 
@@ -84,44 +85,10 @@ struct RetrySettings {
   bool operator==(const RetrySettings&) const = default;
 };
 
-struct LocalStoreSettings {
-  fs::path path = "/var/lib/guestagent/store";
-  bool operator==(const LocalStoreSettings&) const = default;
-};
-
-struct TlsClientSettings {
-  fs::path ca_file;       // empty: the system's
-  bool insecure = false;  // explicit, warned about
+struct TlsClientSettings {  // of a store that is reached by HTTP
+  fs::path ca_file;         // empty: the system's
+  bool insecure = false;    // explicit, warned about
   bool operator==(const TlsClientSettings&) const = default;
-};
-
-struct SwiftSettings {
-  std::string auth = "v1";  // v1 | v3 | token
-  std::string auth_url;
-  std::string user, user_domain = "Default";
-  fs::path key_file;  // the password or the v1 key
-  std::string project, project_domain = "Default";
-  std::string application_credential_id;
-  fs::path application_credential_secret_file;
-  std::string region, interface = "public";
-  std::string storage_url;  // auth: token; else overrides the catalog's
-  fs::path token_file;      // auth: token
-  std::string storage_policy;
-  std::uint64_t delete_after_s = 0;  // X-Delete-After; 0: none
-  bool large_object = true;          // the static large object beside the manifest
-  TlsClientSettings tls;
-  bool operator==(const SwiftSettings&) const = default;
-};
-
-struct S3Settings {
-  std::string endpoint, region = "us-east-1";
-  std::string access_key;
-  fs::path access_key_file;  // instead of access_key
-  fs::path secret_key_file;
-  fs::path session_token_file;  // of keys that are good for a while; empty: none
-  bool path_style = true;
-  TlsClientSettings tls;
-  bool operator==(const S3Settings&) const = default;
 };
 
 struct HttpTimeouts {
@@ -131,12 +98,10 @@ struct HttpTimeouts {
 };
 
 struct StorageSettings {
-  std::string store = "local";  // local | swift | s3
+  std::string store = "local";  // the name of one of store_sections()
   std::string container = "guestagent";
   std::string prefix = "snapshots";
-  LocalStoreSettings local;
-  SwiftSettings swift;
-  S3Settings s3;
+  OwnSettings own;  // of each store, by its type: storage/STORE/settings.h
   RetrySettings retry;
   HttpTimeouts timeouts;
   bool operator==(const StorageSettings&) const = default;
@@ -205,9 +170,10 @@ struct Settings {
 };
 
 // Reads and checks a file. Throws Error(invalid_argument): "FILE: storage.swift.auth_url (line 14): required", one line
-// for every mistake that was found, not only for the first. Files that keys name are not opened here.
-Settings load_settings(const fs::path& file);
+// for every mistake that was found, not only for the first. Files that keys name are not opened here. `stores`: the
+// stores that there are (storage/stores.h).
+Settings load_settings(const fs::path& file, StoreSections stores);
 // The same from text, `name` standing for the file in errors.
-Settings parse_settings(std::string_view yaml, std::string_view name);
+Settings parse_settings(std::string_view yaml, std::string_view name, StoreSections stores);
 
 }  // namespace guestagent

@@ -74,7 +74,7 @@ class YamlReader {
   void text(std::string_view key, std::string& out);
   void path(std::string_view key, std::filesystem::path& out);  // absolute; "" only where it is the default
   void path(std::string_view key, std::optional<std::filesystem::path>& out);
-  void choice(std::string_view key, std::string& out, std::initializer_list<std::string_view> words);
+  void choice(std::string_view key, std::string& out, const std::vector<std::string_view>& words);
   void boolean(std::string_view key, bool& out);
   void words(std::string_view key, std::vector<std::string>& out);  // a list, or one word
   void size(std::string_view key, std::uint64_t& out, std::uint64_t min = 0, std::uint64_t max = UINT64_MAX);

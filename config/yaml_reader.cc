@@ -102,7 +102,7 @@ void YamlReader::path(std::string_view key, std::optional<std::filesystem::path>
   if (!value.empty()) out = std::move(value);
 }
 
-void YamlReader::choice(std::string_view key, std::string& out, std::initializer_list<std::string_view> words) {
+void YamlReader::choice(std::string_view key, std::string& out, const std::vector<std::string_view>& words) {
   const std::string expected = "one of " + join(words);
   const std::string* value = scalar(key, expected);
   if (value == nullptr) return;

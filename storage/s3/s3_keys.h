@@ -4,7 +4,7 @@
 #include <memory>
 #include <mutex>
 
-#include "config/settings.h"
+#include "storage/s3/settings.h"
 #include "storage/s3/sigv4.h"
 
 namespace guestagent {

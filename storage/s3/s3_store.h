@@ -9,8 +9,8 @@
 #include <memory>
 #include <string_view>
 
-#include "config/settings.h"
 #include "storage/object_store.h"
+#include "storage/s3/settings.h"
 
 namespace guestagent {
 

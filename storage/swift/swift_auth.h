@@ -7,6 +7,7 @@
 
 #include "base/secret.h"
 #include "storage/http/http_client.h"
+#include "storage/swift/settings.h"
 
 namespace guestagent {
 

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string_view>
 
-#include "config/settings.h"
 #include "storage/object_store.h"
+#include "storage/swift/settings.h"
 
 namespace guestagent {
 

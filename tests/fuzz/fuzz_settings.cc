@@ -6,13 +6,14 @@
 
 #include "base/text.h"
 #include "config/settings.h"
+#include "storage/stores.h"
 
 using guestagent::Error;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
-    const guestagent::Settings settings = guestagent::parse_settings(text, "f.yaml");
+    const guestagent::Settings settings = guestagent::parse_settings(text, "f.yaml", guestagent::store_sections());
     // What was accepted is within the limits that the layers above rely on.
     if (settings.mysql.advertised_address.empty()) std::abort();
     if (settings.snapshot.segment_bytes < (1u << 20) || settings.snapshot.segment_bytes > (64u << 20)) std::abort();

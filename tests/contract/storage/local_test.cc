@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "object_store_suite.h"
 #include "storage/local/local_store.h"
+#include "storage/local/settings.h"
 #include "storage/stores.h"
 
 namespace guestagent {
@@ -30,7 +31,7 @@ StoreUnderTest with_retries() {
   auto dir = temp_dir();
   StorageSettings settings;
   settings.store = "local";
-  settings.local.path = dir->path();
+  settings.own.of<LocalStoreSettings>().path = dir->path();
   return {dir, make_store(settings, system_clock())};
 }
 

@@ -6,6 +6,7 @@
 #include "../storage/object_store_suite.h"
 #include "lab.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 
 namespace guestagent {
 namespace {
@@ -20,7 +21,7 @@ StoreUnderTest by_password() {
 
 LabSettings with_application_credential() {
   LabSettings out = lab_swift();
-  SwiftSettings& s = out.storage.swift;
+  SwiftSettings& s = out.storage.own.of<SwiftSettings>();
   s.user = s.project = "";
   s.key_file.clear();
   s.application_credential_id = lab("APPLICATION_CREDENTIAL_ID");
@@ -66,34 +67,35 @@ TEST(KeystoneTest, ARunLongerThanItsTokens) {
 
 TEST(KeystoneTest, WhatItDoesNotKnowIsRefused) {
   LabSettings settings = lab_swift();
-  settings.storage.swift.key_file = settings.secret("wrong", "not-the-key");
+  settings.storage.own.of<SwiftSettings>().key_file = settings.secret("wrong", "not-the-key");
   EXPECT_EQ(code_of_put(settings), Code::permission_denied);
   settings = lab_swift();
-  settings.storage.swift.project = "no-such-project";
+  settings.storage.own.of<SwiftSettings>().project = "no-such-project";
   EXPECT_EQ(code_of_put(settings), Code::permission_denied);
   settings = lab_swift();
-  settings.storage.swift.region = "NoSuchRegion";
+  settings.storage.own.of<SwiftSettings>().region = "NoSuchRegion";
   EXPECT_EQ(code_of_put(settings), Code::failed_precondition);
 }
 
 TEST(KeystoneTest, RegionAndInterfaceChooseTheEndpoint) {
   LabSettings settings = lab_swift();
-  settings.storage.swift.interface = "internal";
+  settings.storage.own.of<SwiftSettings>().interface = "internal";
   EXPECT_EQ(make_store(settings.storage, system_clock())->href("x").substr(0, 18), "https://localhost:");
-  settings.storage.swift.interface = "public";
-  settings.storage.swift.region = "RegionTwo";
+  SwiftSettings& swift = settings.storage.own.of<SwiftSettings>();
+  swift.interface = "public";
+  swift.region = "RegionTwo";
   EXPECT_EQ(make_store(settings.storage, system_clock())->href("x").substr(0, 18), "http://127.0.0.1:9");
 }
 
 TEST(KeystoneTlsTest, AnUnknownCertificateIsRefused) {
   LabSettings settings = lab_swift();
-  settings.storage.swift.tls = {};
+  settings.storage.own.of<SwiftSettings>().tls = {};
   EXPECT_EQ(code_of_put(settings), Code::permission_denied);
 }
 
 TEST(KeystoneTlsTest, UnlessToldNotToCare) {
   LabSettings settings = lab_swift();
-  settings.storage.swift.tls = {.ca_file = {}, .insecure = true};
+  settings.storage.own.of<SwiftSettings>().tls = {.ca_file = {}, .insecure = true};
   const auto store = make_store(settings.storage, system_clock());
   store->put("x", Buffer::from("x"), {});
   EXPECT_TRUE(store->remove("x", {}));

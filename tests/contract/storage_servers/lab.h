@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/secret.h"
 #include "config/settings.h"
+#include "storage/swift/settings.h"
 
 namespace guestagent {
 
@@ -43,13 +44,14 @@ inline LabSettings lab_swift() {
   }
   s.container = "contract-" + random_hex(6);
   s.prefix = "a/prefix";
-  s.swift.auth = lab("SWIFT_AUTH");
-  s.swift.auth_url = lab("SWIFT_AUTH_URL");
-  s.swift.user = lab("SWIFT_USER");
-  s.swift.project = "test";
-  s.swift.region = "RegionOne";
-  s.swift.key_file = out.secret("key", lab("SWIFT_KEY"));
-  s.swift.tls.ca_file = lab("SWIFT_CA_FILE");
+  SwiftSettings& swift = s.own.of<SwiftSettings>();
+  swift.auth = lab("SWIFT_AUTH");
+  swift.auth_url = lab("SWIFT_AUTH_URL");
+  swift.user = lab("SWIFT_USER");
+  swift.project = "test";
+  swift.region = "RegionOne";
+  swift.key_file = out.secret("key", lab("SWIFT_KEY"));
+  swift.tls.ca_file = lab("SWIFT_CA_FILE");
   return out;
 }
 

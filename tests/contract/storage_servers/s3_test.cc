@@ -2,6 +2,7 @@
 
 #include "../storage/object_store_suite.h"
 #include "lab.h"
+#include "storage/s3/settings.h"
 #include "storage/stores.h"
 
 namespace guestagent {
@@ -13,11 +14,12 @@ LabSettings lab_s3() {
   s.store = "s3";
   s.container = "contract-" + random_hex(6);
   s.prefix = "a/prefix";
-  s.s3.endpoint = lab("S3_ENDPOINT");
-  s.s3.region = lab("S3_REGION");
-  s.s3.access_key = lab("S3_ACCESS_KEY");
-  s.s3.secret_key_file = out.secret("secret", lab("S3_SECRET_KEY"));
-  s.s3.tls.ca_file = lab("SWIFT_CA_FILE");
+  S3Settings& s3 = s.own.of<S3Settings>();
+  s3.endpoint = lab("S3_ENDPOINT");
+  s3.region = lab("S3_REGION");
+  s3.access_key = lab("S3_ACCESS_KEY");
+  s3.secret_key_file = out.secret("secret", lab("S3_SECRET_KEY"));
+  s3.tls.ca_file = lab("SWIFT_CA_FILE");
   return out;
 }
 
@@ -30,7 +32,7 @@ INSTANTIATE_TEST_SUITE_P(S3, ObjectStoreContract, testing::Values(StoreKind{"pat
 
 TEST(S3StoreTest, AWrongSecretIsRefusedAndNotTold) {
   LabSettings settings = lab_s3();
-  settings.storage.s3.secret_key_file = settings.secret("wrong", "not-the-secret");
+  settings.storage.own.of<S3Settings>().secret_key_file = settings.secret("wrong", "not-the-secret");
   const auto store = make_store(settings.storage, system_clock());
   try {
     store->put("x", Buffer::from("x"), {});
@@ -50,11 +52,13 @@ TEST(S3StoreTest, TheFirstRequestIsToldWhatIsWrong) {
     const char* hint;
   };
   for (const Row& row : {
-           Row{[](LabSettings& s) { s.storage.s3.secret_key_file = s.secret("wrong", "not-the-secret"); },
+           Row{[](LabSettings& s) {
+                 s.storage.own.of<S3Settings>().secret_key_file = s.secret("wrong", "not-the-secret");
+               },
                "SignatureDoesNotMatch", "secret_key_file"},
-           Row{[](LabSettings& s) { s.storage.s3.access_key = "test:nobody"; }, "", "access_key"},
-           Row{[](LabSettings& s) { s.storage.s3.region = "eu-central-1"; }, "is in us-east-1, not in eu-central-1",
-               "storage.s3.region to us-east-1"},
+           Row{[](LabSettings& s) { s.storage.own.of<S3Settings>().access_key = "test:nobody"; }, "", "access_key"},
+           Row{[](LabSettings& s) { s.storage.own.of<S3Settings>().region = "eu-central-1"; },
+               "is in us-east-1, not in eu-central-1", "storage.s3.region to us-east-1"},
            Row{[](LabSettings& s) { s.storage.container = "No_Bucket"; }, "InvalidBucketName", "storage.container"},
        }) {
     LabSettings settings = lab_s3();
@@ -103,8 +107,9 @@ TEST(S3StoreTest, AddressesAreOfBucketAndKey) {
   LabSettings settings = lab_s3();
   const std::string bucket = settings.storage.container;
   EXPECT_EQ(make_store(settings.storage, system_clock())->href("x"), lab("S3_ENDPOINT") + "/" + bucket + "/a/prefix/x");
-  settings.storage.s3.path_style = false;
-  settings.storage.s3.endpoint = "https://s3.example.com";
+  S3Settings& s3 = settings.storage.own.of<S3Settings>();
+  s3.path_style = false;
+  s3.endpoint = "https://s3.example.com";
   const auto store = make_store(settings.storage, system_clock());
   EXPECT_EQ(store->href("x"), "https://" + bucket + ".s3.example.com/a/prefix/x");
   EXPECT_EQ(store->name_of("https://" + bucket + ".s3.example.com/a/prefix/x"), "x");

@@ -6,6 +6,7 @@
 #include "lab.h"
 #include "storage/http/http_client.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 #include "stream/digest.h"
 
 namespace guestagent {
@@ -24,7 +25,7 @@ StoreUnderTest by_login() {
 StoreUnderTest without_prefix() {
   LabSettings lab = lab_swift();
   lab.storage.prefix = "";
-  lab.storage.swift.storage_policy = guestagent::lab("SWIFT_POLICY");
+  lab.storage.own.of<SwiftSettings>().storage_policy = guestagent::lab("SWIFT_POLICY");
   return swift_of(lab);
 }
 
@@ -36,7 +37,9 @@ INSTANTIATE_TEST_SUITE_P(Swift, ObjectStoreContract,
 // What only Swift can show.
 class SwiftStoreTest : public testing::Test {
  protected:
-  SwiftStoreTest() : lab_(lab_swift()), http_(lab_.storage.timeouts, lab_.storage.swift.tls) { open(); }
+  SwiftStoreTest() : lab_(lab_swift()), http_(lab_.storage.timeouts, lab_.storage.own.of<SwiftSettings>().tls) {
+    open();
+  }
   ~SwiftStoreTest() override {
     std::vector<std::string> names;
     store_->list("", [&](const ObjectInfo& info) { names.push_back(info.name); }, {});
@@ -70,20 +73,20 @@ TEST_F(SwiftStoreTest, AddressesArePlainUrls) {
 }
 
 TEST_F(SwiftStoreTest, TheContainerGetsThePolicy) {
-  lab_.storage.swift.storage_policy = lab("SWIFT_POLICY");
+  lab_.storage.own.of<SwiftSettings>().storage_policy = lab("SWIFT_POLICY");
   open();
   store_->put("x", Buffer::from("x"), {});
   EXPECT_EQ(ask("HEAD", container_url()).header("x-storage-policy"), lab("SWIFT_POLICY"));
 }
 
 TEST_F(SwiftStoreTest, APolicyNobodyKnowsIsAnError) {
-  lab_.storage.swift.storage_policy = "no-such-policy";
+  lab_.storage.own.of<SwiftSettings>().storage_policy = "no-such-policy";
   open();
   EXPECT_THROW(store_->put("x", Buffer::from("x"), {}), StoreError);
 }
 
 TEST_F(SwiftStoreTest, DeleteAfterIsOnPiecesAndWhole) {
-  lab_.storage.swift.delete_after_s = 3600;
+  lab_.storage.own.of<SwiftSettings>().delete_after_s = 3600;
   open();
   store_->put("part", Buffer::from("abc"), {});
   ASSERT_TRUE(store_->join("whole", {{"part", 3, {}}}, {}));
@@ -176,7 +179,7 @@ TEST_F(SwiftStoreTest, JoiningWhatIsNotThereSaysWhich) {
 }
 
 TEST_F(SwiftStoreTest, NothingIsJoinedWhereThatIsOff) {
-  lab_.storage.swift.large_object = false;
+  lab_.storage.own.of<SwiftSettings>().large_object = false;
   open();
   store_->put("part", Buffer::from("abc"), {});
   EXPECT_FALSE(store_->join("whole", {{"part", 3, {}}}, {}));
@@ -184,7 +187,7 @@ TEST_F(SwiftStoreTest, NothingIsJoinedWhereThatIsOff) {
 }
 
 TEST_F(SwiftStoreTest, AWrongKeyIsRefusedAtOnce) {
-  lab_.storage.swift.key_file = lab_.secret("wrong", "not-the-key");
+  lab_.storage.own.of<SwiftSettings>().key_file = lab_.secret("wrong", "not-the-key");
   const auto wrong = make_store(lab_.storage, system_clock());
   try {
     wrong->put("x", Buffer::from("x"), {});
@@ -200,11 +203,12 @@ TEST_F(SwiftStoreTest, ATokenAndAnAddressAreEnough) {
   store_->put("x", Buffer::from("x"), {});
   ask("HEAD", container_url());
   LabSettings by_token = lab_;
-  by_token.storage.swift = {};
-  by_token.storage.swift.auth = "token";
-  by_token.storage.swift.storage_url = lab("SWIFT_STORAGE_URL") + "/";
-  by_token.storage.swift.token_file = lab_.secret("token", token_);
-  by_token.storage.swift.tls = lab_.storage.swift.tls;
+  by_token.storage.own.of<SwiftSettings>() = {};
+  SwiftSettings& swift = by_token.storage.own.of<SwiftSettings>();
+  swift.auth = "token";
+  swift.storage_url = lab("SWIFT_STORAGE_URL") + "/";
+  swift.token_file = lab_.secret("token", token_);
+  swift.tls = lab_.storage.own.of<SwiftSettings>().tls;
   const auto store = make_store(by_token.storage, system_clock());
   EXPECT_EQ(store->href("x"), store_->href("x"));
   EXPECT_EQ(store->get("x", 10, {}).text(), "x");

@@ -12,6 +12,7 @@
 #include "agent/dispatcher.h"
 #include "fault/storage/fault_table.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 #include "tests/support/fake_clock.h"
 #include "tests/unit/agent/fake_datastore.h"
 
@@ -250,7 +251,7 @@ JobCount JobCase::run() {
   if (fault_.name == "TLS") {
     const std::string https = "https" + swift_->peer().url().substr(4);
     if (faults_.hits == is_login) {
-      settings.swift.auth_url = https;
+      settings.own.of<SwiftSettings>().auth_url = https;
     } else {
       swift_->set_storage_url(https + "/v1/AUTH_test");
     }

@@ -5,6 +5,7 @@
 
 #include "contract/storage_servers/lab.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 #include "storage/url.h"
 
 namespace guestagent {
@@ -52,12 +53,13 @@ StorageSettings ForwardedSwift::own_settings() const {
   s.store = "swift";
   s.container = kContainer;
   s.prefix = prefix_;
-  s.swift.auth = auth();
-  s.swift.auth_url = lab("SWIFT_AUTH_URL");
-  s.swift.user = lab("SWIFT_USER");
-  s.swift.project = "test";
-  s.swift.region = "RegionOne";
-  s.swift.key_file = files_.path() / "key";
+  SwiftSettings& swift = s.own.of<SwiftSettings>();
+  swift.auth = auth();
+  swift.auth_url = lab("SWIFT_AUTH_URL");
+  swift.user = lab("SWIFT_USER");
+  swift.project = "test";
+  swift.region = "RegionOne";
+  swift.key_file = files_.path() / "key";
   return s;
 }
 
@@ -65,7 +67,7 @@ StorageSettings ForwardedSwift::settings(const std::string& auth) {
   if (auth != ForwardedSwift::auth())
     throw Error(Code::failed_precondition, "the lab's Swift has the login " + ForwardedSwift::auth() + ", not " + auth);
   StorageSettings s = own_settings();
-  s.swift.auth_url = peer_.url() + (auth == "v3" ? "/v3" : "/auth/v1.0");
+  s.own.of<SwiftSettings>().auth_url = peer_.url() + (auth == "v3" ? "/v3" : "/auth/v1.0");
   s.retry = {.tries = 4, .first_delay = Millis(500), .max_delay = Millis(30000)};
   s.timeouts = {.connect = Millis(10000), .stall = Millis(30000)};
   return s;

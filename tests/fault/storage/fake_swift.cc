@@ -1,6 +1,7 @@
 #include "fake_swift.h"
 
 #include "base/json.h"
+#include "storage/swift/settings.h"
 #include "storage/url.h"
 #include "stream/digest.h"
 
@@ -46,12 +47,13 @@ StorageSettings FakeSwift::settings(const std::string& auth) {
   s.store = "swift";
   s.container = "c";
   s.prefix = "p";
-  s.swift.auth = auth;
-  s.swift.auth_url = peer_.url() + (auth == "v3" ? "" : "/auth/v1.0");
-  s.swift.user = "test:tester";
-  s.swift.project = "test";
-  s.swift.region = "One";
-  s.swift.key_file = key_file();
+  SwiftSettings& swift = s.own.of<SwiftSettings>();
+  swift.auth = auth;
+  swift.auth_url = peer_.url() + (auth == "v3" ? "" : "/auth/v1.0");
+  swift.user = "test:tester";
+  swift.project = "test";
+  swift.region = "One";
+  swift.key_file = key_file();
   s.retry = {.tries = 4, .first_delay = Millis(500), .max_delay = Millis(30000)};
   s.timeouts = {.connect = Millis(5000), .stall = Millis(400)};
   return s;

@@ -9,6 +9,7 @@
 #include "fault_table.h"
 #include "storage/object_store.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 #include "support/fake_clock.h"
 
 namespace guestagent {
@@ -118,7 +119,7 @@ bool CaseRun::run() {
     // A server that does not speak TLS where TLS was promised.
     const std::string https = "https" + swift_->peer().url().substr(4);
     if (auth)
-      settings.swift.auth_url = https;
+      settings.own.of<SwiftSettings>().auth_url = https;
     else
       swift_->set_storage_url(https + "/v1/AUTH_test");
   }

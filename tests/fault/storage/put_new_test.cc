@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "fake_swift.h"
 #include "storage/claim.h"
+#include "storage/s3/settings.h"
 #include "storage/stores.h"
 #include "stream/digest.h"
 #include "support/fake_clock.h"
@@ -123,9 +124,10 @@ class NewOnS3 : public testing::Test {
     settings_.store = "s3";
     settings_.container = "bucket";
     settings_.prefix = "p";
-    settings_.s3.endpoint = peer_.url();
-    settings_.s3.access_key = "key";
-    settings_.s3.secret_key_file = files_.path() / "secret";
+    S3Settings& s3 = settings_.own.of<S3Settings>();
+    s3.endpoint = peer_.url();
+    s3.access_key = "key";
+    s3.secret_key_file = files_.path() / "secret";
     settings_.retry = {.tries = 4, .first_delay = Millis(10), .max_delay = Millis(100)};
     settings_.timeouts = {.connect = Millis(5000), .stall = Millis(400)};
   }

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/file.h"
+#include "storage/s3/settings.h"
 #include "storage/snapshots.h"
 #include "storage/stores.h"
 #include "storage/url.h"
@@ -58,9 +59,10 @@ class S3Trouble : public testing::Test {
     settings_.store = "s3";
     settings_.container = "b";
     settings_.prefix = "p";
-    settings_.s3.endpoint = peer_.url();
-    settings_.s3.access_key = "the-key";
-    settings_.s3.secret_key_file = files_.path() / "secret";
+    S3Settings& s3 = settings_.own.of<S3Settings>();
+    s3.endpoint = peer_.url();
+    s3.access_key = "the-key";
+    s3.secret_key_file = files_.path() / "secret";
     settings_.retry = {.tries = 4, .first_delay = Millis(500), .max_delay = Millis(30000)};
     settings_.timeouts = {.connect = Millis(5000), .stall = Millis(2000)};
     open();
@@ -320,7 +322,7 @@ TEST_F(S3Trouble, WhoMayListButNotReadIsToldThat) {
 
 TEST_F(S3Trouble, AServerThatRepeatsTheTokenIsNotQuoted) {
   write("token", "the-session-token");
-  settings_.s3.session_token_file = files_.path() / "token";
+  settings_.own.of<S3Settings>().session_token_file = files_.path() / "token";
   open();
   peer_.set_script([](const PeerRequest& request) {
     const auto token = request.headers.find("x-amz-security-token");
@@ -386,9 +388,10 @@ TEST_F(S3Trouble, EtagsAreComparedWhateverTheirForm) {
 TEST_F(S3Trouble, KeysAreReadAgainWhenTheyAreRefused) {
   write("access", "old-key");
   write("token", "old-token");
-  settings_.s3.access_key.clear();
-  settings_.s3.access_key_file = files_.path() / "access";
-  settings_.s3.session_token_file = files_.path() / "token";
+  S3Settings& s3 = settings_.own.of<S3Settings>();
+  s3.access_key.clear();
+  s3.access_key_file = files_.path() / "access";
+  s3.session_token_file = files_.path() / "token";
   open();
   // The server knows new ones from now on.
   std::atomic<unsigned> refused = 0;

@@ -7,6 +7,7 @@
 
 #include "fake_swift.h"
 #include "storage/stores.h"
+#include "storage/swift/settings.h"
 #include "stream/digest.h"
 #include "support/fake_clock.h"
 
@@ -254,7 +255,7 @@ TEST_F(SwiftTrouble, AStorageUrlThatIsNoneIsRefused) {
 
 TEST_F(SwiftTrouble, AConfiguredStorageUrlNeedsNoLoginToBeKnown) {
   StorageSettings settings = swift_.settings();
-  settings.swift.storage_url = swift_.peer().url() + "/v1/AUTH_test/";
+  settings.own.of<SwiftSettings>().storage_url = swift_.peer().url() + "/v1/AUTH_test/";
   open(settings);
   EXPECT_EQ(store_->href("x"), swift_.peer().url() + "/v1/AUTH_test/c/p/x");
   EXPECT_EQ(swift_.logins(), 0U);
@@ -262,7 +263,7 @@ TEST_F(SwiftTrouble, AConfiguredStorageUrlNeedsNoLoginToBeKnown) {
 
 TEST_F(SwiftTrouble, ACatalogWithoutTheRegionSaysSo) {
   StorageSettings settings = swift_.settings("v3");
-  settings.swift.region = "Nowhere";
+  settings.own.of<SwiftSettings>().region = "Nowhere";
   open(settings);
   const StoreError e = error_of([&] { store_->stat("a", {}); });
   EXPECT_EQ(e.code(), Code::failed_precondition);
@@ -486,7 +487,7 @@ TEST_F(SwiftTrouble, ARedirectSaysWhere) {
 
 TEST_F(SwiftTrouble, HttpsToAPlainPortIsFinal) {
   StorageSettings settings = swift_.settings();
-  settings.swift.auth_url = "https" + settings.swift.auth_url.substr(4);
+  settings.own.of<SwiftSettings>().auth_url = "https" + settings.own.of<SwiftSettings>().auth_url.substr(4);
   open(settings);
   const StoreError e = error_of([&] { store_->stat("a", {}); });
   EXPECT_EQ(e.code(), Code::failed_precondition);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "storage/local/settings.h"
+#include "storage/s3/settings.h"
 #include "tests/support/memory_store.h"
 
 namespace guestagent {
@@ -66,7 +68,7 @@ TEST(HostChecks, SecretFilesMustBeClosedAndThere) {
   Settings settings;
   settings.mysql.password_file = dir.path() / "open";
   settings.storage.store = "s3";
-  settings.storage.s3.secret_key_file = dir.path() / "closed";
+  settings.storage.own.of<S3Settings>().secret_key_file = dir.path() / "closed";
   settings.snapshot.encryption.keys = {{"2026", dir.path() / "nowhere"}};
   const std::vector<Check> checks = check_named_files(settings);
   ASSERT_EQ(checks.size(), 3U);
@@ -81,8 +83,8 @@ TEST(HostChecks, SecretFilesMustBeClosedAndThere) {
 TEST(HostChecks, TooLittleSpaceForAnotherCopyIsTold) {
   const TempDir dir(fs::temp_directory_path(), "doctor-");
   Settings settings;
-  settings.agent.state_dir = settings.mysql.data_dir = settings.snapshot.spill.dir = settings.storage.local.path =
-      dir.path();
+  settings.agent.state_dir = settings.mysql.data_dir = settings.snapshot.spill.dir =
+      settings.storage.own.of<LocalStoreSettings>().path = dir.path();
   settings.snapshot.spill.keep_free_bytes = UINT64_MAX / 2;
   ServerDescription server;
   server.data_bytes = UINT64_MAX / 4;
@@ -110,7 +112,7 @@ TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
     settings.mysql.data_dir = data_dir;
     settings.agent.state_dir = base / "state";
     settings.snapshot.spill.dir = base / "spill";
-    settings.storage.local.path = base / "store";
+    settings.storage.own.of<LocalStoreSettings>().path = base / "store";
     settings.mysql.managed_file = base / "zz.cnf";
     change(settings);
     return check_places_apart(settings);
@@ -123,7 +125,7 @@ TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
       const std::pair<const char*, std::function<void(Settings&)>> kPlaces[] = {
           {"agent.state_dir", [&](Settings& s) { s.agent.state_dir = in; }},
           {"snapshot.spill.dir", [&](Settings& s) { s.snapshot.spill.dir = in; }},
-          {"storage.local.path", [&](Settings& s) { s.storage.local.path = in; }},
+          {"storage.local.path", [&](Settings& s) { s.storage.own.of<LocalStoreSettings>().path = in; }},
           {"mysql.managed_file", [&](Settings& s) { s.mysql.managed_file = in; }},
           {"mysql.staging_dir", [&](Settings& s) { s.mysql.staging_dir = in; }},
       };
@@ -136,14 +138,16 @@ TEST(HostChecks, PlacesInTheDataDirectoryAreRefused) {
     }
     // Out of it again, by a link; beside it, by a name that begins the same.
     for (const fs::path& out : {data / "out" / "store", base / "data.guestagent", base / "elsewhere"}) {
-      EXPECT_EQ(check(data_dir, [&](Settings& s) { s.storage.local.path = out; }).result, Check::Result::ok) << out;
+      EXPECT_EQ(check(data_dir, [&](Settings& s) { s.storage.own.of<LocalStoreSettings>().path = out; }).result,
+                Check::Result::ok)
+          << out;
     }
     EXPECT_EQ(check(data_dir, [&](Settings& s) { s.mysql.staging_dir = base; }).result, Check::Result::failed)
         << "around it";
     EXPECT_EQ(check(data_dir,
                     [&](Settings& s) {
                       s.storage.store = "swift";
-                      s.storage.local.path = data;
+                      s.storage.own.of<LocalStoreSettings>().path = data;
                       s.snapshot.spill.dir = data;
                       s.snapshot.spill.max_bytes = 0;
                     })

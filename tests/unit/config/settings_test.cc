@@ -7,6 +7,10 @@
 #include "base/file.h"
 #include "config/settings_keys.h"
 #include "config/yaml.h"
+#include "storage/local/settings.h"
+#include "storage/s3/settings.h"
+#include "storage/stores.h"
+#include "storage/swift/settings.h"
 
 namespace guestagent {
 namespace {
@@ -16,10 +20,14 @@ using testing::Not;
 
 constexpr std::string_view kMinimum = "mysql:\n  advertised_address: db1.example\n";
 
+Settings parse(std::string_view yaml, std::string_view name) {
+  return parse_settings(yaml, name, store_sections());
+}
+
 // All mistakes of a file, "accepted" when there is none.
 std::string mistakes(const std::string& yaml) {
   try {
-    parse_settings(yaml, "f.yaml");
+    parse(yaml, "f.yaml");
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::invalid_argument);
     return e.what();
@@ -33,7 +41,7 @@ std::string mistakes_in(const std::string& section) {
 }
 
 Settings with(const std::string& section) {
-  return parse_settings(section + "\n" + std::string(kMinimum), "f.yaml");
+  return parse(section + "\n" + std::string(kMinimum), "f.yaml");
 }
 
 std::string in_mysql(const std::string& lines) {
@@ -43,11 +51,11 @@ std::string in_mysql(const std::string& lines) {
 TEST(Settings, TheLeastFileGivesTheDefaults) {
   Settings expected;
   expected.mysql.advertised_address = "db1.example";
-  EXPECT_TRUE(parse_settings(kMinimum, "f.yaml") == expected);
+  EXPECT_TRUE(parse(kMinimum, "f.yaml") == expected);
 }
 
 TEST(Settings, EveryKeyArrivesInItsPlace) {
-  const Settings s = parse_settings(R"(
+  const Settings s = parse(R"(
 agent:
   socket: /run/a.sock
   socket_mode: 0600
@@ -140,7 +148,7 @@ mysql:
   lag_limit: 3m
   lease_limit: 4m
 )",
-                                    "f.yaml");
+                           "f.yaml");
   Settings e;
   e.agent.socket = "/run/a.sock";
   e.agent.socket_mode = 0600;
@@ -163,8 +171,8 @@ mysql:
   e.storage.store = "swift";
   e.storage.container = "c1";
   e.storage.prefix = "a/b";
-  e.storage.local.path = "/store";
-  SwiftSettings& swift = e.storage.swift;
+  e.storage.own.of<LocalStoreSettings>().path = "/store";
+  SwiftSettings& swift = e.storage.own.of<SwiftSettings>();
   swift.auth = "v3";
   swift.auth_url = "https://k:5000/v3";
   swift.user = "u";
@@ -179,7 +187,7 @@ mysql:
   swift.delete_after_s = 7 * 86400;
   swift.large_object = false;
   swift.tls = {"/ca", true};
-  e.storage.s3 = {"http://m:9000", "eu", "", "/akf", "/sk", "/st", false, {"/s3ca", false}};
+  e.storage.own.of<S3Settings>() = {"http://m:9000", "eu", "", "/akf", "/sk", "/st", false, {"/s3ca", false}};
   e.storage.retry = {3, Millis(1000), Millis(60000)};
   e.storage.timeouts = {Millis(5000), Millis(7000)};
   MysqlSettings& m = e.mysql;
@@ -257,12 +265,12 @@ TEST(Settings, AnEmptyFileLacksOneKey) {
 }
 
 TEST(Settings, AKeyWithoutAValueIsItsDefault) {
-  EXPECT_TRUE(with("agent:\n  socket:\n  log:\nsnapshot:\nstorage: ~") == parse_settings(kMinimum, "f"));
+  EXPECT_TRUE(with("agent:\n  socket:\n  log:\nsnapshot:\nstorage: ~") == parse(kMinimum, "f"));
 }
 
 TEST(Settings, EveryKeyRefusesAWrongShape) {
   // No key takes a map of an unknown member, and all but lists and sections refuse a list of lists.
-  for (const std::string& key : setting_keys()) {
+  for (const std::string& key : setting_keys(store_sections())) {
     for (const char* value : {"{surely: wrong}", "[[1]]"}) {
       std::string yaml, rest = key, indent;
       for (std::size_t dot; (dot = rest.find('.')) != std::string::npos; rest = rest.substr(dot + 1), indent += "  ") {
@@ -460,16 +468,16 @@ TEST(Settings, LoadNamesTheFile) {
   const TempDir dir(fs::temp_directory_path(), "guestagent-config-");
   const fs::path file = dir.path() / "guestagent.yaml";
   write_file_atomic(file, kMinimum);
-  EXPECT_EQ(load_settings(file).mysql.advertised_address, "db1.example");
+  EXPECT_EQ(load_settings(file, store_sections()).mysql.advertised_address, "db1.example");
   write_file_atomic(file, "mysq: 1\n");
   try {
-    load_settings(file);
+    load_settings(file, store_sections());
     FAIL();
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr(file.string() + ": mysq (line 1): unknown key (did you mean \"mysql\"?)"));
   }
   try {
-    load_settings(dir.path() / "none.yaml");
+    load_settings(dir.path() / "none.yaml", store_sections());
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::not_found);
@@ -478,7 +486,7 @@ TEST(Settings, LoadNamesTheFile) {
   write_file_atomic(file, std::string(2 << 20, '#'));
   for (const fs::path& wrong : {file, dir.path()}) {
     try {
-      load_settings(wrong);
+      load_settings(wrong, store_sections());
       FAIL();
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), Code::invalid_argument) << e.what();

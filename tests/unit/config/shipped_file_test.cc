@@ -10,11 +10,16 @@
 #include "config/settings.h"
 #include "config/settings_keys.h"
 #include "config/yaml.h"
+#include "storage/stores.h"
 
 namespace guestagent {
 namespace {
 
 constexpr std::string_view kRequired = "advertised_address: db1.example";
+
+Settings parse_as_shipped(std::string_view yaml, std::string_view name) {
+  return parse_settings(yaml, name, store_sections());
+}
 
 std::vector<std::string> shipped_lines() {
   std::istringstream in(read_file(fs::path(GUESTAGENT_SOURCE_DIR) / "config" / "guestagent.yaml"));
@@ -59,7 +64,7 @@ void collect(const YamlNode& node, const std::string& path, std::set<std::string
 TEST(ShippedFile, IsCompleteButForTheRequiredKey) {
   const std::string text = read_file(fs::path(GUESTAGENT_SOURCE_DIR) / "config" / "guestagent.yaml");
   try {
-    parse_settings(text, "guestagent.yaml");
+    parse_as_shipped(text, "guestagent.yaml");
     FAIL() << "the required key was not missed";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::invalid_argument);
@@ -69,7 +74,7 @@ TEST(ShippedFile, IsCompleteButForTheRequiredKey) {
 }
 
 TEST(ShippedFile, AsItIsGivesTheDefaults) {
-  EXPECT_TRUE(parse_settings(joined(shipped_lines()), "f") == defaults());
+  EXPECT_TRUE(parse_as_shipped(joined(shipped_lines()), "f") == defaults());
 }
 
 TEST(ShippedFile, EveryValueShownIsTheDefault) {
@@ -80,9 +85,9 @@ TEST(ShippedFile, EveryValueShownIsTheDefault) {
     ++shown;
     std::vector<std::string> one = lines;
     uncomment(one[i]);
-    EXPECT_TRUE(parse_settings(joined(one), "f") == defaults()) << "line " << i + 1 << ": " << lines[i];
+    EXPECT_TRUE(parse_as_shipped(joined(one), "f") == defaults()) << "line " << i + 1 << ": " << lines[i];
   }
-  EXPECT_EQ(shown + 1, setting_keys().size());
+  EXPECT_EQ(shown + 1, setting_keys(store_sections()).size());
 }
 
 TEST(ShippedFile, AllValuesTogetherAreTheDefaults) {
@@ -90,7 +95,7 @@ TEST(ShippedFile, AllValuesTogetherAreTheDefaults) {
   for (std::string& line : lines) {
     if (commented_setting(line)) uncomment(line);
   }
-  EXPECT_TRUE(parse_settings(joined(lines), "f") == defaults());
+  EXPECT_TRUE(parse_as_shipped(joined(lines), "f") == defaults());
 }
 
 TEST(ShippedFile, ShowsEveryKeyOnceInTheParsersOrder) {
@@ -100,7 +105,7 @@ TEST(ShippedFile, ShowsEveryKeyOnceInTheParsersOrder) {
   }
   std::set<std::string> shown;
   collect(parse_yaml(joined(lines), "f"), "", shown);
-  const std::vector<std::string> known = setting_keys();
+  const std::vector<std::string> known = setting_keys(store_sections());
   EXPECT_THAT(shown, testing::UnorderedElementsAreArray(known));
 }
 
@@ -108,7 +113,7 @@ TEST(ShippedFile, ShowsEveryKeyOnceInTheParsersOrder) {
 TEST(ShippedFile, ComparisonSeesEveryKey) {
   std::vector<std::string> lines = shipped_lines();
   const std::string text = std::regex_replace(joined(lines), std::regex("#lag_limit: 1m"), "lag_limit: 2m");
-  EXPECT_FALSE(parse_settings(text, "f") == defaults());
+  EXPECT_FALSE(parse_as_shipped(text, "f") == defaults());
 }
 
 TEST(ShippedFile, EveryKeyIsExplained) {
