@@ -2,6 +2,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "agent/methods.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -47,18 +48,9 @@ otherwise), the log, and errors with a hint. The exit status says which kind of 
   23 INTERNAL          24 UNAVAILABLE         25 DATA_LOSS            30 BUSY
 
 methods (get_info lists them, the reference explains them):
-  get_replication_snapshot      {"snapshot_id"?, "compression"?}
-  attach_replication_slave      {"snapshot": {...}, "slave_config"?: {"read_only", "server_id", "overwrite", "keep_previous_data"},
-                                 "catch_up_timeout_s"?}
-  detach_replication_slave      {"drain_timeout_s"?, "force"?}
-  delete_replication_snapshot   {"snapshot_href"}
-  verify_replication_snapshot   {"snapshot_href"}
-  list_replication_snapshots
-  cleanup_replication_source    {"replication_user"}
-  get_replication_status
-  checksum_tables               {"tables"?, "sample"?, "at"?}
-  get_info
-  list_jobs, get_job {"job_id"}, wait_job {"job_id", "timeout_s"}, cancel_job {"job_id"}
+)help";
+
+constexpr std::string_view kEveryJob = R"help(
 Changing and long methods take "dry_run": true, too: the checks and steps, and nothing is touched; and "job_id" of your choice.
 )help";
 
@@ -154,8 +146,9 @@ std::string help_text(std::string_view command) {
   for (const HelpRow& row : kHelp) {
     if (row.command != command) continue;
     const bool takes_params = command == "call" || command == "oneshot";
-    return std::string(row.text) + (takes_params ? std::string(kParams) : "");
+    return std::string(row.text) + (takes_params ? std::string(kParams) + methods_text() + std::string(kEveryJob) : "");
   }
+  if (command == "methods") return methods_text();
   return std::string(kOverview);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/jobs.h"
+#include "agent/methods.h"
 #include "agent/operations.h"
 #include "agent/rpc_error.h"
 
@@ -25,8 +26,7 @@ class Dispatcher {
   Dispatcher(Operations& operations, Jobs& jobs, bool allow_async);
   ~Dispatcher();
 
-  // True once nobody waits for the answer any more.
-  using Gone = std::function<bool()>;
+  using Gone = CallerGone;
 
   // Answers a request of any bytes with a response object (or nothing for a notification). Never throws.
   // Thread-safe. When `gone` says so (asked about every second) a wait for a job ends; the job does not.

@@ -60,8 +60,9 @@ class Documents(unittest.TestCase):
         self.assertEqual(told, metrics_of_the_code())
 
     def test_the_rpc_reference_is_the_dispatchers(self):
-        code = (ROOT / "agent/dispatcher.cc").read_text()
-        rows = re.findall(r'\{"(\w+)",\s+How::(\w+),\s+\{([^}]*)\}', code)
+        code = (ROOT / "agent/methods.cc").read_text()
+        rows = re.findall(r'\{"(\w+)",\s+MethodKind::(\w+),\s+\{((?:\{[^}]*\}[,\s]*)*)\}', code)
+        rows = [(name, how, ", ".join(re.findall(r'\{("\w+")', params))) for name, how, params in rows]
         self.assertEqual(len(rows), 14)
         text = (ROOT / "docs/rpc.md").read_text()
         told = {name: part for name, part in re.findall(r"(?ms)^### `(\w+)`\n(.*?)(?=^##|\Z)", text)}

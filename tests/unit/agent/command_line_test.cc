@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/commands.h"
+#include "agent/methods.h"
 #include "tests/support/errors.h"
 
 namespace guestagent {
@@ -79,6 +80,16 @@ TEST(CommandLineTest, HelpHasExamples) {
     EXPECT_THAT(help_text(command), HasSubstr("example")) << command;
   }
   EXPECT_THAT(help_text("oneshot"), HasSubstr("19 FAILED_PRECONDITION"));
+  // What the completions and the manual page are made of: a name, its params, and a sentence below.
+  const std::string rows = help_text("methods");
+  for (const Method& method : methods()) {
+    EXPECT_THAT("\n" + rows, HasSubstr("\n" + std::string(method.name)));
+    EXPECT_THAT(rows, HasSubstr("\n    " + std::string(method.help) + "\n"));
+    EXPECT_TRUE(method.help.ends_with(".")) << method.name;
+    EXPECT_NE(method.prepare == nullptr, method.answer == nullptr) << method.name;
+    EXPECT_EQ(method.prepare != nullptr, method.is_job()) << method.name;
+  }
+  EXPECT_THAT(help_text("call"), HasSubstr(rows));
 }
 
 TEST(CommandLineTest, ParamsComeFromTextOrFile) {
