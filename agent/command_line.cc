@@ -32,7 +32,7 @@ options:
 
 examples:
   guestagent check-config
-  guestagent --oneshot get_replication_snapshot > snapshot.json
+  (umask 077; guestagent --oneshot get_replication_snapshot > snapshot.json)  # it holds a password
   guestagent --oneshot attach_replication_slave @attach.json
   guestagent call get_replication_status
 )help";
@@ -75,7 +75,7 @@ Asks the running daemon and waits for the answer. Interrupting it (Ctrl-C) does 
 
 examples:
   guestagent call get_info
-  guestagent call get_replication_snapshot '{"snapshot_id": "monday"}' > snapshot.json
+  (umask 077; guestagent call get_replication_snapshot '{"snapshot_id": "monday"}' > snapshot.json)
   guestagent call wait_job '{"job_id": "20260131T235959Z-1f9a3c5e", "timeout_s": 60}'
   jq '{snapshot: .}' snapshot.json | guestagent call attach_replication_slave -
 )help"},
@@ -86,7 +86,7 @@ Does the same as the daemon would, in this process. One changing job runs on a h
 
 examples:
   guestagent --oneshot get_replication_snapshot '{"dry_run": true}'
-  guestagent --oneshot get_replication_snapshot > snapshot.json
+  (umask 077; guestagent --oneshot get_replication_snapshot > snapshot.json)  # it holds a password
   jq '{snapshot: ., slave_config: {overwrite: true}}' snapshot.json | guestagent --oneshot attach_replication_slave -
   guestagent --oneshot detach_replication_slave '{"drain_timeout_s": 600}'
 )help"},

@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = os.environ["GUESTAGENT_BIN"]
 
@@ -115,10 +116,45 @@ class Documents(unittest.TestCase):
         self.assertEqual(used - metrics_of_the_code(), set())
 
     def test_links_lead_somewhere(self):
-        for doc in DOCS:
+        for doc in [*DOCS, *PAGES]:
             for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", doc.read_text()):
                 if "://" not in target:
                     self.assertTrue((doc.parent / target).exists(), f"{doc.name}: {target}")
+
+    def test_files_that_are_named_exist(self):
+        """Sources and tests that the pages for developers name in the text."""
+        count = 0
+        for doc in [*DOCS, *PAGES]:
+            for name in re.findall(
+                r"`((?:base|net|stream|config|storage|strategies|agent|controller|tests)/[\w./-]+)`", doc.read_text()
+            ):
+                if "NAME" in name or "KIND" in name or "shelf" in name:
+                    continue
+                count += 1
+                self.assertTrue((ROOT / name).exists(), f"{doc.name}: {name}")
+        self.assertGreater(count, 60)
+
+    def test_commands_that_are_typed_exist(self):
+        """Each command line in a block of a page: its command, its method, its options."""
+        methods = set(re.findall(r"^([a-z_]+)", run(PROGRAM, "help", "methods").stdout, re.M))
+        overview = run(PROGRAM, "--help").stdout
+        commands = set(re.findall(r"^  guestagent ([a-z-]+) ", overview, re.M))
+        count = 0
+        for doc in DOCS:
+            for block in re.findall(r"```(?:sh)?\n(.*?)```", doc.read_text(), re.S):
+                for words in re.findall(r"(?m)(?:^|[$|(] ?)guestagent ([^|\n#;&<>]+)", block):
+                    words = [w for w in words.split() if w != "--config" and not w.strip('"').endswith(".yaml")]
+                    with self.subTest(doc=doc.name, words=words):
+                        count += 1
+                        if words[0] in ("--oneshot", "call"):
+                            self.assertIn(words[1], methods)
+                        else:
+                            self.assertIn(words[0], commands)
+                            told = run(PROGRAM, words[0], "--help").stdout + overview
+                            for option in words[1:]:
+                                if option.startswith("--"):
+                                    self.assertIn(option.split("=")[0], told)
+        self.assertGreater(count, 20)
 
     def test_commands_are_in_the_page_and_the_completions(self):
         overview = run(PROGRAM, "--help").stdout

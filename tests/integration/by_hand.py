@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Restore without guestagent: runs exactly the lines that README.md prints, and holds the server they start beside the source."""
+"""Restore without guestagent: runs exactly the lines that docs/howto.md prints, and holds the server they start beside the source."""
 
 import re
 import subprocess
@@ -8,17 +8,17 @@ import sys
 from testsite import *  # noqa: F403
 
 
-def readme_lines():
-    text = README.read_text()
+def page_lines():
+    text = (DOCS / "howto.md").read_text()
     part = re.search(r"<!-- by-hand: begin -->\n```sh\n(.*?)```\n<!-- by-hand: end -->", text, re.S)
-    check(part, "README.md has no lines between <!-- by-hand: begin --> and <!-- by-hand: end -->")
+    check(part, "docs/howto.md has no lines between <!-- by-hand: begin --> and <!-- by-hand: end -->")
     return part.group(1)
 
 
 def main():
-    lines = readme_lines()
+    lines = page_lines()
     for word in ("cat segment-*", "zstd -d", "mbstream -x", "--prepare"):
-        check(word in lines, f"the README's lines have no '{word}'")
+        check(word in lines, f"the page's lines have no '{word}'")
     with Site("hand") as site:
         source = site.server("source", 1)
         seed(source, 120)
@@ -26,7 +26,7 @@ def main():
         snapshot = site.call(agent, "get_replication_snapshot")
         manifest = Path(snapshot["dataset"]["snapshot_href"].removeprefix("file://"))
         to = site.scratch.dir / "by-hand"
-        log("running the README's lines")
+        log("running the page's lines")
         done = site.scratch.run(
             ["bash", "-euo", "pipefail", "-c", lines],
             stdout=subprocess.PIPE,
@@ -36,7 +36,7 @@ def main():
             timeout=300,
             env={**site.scratch.env, "SNAPSHOT": str(manifest.parent), "TO": str(to)},
         )
-        check_equal(done.returncode, 0, f"exit status of the README's lines; they said:\n{done.stdout[-3000:]}")
+        check_equal(done.returncode, 0, f"exit status of the page's lines; they said:\n{done.stdout[-3000:]}")
         gtid = snapshot["binlog_position"]["gtid"]
         check(gtid in done.stdout, f"the lines show the position {gtid}:\n{done.stdout[-1000:]}")
         by_hand = MariaDB(site.scratch, "hand-server", 7)

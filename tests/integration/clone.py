@@ -128,8 +128,8 @@ def first():
             source.sql(
                 f"SET sql_log_bin=0; INSERT INTO lab.large SELECT seq, REPEAT(SHA2(seq, 256), 4000) FROM {source.numbers(400)} "
             )
-            agent = site.agent(source, grants=readme_rights("mysql"))
-            target_agent = site.agent(target, grants=readme_rights("mysql"))
+            agent = site.agent(source, grants=told_rights("mysql"))
+            target_agent = site.agent(target, grants=told_rights("mysql"))
         refusals(site, source, agent)
         ends(site, source, agent)
         with step("snapshot"):

@@ -79,7 +79,7 @@ def run(site):
     target.sql(
         "CREATE DATABASE mine; CREATE TABLE mine.kept (id INT PRIMARY KEY); INSERT INTO mine.kept VALUES (1), (2), (3)"
     )
-    rights = readme_rights(source.RIGHTS)
+    rights = told_rights(source.RIGHTS)
     source_agent, agent = site.agent(source, grants=rights), site.agent(target, grants=rights)
 
     def attach(to=agent, **config):

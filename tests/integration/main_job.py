@@ -30,7 +30,7 @@ def run(site, megabytes):
         source = site.server("source", 1)
         seed(source, megabytes)
         proxy = site.stack.enter_context(Proxy(source.port))
-        rights = readme_rights(source.RIGHTS)
+        rights = told_rights(source.RIGHTS)
         source_agent = site.agent(source, grants=rights, config={"mysql": {"advertised_port": proxy.port}})
         replicas = [site.server("replica1", 101, role="replica"), site.server("replica2", 102, role="replica")]
         # Where the row upgrades, either tool prepares the copy: that of the replicas' series, and that of the source's.

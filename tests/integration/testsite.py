@@ -31,16 +31,17 @@ def check_equal(got, wanted, what):
     check(got == wanted, f"{what}: {got!r}, should be {wanted!r}")
 
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def readme_rights(kind="mariadb"):
-    """What README.md says that the agent's account needs, as the text between GRANT and TO."""
+def told_rights(kind="mariadb"):
+    """What docs/accounts.md says that the agent's account needs, as the text between GRANT and TO."""
     found = re.findall(
-        r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;", README.read_text()
+        r"GRANT ([A-Z_, \n]+ ON \*\.\*)\s+TO guestagent@localhost WITH GRANT OPTION;",
+        (DOCS / "accounts.md").read_text(),
     )
     kinds = ("mariadb", "mysql", "mysql-5")
-    check_equal(len(found), len(kinds), "how often README.md says which rights the agent's account needs")
+    check_equal(len(found), len(kinds), "how often docs/accounts.md says which rights the agent's account needs")
     return " ".join(found[kinds.index(kind)].split())
 
 

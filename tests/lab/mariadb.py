@@ -43,7 +43,7 @@ class MariaDB:
     GENERATED = ", half INT AS (id DIV 2) VIRTUAL"
     LOG_UPDATES = "log_slave_updates"
     TOOL = "mariadb-backup"
-    RIGHTS = "mariadb"  # which list of README.md the agent's account has
+    RIGHTS = "mariadb"  # which list of docs/accounts.md the agent's account has
     GTIDS = True
     # Not of information_schema, which does not answer while the event scheduler is DISABLED.
     EVENTS = "SELECT 'event', db, name, CONVERT(body_utf8 USING utf8mb4) FROM mysql.event"

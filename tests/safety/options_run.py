@@ -274,7 +274,7 @@ class Templates:
                 sql("SET SESSION sql_log_bin=0; GRANT SELECT ON mysql.* TO app@localhost")
         else:
             sql(MINE.format(numbers=server.numbers(500)))
-        server.create_agent_account("guestagent", self.password[side], grants=readme_rights(server.RIGHTS))
+        server.create_agent_account("guestagent", self.password[side], grants=told_rights(server.RIGHTS))
 
     def for_option(self, text):
         return text.replace("{tls}", str(self.tls))
