@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 
 #include "agent/app.h"
@@ -57,66 +56,26 @@ void check_store(App& app, Report& report) {
               Code::internal});
 }
 
-bool check_server(const ServerDescription& server, const Settings& settings, Report& report) {
+bool check_server(const ServerDescription& server, const HostNeeds& needs, Report& report) {
   Check check =
       check_by("server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
         if (server.reachable) return;
         throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because,
-                    "is it running? see mysql.socket, mysql.user and mysql.password_file");
+                    needs.no_answer_hint);
       });
   report.add(check);
   report.add({"address",
               Check::Result::ok,
-              "replicas connect to " + settings.mysql.advertised_address + ":" + std::to_string(server.port),
+              "replicas connect to " + needs.address + ":" + std::to_string(server.port),
               {},
               Code::internal});
   std::string tools;
   for (const auto& [name, version] : server.tools) tools += (tools.empty() ? "" : ", ") + name + " " + version;
   Check found{"tools", tools.empty() ? Check::Result::failed : Check::Result::ok,
-              tools.empty() ? "no backup tool was found" : tools,
-              tools.empty() ? "install mariadb-backup (or xtrabackup for MySQL), or set mysql.tools_dir" : "",
+              tools.empty() ? "no backup tool was found" : tools, tools.empty() ? needs.no_tools_hint : std::string(),
               Code::not_found};
   report.add(found);
   return server.reachable;
-}
-
-// The managed file works only where the server reads it: after all else, from a directory that its own option
-// file includes.
-void check_managed_file(const MysqlSettings& mysql, Report& report) {
-  report.add(check_by("managed file", mysql.managed_file.string() + " is read by the server", [&] {
-    const fs::path dir = mysql.managed_file.parent_path();
-    std::vector<fs::path> files = {mysql.defaults_file};
-    std::vector<std::string> seen;
-    while (!files.empty()) {
-      const fs::path file = files.back();
-      files.pop_back();
-      if (std::find(seen.begin(), seen.end(), file.string()) != seen.end()) continue;
-      seen.push_back(file.string());
-      const std::string text = read_file(file);
-      for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = std::min(text.find('\n', at), text.size());
-        std::string line = text.substr(at, end - at);
-        at = end + 1;
-        line.erase(0, line.find_first_not_of(" \t"));
-        line.erase(line.find_last_not_of(" \t\r") + 1);
-        for (const std::string_view word : {"!includedir", "!include"}) {
-          if (!line.starts_with(word) || line.size() == word.size() ||
-              (line[word.size()] != ' ' && line[word.size()] != '\t'))
-            continue;
-          const fs::path named = line.substr(line.find_first_not_of(" \t", word.size()));
-          if (word == "!include") {
-            if (named.lexically_normal() == mysql.managed_file.lexically_normal()) return;
-            files.push_back(named);
-          } else {
-            if ((named / "").lexically_normal() == (dir / "").lexically_normal()) return;
-          }
-        }
-      }
-    }
-    throw Error(Code::failed_precondition,
-                mysql.managed_file.string() + ": " + mysql.defaults_file.string() + " does not include its directory",
-                "add \"!includedir " + dir.string() + "\" at its end, or set mysql.managed_file");
-  }));
 }
 
 }  // namespace
@@ -131,8 +90,8 @@ int run_check_config(const CommandLine& line) {
   check_state_dir(app.settings, report);
   report.add(check_places_apart(app.settings));
   check_store(app, report);
-  const bool reachable = check_server(app.parts.datastore->describe(), app.settings, report);
-  check_managed_file(app.settings.mysql, report);
+  const bool reachable = check_server(app.parts.datastore->describe(), host_needs(app.settings), report);
+  for (const Check& check : check_config(app.settings)) report.add(check);
   if (reachable) {
     report.note("As the source of a snapshot:");
     for (Check check : app.parts.datastore->plan_snapshot({"check-config"}).checks) {

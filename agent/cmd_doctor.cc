@@ -30,11 +30,10 @@ std::vector<Check> mistakes(const std::string& name, const Error& error) {
   return out;
 }
 
-Check check_answers(const ServerDescription& server) {
+Check check_answers(const ServerDescription& server, const HostNeeds& needs) {
   return check_by("server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
     if (server.reachable) return;
-    throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because,
-                "is it running? see mysql.socket, mysql.user and mysql.password_file");
+    throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because, needs.no_answer_hint);
   });
 }
 
@@ -52,7 +51,7 @@ void examine(const Settings& read, HostReport& report) {
   settings.storage.retry.tries = std::min(settings.storage.retry.tries, kTries);
   App app(std::move(settings), false);
   const ServerDescription server = app.parts.datastore->describe();
-  report.add(check_answers(server));
+  report.add(check_answers(server, host_needs(app.settings)));
   for (Check& check : check_host(app.settings)) {
     // What an unreachable server cannot tell is told once.
     const bool asked_it = check.name == "account's rights" || check.name == "restore tools";

@@ -50,12 +50,6 @@ class Target {
   bool kept_ = false;
 };
 
-std::string quoted(const std::string& word) {
-  std::string out = "'";
-  for (const char c : word) c == '\'' ? out += "'\\''" : out += c;
-  return out + "'";
-}
-
 }  // namespace
 
 int run_restore(const CommandLine& line) {
@@ -74,17 +68,7 @@ int run_restore(const CommandLine& line) {
   target.keep();
   view.end();
 
-  const MysqlSettings& mysql = app.settings.mysql;
-  std::string command;
-  for (const std::string& word : mysql.server.command) command += quoted(word) + " ";
-  const std::string socket = (target.dir() / "look.sock").string();
-  std::printf(
-      "The data is in %s, prepared. To look into it, start a server of its own on it:\n\n"
-      "  %s--no-defaults --datadir=%s --socket=%s --pid-file=%s \\\n"
-      "    --skip-networking --skip-slave-start --event-scheduler=OFF --user=%s\n\n"
-      "and connect with the accounts of the source: mariadb --socket=%s\n",
-      target.dir().c_str(), command.c_str(), quoted(target.dir().string()).c_str(), quoted(socket).c_str(),
-      quoted((target.dir() / "look.pid").string()).c_str(), mysql.os_user.c_str(), quoted(socket).c_str());
+  std::printf("The data is in %s, prepared. %s", target.dir().c_str(), how_to_look(app.settings, target.dir()).c_str());
   return 0;
 }
 

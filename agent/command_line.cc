@@ -12,7 +12,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::string_view kOverview =
-    R"help(guestagent: makes a running MySQL or MariaDB server the source of new replicas, and a host a replica
+    R"help(guestagent: makes a running database server the source of new replicas, and a host a replica
 
 usage:
   guestagent daemon                          serve RPC on the agent's socket

@@ -15,6 +15,7 @@
 #include "config/units.h"
 #include "storage/key_files.h"
 #include "storage/stores.h"
+#include "strategies/datastores.h"
 #include "stream/buffer.h"
 
 namespace guestagent {
@@ -95,11 +96,9 @@ std::vector<Check> check_named_files(const Settings& settings) {
       if (::access(file.c_str(), R_OK) != 0) throw system_error(std::string(key) + ": " + file.string(), errno);
     }));
   };
-  const MysqlSettings& mysql = settings.mysql;
-  secret("mysql.password_file", mysql.password_file.value_or(fs::path()));
-  secret("mysql.client_file", mysql.client_file.value_or(fs::path()));
-  readable("mysql.replication_ca_file", mysql.replication_ca_file);
-  readable("mysql.tls.ca_file", mysql.tls.ca_file);
+  const HostNeeds needs = host_needs(settings);
+  for (const HostNeeds::Place& file : needs.secrets) secret(file.key, file.path);
+  for (const HostNeeds::Place& file : needs.readable) readable(file.key, file.path);
   const TlsListenSettings& listen = settings.agent.listen;
   if (!listen.address.empty()) {
     readable("agent.listen.certificate", listen.certificate);
@@ -122,16 +121,17 @@ std::vector<Check> check_named_files(const Settings& settings) {
 
 std::vector<Check> check_own_rights(const Settings& settings) {
   std::vector<Check> out;
-  const passwd* server_user = ::getpwnam(settings.mysql.os_user.c_str());
+  const HostNeeds needs = host_needs(settings);
+  const passwd* server_user = ::getpwnam(needs.os_user.c_str());
   out.push_back(
       check_by("rights", "the agent runs as " + std::string(::geteuid() == 0 ? "root" : "the server's user"), [&] {
         if (server_user == nullptr) {
-          throw Error(Code::failed_precondition, "mysql.os_user: " + settings.mysql.os_user + ": there is no such user",
+          throw Error(Code::failed_precondition, needs.os_user_key + ": " + needs.os_user + ": there is no such user",
                       "install the server's package, or set it to the user that the server runs as");
         }
         if (::geteuid() == 0 || ::geteuid() == server_user->pw_uid) return;
         throw Error(Code::permission_denied,
-                    "uid " + std::to_string(::geteuid()) + " is neither root nor " + settings.mysql.os_user +
+                    "uid " + std::to_string(::geteuid()) + " is neither root nor " + needs.os_user +
                         ": it may not exchange the server's data",
                     "run it as root (the systemd unit does)");
       }));
@@ -148,27 +148,28 @@ std::vector<Check> check_own_rights(const Settings& settings) {
 }
 
 Check check_places_apart(const Settings& settings) {
-  const fs::path& data = settings.mysql.data_dir;
+  const HostNeeds needs = host_needs(settings);
+  const fs::path& data = needs.data.path;
   const SpillSettings& spill = settings.snapshot.spill;
-  const fs::path& staging = settings.mysql.staging_dir;
+  const fs::path& staging = needs.staging.path;
   return check_by("places", "none of the agent's places is in " + data.string(), [&] {
     const auto refuse_in_data = [&](std::string_view key, const fs::path& place) {
       if (!lies_in(place, data)) return;
       throw Error(
           Code::failed_precondition,
-          std::string(key) + ": " + place.string() + " leads into mysql.data_dir, " + data.string() +
+          std::string(key) + ": " + place.string() + " leads into " + needs.data.key + ", " + data.string() +
               ": the server takes it for a database, and an attach exchanges it with the data",
           "set it to a place outside of the data directory; see where its links lead: realpath " + place.string());
     };
     refuse_in_data("agent.state_dir", settings.agent.state_dir);
     if (spill.max_bytes != 0) refuse_in_data("snapshot.spill.dir", spill.dir);
     if (const auto place = describe_store(settings.storage).place) refuse_in_data(place->key, place->path);
-    refuse_in_data("mysql.managed_file", settings.mysql.managed_file);
+    for (const HostNeeds::Place& place : needs.places) refuse_in_data(place.key, place.path);
     if (staging.empty()) return;
-    refuse_in_data("mysql.staging_dir", staging);
+    refuse_in_data(needs.staging.key, staging);
     if (lies_in(data, staging)) {
       throw Error(Code::failed_precondition,
-                  "mysql.staging_dir: " + staging.string() + " is around mysql.data_dir, " + data.string(),
+                  needs.staging.key + ": " + staging.string() + " is around " + needs.data.key + ", " + data.string(),
                   "set it to a directory beside the data");
     }
   });
@@ -214,7 +215,8 @@ std::vector<Check> check_space(const Settings& settings, const ServerDescription
         throw Error(Code::resource_exhausted, settings.agent.state_dir.string() + ": " + human_bytes(free) + " free",
                     "free space there");
       }));
-  const fs::path& staging = settings.mysql.staging_dir.empty() ? settings.mysql.data_dir : settings.mysql.staging_dir;
+  const HostNeeds needs = host_needs(settings);
+  const fs::path& staging = needs.staging.path.empty() ? needs.data.path : needs.staging.path;
   out.push_back(warned(check_by(
       "space for data",
       human_bytes(free_bytes(staging)) + " free at " + staging.string() + ", the data has " +
@@ -226,7 +228,7 @@ std::vector<Check> check_space(const Settings& settings, const ServerDescription
             Code::resource_exhausted,
             staging.string() + ": " + human_bytes(free) + " free, the data has " + human_bytes(server.data_bytes) +
                 ": a snapshot of that size could not be attached, since the old data is kept until the new runs",
-            "free space, or set mysql.staging_dir to a larger file system");
+            "free space, or set " + needs.staging.key + " to a larger file system");
       })));
   if (const SpillSettings& spill = settings.snapshot.spill; spill.max_bytes != 0) {
     out.push_back(

@@ -9,6 +9,7 @@
 
 #include "agent/commands.h"
 #include "controller/commands.h"
+#include "strategies/datastores.h"
 
 namespace {
 
@@ -39,12 +40,9 @@ void hold_standard_descriptors() {
   }
 }
 
-// The database's client library would load plugins from where these say; a core of this program would hold passwords.
+// A datastore's libraries are told by the configuration alone; a core of this program would hold passwords.
 void keep_to_ourselves() {
-  for (const char* name : {"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS", "MYSQL_HOST",
-                           "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"}) {
-    ::unsetenv(name);
-  }
+  for (const char* name : foreign_environment()) ::unsetenv(name);
   ::prctl(PR_SET_DUMPABLE, 0);
 }
 

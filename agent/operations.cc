@@ -113,6 +113,14 @@ void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings)
                                              snapshot.datastore + ", this agent serves " + settings.datastore);
 }
 
+Undertaking undertaking_of(std::string_view method) {
+  if (method == "get_replication_snapshot") return Undertaking::snapshot;
+  if (method == "attach_replication_slave") return Undertaking::attach;
+  if (method == "detach_replication_slave") return Undertaking::detach;
+  if (method == "cleanup_replication_source") return Undertaking::release;
+  return Undertaking::other;
+}
+
 }  // namespace
 
 Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
@@ -127,7 +135,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   job.phase("check");
   require_places_apart(settings_, job);
   upkeep_.tend();
-  SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job, settings_.mysql.advertised_address);
+  SnapshotWriter writer(store_, request.snapshot_id, settings, throttle_, job, host_needs(settings_).address);
   require_passed(datastore_.plan_snapshot(request), job);
 
   writer.claim();
@@ -190,7 +198,7 @@ std::string Operations::detach_replication_slave(const DetachRequest& request, J
 std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
   const std::string id = snapshot_id_of(store_, href);
   job.phase("delete");
-  const Deletion deletion = plan_deletion(store_, id, settings_.mysql.advertised_address, job.stop_token());
+  const Deletion deletion = plan_deletion(store_, id, host_needs(settings_).address, job.stop_token());
   ObjectsStep step;
   step.snapshot_id = id;
   step.href = store_.href(id + '/' + std::string(kManifestName));
@@ -288,7 +296,7 @@ std::string Operations::finished_result(const std::string& method, const Journal
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
   try {
-    recovery.what = upkeep_.recover(method, job);
+    recovery.what = upkeep_.recover(undertaking_of(method), job);
   } catch (const LeftBehind& e) {
     recovery.what = e.done();
     recovery.left = e.what();
@@ -320,9 +328,8 @@ void Operations::recover_objects(const std::string& method, const ObjectsStep& s
     TimeLimit limit(kLeftoverPatience);
     const bool deletion = method == "delete_replication_snapshot";
     const Undone undone =
-        deletion
-            ? finish_deletion(store_, {id, step.token, settings_.mysql.advertised_address, step.found}, limit.token())
-            : undo_snapshot(store_, step, limit.token());
+        deletion ? finish_deletion(store_, {id, step.token, host_needs(settings_).address, step.found}, limit.token())
+                 : undo_snapshot(store_, step, limit.token());
     if (!recovery.what.empty()) recovery.what += ", ";
     if (undone.of_another) {
       recovery.what += "left snapshot " + id + " on the store as it is: it is of " + holder_of(*undone.of_another);

@@ -26,8 +26,8 @@ std::string write_dataset(const std::string& datastore, const SourceFacts& facts
       .member("host", facts.master_host)
       .member("port", unsigned{facts.master_port})
       .end_object();
-  out.key("binlog_position");
-  write_position(out, facts.binlog_position);
+  out.key(kDataPosition);
+  write_position(out, facts.data_position);
   out.key("lease_position");
   write_position(out, facts.lease_position);
   out.key("server").raw(facts.server_json.empty() ? "{}" : facts.server_json);
@@ -51,7 +51,7 @@ SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& 
   metadata.dataset_size = (facts.dataset_bytes + kGiB - 1) / kGiB;
   metadata.dataset_bytes = facts.dataset_bytes;
   metadata.snapshot_href = stored.href;
-  metadata.binlog_position = facts.binlog_position;
+  metadata.data_position = facts.data_position;
   metadata.lease_position = facts.lease_position;
   metadata.replication_user = facts.replication_user;
   metadata.replication_password = facts.replication_password;
@@ -96,8 +96,8 @@ void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manif
 
   const JsonDocument document = parse_dataset(manifest.dataset_json);
   const JsonReader dataset(document, "manifest.dataset", Code::data_loss);
-  if (const auto position = dataset.opt_object("binlog_position");
-      position && !(read_position(*position) == metadata.binlog_position)) {
+  if (const auto position = dataset.opt_object(kDataPosition);
+      position && !(read_position(*position) == metadata.data_position)) {
     throw differ("the replication position");
   }
 }

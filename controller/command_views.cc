@@ -7,6 +7,8 @@
 #include <functional>
 #include <map>
 
+#include "config/datastore_names.h"
+
 namespace guestagent::controller {
 namespace {
 
@@ -47,10 +49,10 @@ Node read_node(const JsonValue& value) {
       out.reasons += (out.reasons.empty() ? "" : "; ") + reason;
   }
   if (const auto follows = in.opt_object("follows")) out.outside = follows->string("name");
-  if (const auto mysql = in.opt_object("mysql")) {
-    const JsonValue* sources = mysql->array("slave_of");
+  if (const auto replication = in.opt_object(kDefaultDatastore)) {
+    const JsonValue* sources = replication->array("slave_of");
     if (sources != nullptr && !sources->Empty()) out.source = JsonReader((*sources)[0], "slave_of").string("id");
-    out.read_only = mysql->opt_boolean("read_only").value_or(false);
+    out.read_only = replication->opt_boolean("read_only").value_or(false);
   }
   return out;
 }
@@ -177,7 +179,7 @@ std::string topologies_json(const JsonValue& instances) {
   const std::function<void(const Node&)> write = [&](const Node& node) {
     out.begin_object().member("id", node.id).member("name", node.name);
     if (!node.source.empty()) {
-      out.key("mysql")
+      out.key(kDefaultDatastore)
           .begin_object()
           .key("slave_of")
           .begin_array()

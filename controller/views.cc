@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "config/datastore_names.h"
 #include "controller/event_hub.h"
 
 namespace guestagent::controller {
@@ -38,8 +39,8 @@ void write_status(JsonWriter& out, const LiveStatus& status) {
   out.end_object();
 }
 
-void write_mysql(JsonWriter& out, const std::string& source_id, bool read_only) {
-  out.key("mysql")
+void write_replication(JsonWriter& out, const std::string& source_id, bool read_only) {
+  out.key(kDefaultDatastore)
       .begin_object()
       .key("slave_of")
       .begin_array()
@@ -106,7 +107,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
   out.member("created_at", instance.created_at);
   if (!instance.last_error.empty()) out.member("last_error", instance.last_error);
   if (instance.state == "spare" && instance.has_data) out.member("has_user_data", true);
-  if (member) write_mysql(out, member->source_id, member->read_only);
+  if (member) write_replication(out, member->source_id, member->read_only);
   if (!member) {
     if (const auto source = followed_outside(instance))
       out.key("follows").begin_object().member("id", source->id).member("name", source->name).end_object();
@@ -167,7 +168,7 @@ void Views::write_topology(JsonWriter& out, const std::vector<TopologyEntry>& en
   out.key("topology").begin_object().key("members").begin_array();
   for (const TopologyEntry& entry : entries) {
     out.begin_object().member("id", entry.id).member("name", entry.name);
-    if (entry.source_id) write_mysql(out, *entry.source_id, entry.read_only);
+    if (entry.source_id) write_replication(out, *entry.source_id, entry.read_only);
     out.end_object();
   }
   out.end_array().end_object();

@@ -35,6 +35,21 @@ struct ServerDescription {
   std::map<std::string, std::string> tools;  // name -> version, of those found
 };
 
+// What a datastore's settings mean for this host, for those who do not know its keys. An empty path is not set.
+struct HostNeeds {
+  struct Place {
+    std::string key;  // of the configuration: "ENGINE.data_dir"
+    fs::path path;
+  };
+  std::string address;                   // where others reach its server
+  Place data;                            // the server's: nothing of the agent's may lie in it
+  Place staging;                         // where data is received; not set: beside `data`
+  std::vector<Place> places;             // the agent's own, beside its state, for this datastore
+  std::vector<Place> secrets, readable;  // files that must be closed to others; that must be there
+  std::string os_user_key, os_user;      // whom the data and the server's process belong to
+  std::string no_answer_hint, no_tools_hint;
+};
+
 // A check made before anything is touched, with its own result.
 struct Check {
   std::string name;  // "space", "version", …
@@ -59,7 +74,7 @@ struct SourceFacts {
   std::uint16_t master_port = 0;
   std::string datastore_version;
   std::uint64_t dataset_bytes = 0;
-  Position binlog_position;
+  Position data_position;  // of the data
   Position lease_position;
   std::string replication_user;
   Secret replication_password;
@@ -159,8 +174,8 @@ class Datastore {
   virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
 };
 
-// Recorded by recover() when it has finished a job rather than undone it. Its data for detach_replication_slave:
-// {"last_applied": position}, for cleanup_replication_source: {"replication_user": name}.
+// Recorded by recover() when it has finished a job rather than undone it. Its data for Undertaking::detach:
+// {"last_applied": position}, for Undertaking::release: {"replication_user": name}.
 inline constexpr std::string_view kFinishedStep = "finished";
 
 // Thrown by recover() when all is right again that others depend on (the server's data, its role, its options) and
@@ -175,6 +190,9 @@ class LeftBehind : public Error {
  private:
   std::string done_;
 };
+
+// What a job undertakes, as far as a datastore has a part in it.
+enum class Undertaking { snapshot, attach, detach, release, other };
 
 // What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither
 // grows.
@@ -194,14 +212,14 @@ class DatastoreUpkeep {
   // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
   virtual fs::path make_staging(JobContext& job) = 0;
 
-  // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job of
-  // that method, so that the server serves old or new data whole and no child, directory or account is left. Answers
+  // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job
+  // of that kind, so that the server serves old or new data whole and no child, directory or account is left. Answers
   // which in words ("put the old data back"), "" for nothing. Idempotent. A journal with the step "result" (the
   // agent's, recorded before Installation::accept) is of a job that has succeeded: what is left of it is finished,
   // nothing is undone. A job that was past its point of no return is finished too, and has kFinishedStep in its journal
   // then. Also called for a job that failed in this process, after its objects have gone. Throws LeftBehind as told
   // there; any other Error means that nothing else may be changed before it is mended.
-  virtual std::string recover(std::string_view method, JobContext& job) = 0;
+  virtual std::string recover(Undertaking what, JobContext& job) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
   virtual void release_source(const std::string& replication_user, JobContext& job) = 0;

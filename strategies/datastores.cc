@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "strategies/mysql/host/host_needs.h"
 #include "strategies/mysql/mysql_datastore.h"
 #include "strategies/mysql/source/host_checks.h"
 
@@ -13,6 +14,10 @@ struct Row {
   std::string_view name;
   DatastoreParts (*make)(const Settings& settings, Clock& clock);
   std::vector<Check> (*check)(const Settings& settings);
+  HostNeeds (*needs)(const Settings& settings);
+  std::vector<Check> (*check_config)(const Settings& settings);
+  std::string (*look)(const Settings& settings, const fs::path& dir);
+  std::vector<const char*> (*environment)();
 };
 
 template <typename T>
@@ -22,7 +27,15 @@ DatastoreParts make(const Settings& settings, Clock& clock) {
 }
 
 constexpr std::array<Row, 1> kDatastores = {{
-    {"mysql", make<mysql::MysqlDatastore>, [](const Settings& settings) { return mysql::check_host(settings.mysql); }},
+    {"mysql", make<mysql::MysqlDatastore>, [](const Settings& settings) { return mysql::check_host(settings.mysql); },
+     [](const Settings& settings) { return mysql::host_needs(settings.mysql); },
+     [](const Settings& settings) { return std::vector<Check>{mysql::check_managed_file(settings.mysql)}; },
+     [](const Settings& settings, const fs::path& dir) { return mysql::how_to_look(settings.mysql, dir); },
+     // The client library would load plugins from where these say.
+     [] {
+       return std::vector<const char*>{"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS",
+                                       "MYSQL_HOST",         "MYSQL_TCP_PORT",      "MYSQL_UNIX_PORT"};
+     }},
 }};
 
 const Row& row_of(const Settings& settings) {
@@ -38,6 +51,27 @@ const Row& row_of(const Settings& settings) {
 
 DatastoreParts make_datastore(const Settings& settings, Clock& clock) {
   return row_of(settings).make(settings, clock);
+}
+
+HostNeeds host_needs(const Settings& settings) {
+  return row_of(settings).needs(settings);
+}
+
+std::vector<const char*> foreign_environment() {
+  std::vector<const char*> out;
+  for (const Row& row : kDatastores) {
+    const std::vector<const char*> names = row.environment();
+    out.insert(out.end(), names.begin(), names.end());
+  }
+  return out;
+}
+
+std::vector<Check> check_config(const Settings& settings) {
+  return row_of(settings).check_config(settings);
+}
+
+std::string how_to_look(const Settings& settings, const fs::path& dir) {
+  return row_of(settings).look(settings, dir);
 }
 
 std::vector<Check> check_host(const Settings& settings) {

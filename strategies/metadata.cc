@@ -96,8 +96,8 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   out.member("snapshot_href", metadata.snapshot_href);
   out.end_object();
 
-  out.key("binlog_position");
-  write_position(out, metadata.binlog_position);
+  out.key(kDataPosition);
+  write_position(out, metadata.data_position);
   out.key("lease_position");
   write_position(out, metadata.lease_position);
 
@@ -172,7 +172,7 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   out.snapshot_href = dataset.string("snapshot_href");
   check_line(dataset, "snapshot_href", out.snapshot_href, 4096);
 
-  out.binlog_position = read_position(in.object("binlog_position"));
+  out.data_position = read_position(in.object(kDataPosition));
   out.lease_position = read_position(in.object("lease_position"));
 
   const JsonReader user = in.object("replication_user");

@@ -32,7 +32,7 @@ struct SnapshotMetadata {
   std::uint64_t dataset_bytes = 0;  // bytes of data on the source when the copy began
   std::string snapshot_href;
 
-  Position binlog_position;
+  Position data_position;  // of the data
   Position lease_position;
 
   std::string replication_user;
@@ -55,6 +55,9 @@ std::string write_metadata(const SnapshotMetadata& metadata);
 // the host is a HostName, every other text one line without control characters and of bounded length (a GTID set may
 // have line breaks, and only what such sets are made of), a position's file has no slash.
 SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path);
+
+// The name that the data's position has in the metadata, and in a manifest.
+inline constexpr std::string_view kDataPosition = "binlog_position";
 
 void write_position(JsonWriter& out, const Position& position);
 Position read_position(const JsonReader& in);

@@ -50,9 +50,14 @@ function colourOf(word) {
   return known.includes(word) ? word : "plain";
 }
 
+// What an instance says of its replication, whatever its datastore is called.
+function replicationOf(instance) {
+  return Object.values(instance).find((value) => value && Array.isArray(value.slave_of));
+}
+
 function sourceOf(instance) {
-  if (instance.mysql && instance.mysql.slave_of.length) return instance.mysql.slave_of[0].id;
-  return null;
+  const replication = replicationOf(instance);
+  return replication && replication.slave_of.length ? replication.slave_of[0].id : null;
 }
 
 // Lag over the last minutes. A gap is where there was no answer.
@@ -201,7 +206,7 @@ class Graph {
     if (isReplica && instance.status.lag_seconds !== undefined) {
       facts.append(element("span", "lag", "lag " + seconds(instance.status.lag_seconds)));
     }
-    if (isReplica && instance.mysql && !instance.mysql.read_only) facts.append(element("span", "writable", "writable"));
+    if (isReplica && replicationOf(instance) && !replicationOf(instance).read_only) facts.append(element("span", "writable", "writable"));
     const parts = [title, facts];
     if (isReplica) parts.push(lagLine(instance.lag_history || []));
     const why = instance.state === "lost" || instance.state === "failed" ? instance.last_error

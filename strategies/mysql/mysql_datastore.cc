@@ -180,9 +180,9 @@ fs::path MysqlDatastore::make_staging(JobContext& job) {
   return dir;
 }
 
-std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
+std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
   const bool succeeded = job.journal().find(kResultStep) != nullptr;
-  if (method == "get_replication_snapshot") {
+  if (what == Undertaking::snapshot) {
     if (succeeded) {
       harmless("", [&] {
         remove_tool_files(job.journal(), state_dir_);
@@ -197,7 +197,7 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
       throw LeftBehind(with_and(options, e.done()), e);
     }
   }
-  if (method == "attach_replication_slave") {
+  if (what == Undertaking::attach) {
     const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job, clock_);
     const InstallParts parts{settings_, state_dir_, *control_, clock_};
     // What is left of a good attach, or of one that had not touched the server yet, are directories.
@@ -206,13 +206,13 @@ std::string MysqlDatastore::recover(std::string_view method, JobContext& job) {
     }
     return with_and(followed, settle_installation(parts, succeeded, job));
   }
-  if (method == "detach_replication_slave") {
+  if (what == Undertaking::detach) {
     if (succeeded || !has_step_of(job.journal(), "detach.")) return "";
     const std::string done = recover_stop_replicating(settings_, state_dir_, detaching(job), job);
     restore_scheduler(settings_);
     return done;
   }
-  if (method == "cleanup_replication_source") {
+  if (what == Undertaking::release) {
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";
     return harmless("", [&] {
       ServerClient client(local_target(settings_));

@@ -28,7 +28,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   std::string status() override;
   void tend() override;
   fs::path make_staging(JobContext& job) override;
-  std::string recover(std::string_view method, JobContext& job) override;
+  std::string recover(Undertaking what, JobContext& job) override;
   void release_source(const std::string& replication_user, JobContext& job) override;
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
                                              std::optional<std::uint64_t> sample, const std::optional<Position>& at,

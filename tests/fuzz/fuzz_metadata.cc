@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       must_be_a_line(*text);
     }
     must_be_a_line(read.replication_password.reveal());
-    for (const Position* position : {&read.binlog_position, &read.lease_position})
+    for (const Position* position : {&read.data_position, &read.lease_position})
       must_be_a_line(position->file.value_or(""));
     const std::string written = write_metadata(read);
     if (write_metadata(read_text(written)) != written) std::abort();

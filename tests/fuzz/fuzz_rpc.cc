@@ -31,7 +31,7 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   DetachOutcome stop_replicating(const DetachRequest&, JobContext&) override { nothing(); }
   std::string status() override { return R"({"role":"standalone","verdict":"standalone"})"; }
   fs::path make_staging(JobContext&) override { nothing(); }
-  std::string recover(std::string_view, JobContext&) override { return ""; }
+  std::string recover(Undertaking, JobContext&) override { return ""; }
   void release_source(const std::string&, JobContext&) override { nothing(); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,
                                              const std::optional<Position>&, Position&, JobContext&) override {

@@ -45,7 +45,7 @@ inline SnapshotMetadata metadata_of(const SourceFacts& facts, const std::string&
   out.master_port = facts.master_port;
   out.datastore = "mysql";
   out.datastore_version = facts.datastore_version;
-  out.binlog_position = facts.binlog_position;
+  out.data_position = facts.data_position;
   out.lease_position = facts.lease_position;
   out.replication_user = facts.replication_user;
   out.replication_password = facts.replication_password;

@@ -52,9 +52,8 @@ class Follower {
   void point_at(const SnapshotMetadata& snapshot) {
     client_.stop_replica();
     client_.reset_replica_all();
-    const Position position =
-        snapshot.binlog_position.restored ? restored_position(snapshot) : snapshot.binlog_position;
-    if (by_gtid_ && !snapshot.binlog_position.restored && !request_.data_is_here) client_.start_from(*position.gtid);
+    const Position position = snapshot.data_position.restored ? restored_position(snapshot) : snapshot.data_position;
+    if (by_gtid_ && !snapshot.data_position.restored && !request_.data_is_here) client_.start_from(*position.gtid);
     NewSource source;
     source.host = snapshot.master_host;
     source.port = snapshot.master_port;
@@ -210,7 +209,7 @@ bool follow_by_gtid(const MysqlSettings& settings, const SnapshotMetadata& snaps
 }
 
 const std::optional<std::string>& told_gtid(const SnapshotMetadata& snapshot) {
-  return (snapshot.binlog_position.restored ? snapshot.lease_position : snapshot.binlog_position).gtid;
+  return (snapshot.data_position.restored ? snapshot.lease_position : snapshot.data_position).gtid;
 }
 
 AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,

@@ -126,7 +126,7 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
 
   // The source keeps its binary logs from the lease on: what comes after it can be had from there.
   const SnapshotMetadata& snapshot = request.snapshot;
-  const auto& from = snapshot.lease_position.gtid ? snapshot.lease_position.gtid : snapshot.binlog_position.gtid;
+  const auto& from = snapshot.lease_position.gtid ? snapshot.lease_position.gtid : snapshot.data_position.gtid;
   if (!from) return "the snapshot has no GTID position";
   const bool waits = channel.io == ThreadState::running && channel.sql == ThreadState::running;
   if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) &&

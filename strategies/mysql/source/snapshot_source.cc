@@ -40,7 +40,7 @@ class Stream : public SnapshotStream {
 
   SourceFacts facts() override {
     SourceFacts out = facts_;
-    out.binlog_position = copy_->position();
+    out.data_position = copy_->position();
     out.tool = copy_->tool();
     out.format = copy_->format();
     // The tool has ended. Its files are no reason to give up a whole copy.

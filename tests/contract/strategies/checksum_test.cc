@@ -128,8 +128,8 @@ TEST(Checksum, ReadWhileItIsWrittenItIsThatOfItsPosition) {
 
 TEST(Checksum, OnAFreshCopyThePositionIsThatOfTheCopy) {
   SourceAndCopy pair;
-  pair.copy->sql("SET GLOBAL gtid_slave_pos='" + *pair.attach.snapshot.binlog_position.gtid + "'");
-  EXPECT_EQ(read(*pair.copy).at.gtid, pair.attach.snapshot.binlog_position.gtid);
+  pair.copy->sql("SET GLOBAL gtid_slave_pos='" + *pair.attach.snapshot.data_position.gtid + "'");
+  EXPECT_EQ(read(*pair.copy).at.gtid, pair.attach.snapshot.data_position.gtid);
 }
 
 // The first reading of a MEMORY table after a start is logged by the server: on a replica as a transaction of its own.

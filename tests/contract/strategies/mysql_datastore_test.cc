@@ -73,7 +73,7 @@ class MysqlDatastore : public ::testing::Test {
     out.snapshot.datastore = "mysql";
     out.snapshot.datastore_version = facts.datastore_version;
     out.snapshot.dataset_bytes = out.snapshot.raw_bytes = facts.dataset_bytes;
-    out.snapshot.binlog_position = facts.binlog_position;
+    out.snapshot.data_position = facts.data_position;
     out.snapshot.lease_position = facts.lease_position;
     out.snapshot.replication_user = facts.replication_user;
     out.snapshot.replication_password = facts.replication_password;
@@ -92,7 +92,7 @@ class MysqlDatastore : public ::testing::Test {
     const AttachOutcome outcome = target.store().start_replicating(request, job);
     job.journal().record("result");
     installation->accept();
-    EXPECT_EQ(target.parts.upkeep->recover("attach_replication_slave", job), "");
+    EXPECT_EQ(target.parts.upkeep->recover(Undertaking::attach, job), "");
     EXPECT_FALSE(fs::exists(target.server.dir() / "data.guestagent"));
     return outcome;
   }
@@ -169,7 +169,7 @@ TEST_F(MysqlDatastore, PreflightTellsWhatIsWrong) {
   const fs::path staging = target.parts.upkeep->make_staging(job);
   request = copy(staging, job);
   EXPECT_EQ(failed_check(request), "");
-  target.parts.upkeep->recover("attach_replication_slave", job);
+  target.parts.upkeep->recover(Undertaking::attach, job);
   EXPECT_FALSE(fs::exists(staging));
 
   AttachRequest changed = request;
@@ -218,7 +218,7 @@ TEST_F(MysqlDatastore, FailedReplicationPutsTheOldDataBack) {
     source.server.sql("DROP USER '" + request.snapshot.replication_user + "'@'%'");
     EXPECT_THROW(target.store().start_replicating(request, job), Error);
   }
-  target.parts.upkeep->recover("attach_replication_slave", job);
+  target.parts.upkeep->recover(Undertaking::attach, job);
   EXPECT_EQ(target.server.sql("SELECT id FROM precious.t"), "7\n");
   EXPECT_EQ(target.server.sql("SELECT @@server_id, @@read_only"), "202\t0\n");
   EXPECT_EQ(target.verdict(), "standalone");

@@ -26,7 +26,7 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(std::string, status, (), (override));
   MOCK_METHOD(void, tend, (), (override));
   MOCK_METHOD(fs::path, make_staging, (JobContext&), (override));
-  MOCK_METHOD(std::string, recover, (std::string_view, JobContext&), (override));
+  MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
               (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&, Position&,
@@ -47,7 +47,7 @@ inline SourceFacts source_facts() {
   facts.master_port = 3306;
   facts.datastore_version = "mariadb-10.11.19";
   facts.dataset_bytes = (std::uint64_t{1} << 30) + 1;
-  facts.binlog_position = {"binlog.000003", 4711, "0-1-205", false};
+  facts.data_position = {"binlog.000003", 4711, "0-1-205", false};
   facts.lease_position = {"binlog.000003", 120, "0-1-3", false};
   facts.replication_user = "repl_x";
   facts.replication_password = Secret("the-password");

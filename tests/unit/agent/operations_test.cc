@@ -67,7 +67,7 @@ TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
     return std::make_unique<test::FakeStream>(data,
                                               [] { throw Error(Code::internal, "mariadb-backup: exit status 1"); });
   });
-  EXPECT_CALL(upkeep, recover(std::string_view("get_replication_snapshot"), _)).WillOnce(Return("dropped the account"));
+  EXPECT_CALL(upkeep, recover(Undertaking::snapshot, _)).WillOnce(Return("dropped the account"));
   const Error error = failure("get_replication_snapshot", R"({"snapshot_id":"snap"})");
   EXPECT_THAT(error.what(), HasSubstr("exit status 1"));
   EXPECT_TRUE(store.names().empty());
@@ -198,8 +198,7 @@ TEST_F(OperationsTest, AFailedAttachIsUndone) {
   });
   EXPECT_CALL(datastore, start_replicating)
       .WillOnce(Throw(Error(Code::deadline_exceeded, "the IO thread stays at Connecting")));
-  EXPECT_CALL(upkeep, recover(std::string_view("attach_replication_slave"), _))
-      .WillOnce(Return("put the old data back"));
+  EXPECT_CALL(upkeep, recover(Undertaking::attach, _)).WillOnce(Return("put the old data back"));
   EXPECT_EQ(failure("attach_replication_slave", attach_params(metadata)).code(), Code::deadline_exceeded);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/file.h"
+#include "config/datastore_names.h"
 #include "config/settings_keys.h"
 #include "config/yaml.h"
 #include "storage/local/settings.h"
@@ -46,6 +47,10 @@ Settings with(const std::string& section) {
 
 std::string in_mysql(const std::string& lines) {
   return "mysql:\n  advertised_address: db1\n" + lines;
+}
+
+TEST(Settings, DefaultDatastoreIsTheOneOfTheWire) {
+  EXPECT_EQ(Settings{}.datastore, kDefaultDatastore);
 }
 
 TEST(Settings, TheLeastFileGivesTheDefaults) {

@@ -158,13 +158,13 @@ TEST_F(Clone, RecoveryRemovesOnlyWhatStandsInItsPlace) {
 TEST(RestoredPosition, IsFollowedByGtidWhereTheLeaseHasOne) {
   MysqlSettings settings;
   SnapshotMetadata snapshot;
-  snapshot.binlog_position.restored = true;
+  snapshot.data_position.restored = true;
   const Dialect& dialect = dialect_for(version("mysql-9.7.4"));
   EXPECT_FALSE(follow_by_gtid(settings, snapshot, dialect));  // gtid_mode is off there
   snapshot.lease_position.gtid = "";                          // on, and nothing was ever written
   EXPECT_TRUE(follow_by_gtid(settings, snapshot, dialect));
   EXPECT_EQ(told_gtid(snapshot), "");
-  snapshot.binlog_position.restored = false;
+  snapshot.data_position.restored = false;
   EXPECT_FALSE(follow_by_gtid(settings, snapshot, dialect));
 }
 

@@ -38,7 +38,7 @@ TEST(Metadata, IsWrittenAsItIsRead) {
   EXPECT_EQ(write_metadata(metadata), kText);
   EXPECT_EQ(metadata.master_port, 3307);
   EXPECT_EQ(metadata.replication_password.reveal(), "p\"w");
-  EXPECT_EQ(metadata.binlog_position.gtid, "0-1-205");
+  EXPECT_EQ(metadata.data_position.gtid, "0-1-205");
   EXPECT_FALSE(metadata.lease_position.gtid.has_value());
 }
 
@@ -139,7 +139,7 @@ TEST(Metadata, APositionIsWholeOrOnlyKnownWhenRestored) {
   const SnapshotMetadata restored =
       read(with(R"("file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now")",
                 R"("file":null,"position":null,"gtid":null,"known":"restored")"));
-  EXPECT_TRUE(restored.binlog_position.restored);
+  EXPECT_TRUE(restored.data_position.restored);
   EXPECT_EQ(code_of([] { read(with("\"position\":4711", "\"position\":null")); }), "INVALID_ARGUMENT");
   EXPECT_EQ(code_of([] { read(with("\"known\":\"now\"", "\"known\":\"perhaps\"")); }), "INVALID_ARGUMENT");
 }

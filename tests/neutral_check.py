@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+"""Fails on a word of an engine in what serves every engine: only the table of datastores, and what is below it, may know one.
+
+neutral_check.py [ROOT]       checks a tree (this one)
+neutral_check.py --self-test  checks that each word is found, whatever its case and the kind of file
+"""
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+NEUTRAL = ("agent", "controller")
+WORDS = re.compile(r"mysql|mariadb|gtid|binlog", re.IGNORECASE)
+
+
+def check(root):
+    problems, files = [], 0
+    for layer in NEUTRAL:
+        for file in sorted((root / layer).rglob("*")):
+            if not file.is_file():
+                continue
+            files += 1
+            path = file.relative_to(root).as_posix()
+            for number, line in enumerate([path, *file.read_text(errors="replace").splitlines()]):
+                for word in WORDS.findall(line):
+                    problems.append(f'{path}:{number}: "{word}" is a word of an engine: ask the datastore for it')
+    return files, problems
+
+
+GOOD = {
+    "agent/server.cc": "settings.datastore\n",
+    "controller/page/graph.js": "const source = replication.slave_of;\n",
+    "strategies/datastores.cc": '{"mysql"},\n',
+}
+BAD = [
+    ("agent/server.cc", "settings.mysql.data_dir"),
+    ("agent/server.cc", "const MysqlSettings& settings"),
+    ("agent/commands/help.txt", "a MariaDB server"),
+    ("controller/views.cc", 'out.key("binlog_position")'),
+    ("controller/page/graph.js", "instance.GTID"),
+    ("controller/mysql_views.cc", "out.end_object()"),
+]
+
+
+def write(root, path, text):
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def self_test():
+    failures = 0
+    for bad in [None, *BAD]:
+        with tempfile.TemporaryDirectory() as temporary:
+            root = Path(temporary)
+            for path, text in GOOD.items():
+                write(root, path, text)
+            if bad:
+                write(root, bad[0], bad[1] + "\n")
+            problems = check(root)[1]
+            if len(problems) != (1 if bad else 0):
+                failures += 1
+                print(f"{bad}: found {problems}")
+    print(f"neutral_check self-test: {len(BAD) + 1} cases, {failures} failed")
+    return failures
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        return 1 if self_test() else 0
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[1]
+    files, problems = check(root)
+    for problem in problems:
+        print(problem)
+    if files == 0:
+        print(f"{root}: no file of {' or '.join(NEUTRAL)} found")
+        return 1
+    print(f"neutral_check: {files} files, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
