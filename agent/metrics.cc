@@ -1,10 +1,10 @@
 #include "agent/metrics.h"
 
 #include <array>
-#include <cstdio>
 #include <map>
 
 #include "base/json.h"
+#include "net/metrics_text.h"
 
 namespace guestagent {
 namespace {
@@ -12,41 +12,7 @@ namespace {
 constexpr std::array<std::string_view, 8> kVerdicts = {"source",   "healthy",    "lagging",   "broken",
                                                        "diverged", "standalone", "restoring", "unreachable"};
 
-class Text {
- public:
-  void family(std::string_view name, std::string_view kind, std::string_view help) {
-    text_ += "# HELP " + std::string(name) + " " + std::string(help) + "\n# TYPE " + std::string(name) + " " +
-             std::string(kind) + "\n";
-    name_ = name;
-  }
-  void sample(std::initializer_list<std::pair<std::string_view, std::string_view>> labels, double value) {
-    text_ += name_;
-    char open = '{';
-    for (const auto& [name, text] : labels) {
-      text_ += open + std::string(name) + "=\"" + escaped(text) + "\"";
-      open = ',';
-    }
-    if (labels.size() > 0) text_ += '}';
-    char number[64];
-    std::snprintf(number, sizeof number, " %.15g\n", value);
-    text_ += number;
-  }
-  std::string take() { return std::move(text_); }
-
- private:
-  static std::string escaped(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-      if (c == '\\' || c == '"') out += '\\';
-      out += c == '\n' ? ' ' : c;
-    }
-    return out;
-  }
-  std::string text_;
-  std::string name_;
-};
-
-void write_jobs(Text& out, Jobs& jobs) {
+void write_jobs(MetricsText& out, Jobs& jobs) {
   std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>> ended;  // number, time of the last
   const std::vector<JobRecord> records = jobs.list();
   // Added up: jobs of one method may run, and wait, at the same time.
@@ -73,7 +39,7 @@ void write_jobs(Text& out, Jobs& jobs) {
   for (const auto& [key, value] : ended) out.sample({{"method", key.first}, {"state", key.second}}, value.second);
 }
 
-void write_status(Text& out, const std::string& status_json) {
+void write_status(MetricsText& out, const std::string& status_json) {
   const JsonDocument document = parse_json(status_json, "status");
   const JsonReader status(document, "status", Code::internal);
   const std::string verdict = status.opt_string("verdict").value_or("unreachable");
@@ -109,7 +75,7 @@ void write_status(Text& out, const std::string& status_json) {
 }  // namespace
 
 std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const std::string& status_json) {
-  Text out;
+  MetricsText out;
   out.family("guestagent_info", "gauge", "The agent's version.");
   out.sample({{"version", GUESTAGENT_VERSION}}, 1);
   write_jobs(out, jobs);

@@ -22,6 +22,7 @@
 #include "agent/transport.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "net/metrics_text.h"
 #include "storage/snapshots.h"
 
 namespace guestagent {
@@ -431,7 +432,7 @@ Response Server::State::answer(const Request& request, Transport& transport) {
     }
     if (path == "/metrics") {
       if (!get) return wrong_method("GET, HEAD");
-      return make_response(http::status::ok, "text/plain; version=0.0.4; charset=utf-8", metrics());
+      return make_response(http::status::ok, kMetricsType, metrics());
     }
     if (path.starts_with("/jobs/") && path.ends_with("/events")) return wrong_method("GET");
     return refuse(http::status::not_found, Code::not_found, "there is nothing at this path", std::string(kRoutes));

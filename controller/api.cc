@@ -10,6 +10,7 @@
 #include "controller/api_requests.h"
 #include "controller/page.h"
 #include "controller/request_mark.h"
+#include "net/metrics_text.h"
 
 namespace guestagent::controller {
 namespace {
@@ -223,7 +224,7 @@ HttpReply Api::route(const HttpRequest& request, bool& known) {
   } else if (request.path == "/events") {
     return reads ? events(request) : wrong_method("GET");
   } else if (request.path == "/metrics") {
-    return reads ? HttpReply{200, "text/plain; version=0.0.4", metrics_()} : wrong_method("GET");
+    return reads ? HttpReply{200, kMetricsType, metrics_()} : wrong_method("GET");
   }
   return fault({404, "itemNotFound"}, "there is no " + printable(request.path),
                "/instances, /instances/ID, /tasks, /tasks/ID, /events and /metrics are there");

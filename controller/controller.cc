@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "controller/api.h"
+#include "controller/metrics.h"
 #include "controller/monitor.h"
 
 namespace guestagent::controller {

@@ -35,7 +35,4 @@ class Monitor {
 // (`expected_source`: 0 where it follows nobody or that is not known).
 LiveStatus judge(const std::string& answer, bool is_member, std::uint64_t expected_source, Millis lag_limit);
 
-// Prometheus text.
-std::string controller_metrics(State& state, const Live& live);
-
 }  // namespace guestagent::controller

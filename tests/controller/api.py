@@ -508,6 +508,7 @@ class Flow(SiteTest):
             'guestagent_instance_verdict{instance="s1",name="slave1",verdict="lagging"} 1',
             c.request("GET", "/metrics")[1].decode(),
         )
+        check_metrics(c.request("GET", "/metrics")[1])
         site.hosts[0].lag = 1
         wait_for("the all-clear", lambda: told("slave1 is healthy (was lagging)"))
         site.hosts[0].verdict = "diverged"

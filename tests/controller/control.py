@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "lab"), str(HERE.parent / "support")]
 
 from agent import binary, to_yaml  # noqa: E402
+from metrics import check_metrics  # noqa: E402,F401
 from scratch import Scratch, free_port, log, wait_for  # noqa: E402,F401
 
 

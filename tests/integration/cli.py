@@ -377,6 +377,8 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(status, 200)
         names = re.findall(rb"(?m)^([a-z_]+)(?:\{[^}]*\})? [0-9.e+-]+$", text)
         self.assertTrue(names and all(n.startswith((b"guestagent_", b"process_")) for n in names), text)
+        self.assertTrue({b"guestagent_jobs", b"guestagent_rpc_requests_total"} <= set(names), "nothing to look at")
+        check_metrics(text)
         for method, path, expected in (
             ("GET", "/nothing", 404),
             ("GET", "/rpc", 405),

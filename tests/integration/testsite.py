@@ -15,6 +15,7 @@ from agent import Agent, Calls, OneshotError, RpcError, binary  # noqa: E402,F40
 from engines import Unavailable, fetch  # noqa: E402,F401
 from load import Writer, numbered, seed, seed_small  # noqa: E402,F401
 from mariadb import ErrantWatch, MariaDB, SqlError, assert_same, at_one_position  # noqa: E402,F401
+from metrics import check_metrics  # noqa: E402,F401
 from mysql import MySQL  # noqa: E402,F401
 from mysql56 import MySQL56  # noqa: E402,F401
 from proxy import Proxy  # noqa: E402,F401
