@@ -7,12 +7,13 @@
 
 #include "agent/job_records.h"
 #include "base/file.h"
+#include "net/http_client.h"
 
 namespace guestagent {
 
 class Client {
  public:
-  explicit Client(fs::path socket) : socket_(std::move(socket)) {}
+  explicit Client(fs::path socket);
 
   // The result of a call as JSON text. Throws what the agent answered (JobError when it named a job),
   // unavailable when nobody serves the socket.
@@ -22,7 +23,10 @@ class Client {
   void follow(const std::string& job_id, const std::function<void(const JobRecord&)>& each);
 
  private:
-  fs::path socket_;
+  HttpRequest request(const std::string& method, const std::string& path) const;
+  HttpResponse send(const HttpRequest& request);
+  const fs::path socket_;
+  HttpClient http_;
 };
 
 }  // namespace guestagent

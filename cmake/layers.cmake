@@ -19,14 +19,14 @@ function(ga_layer name)
 endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
-ga_layer(net DIRS net LINKS ga_base PRIVATE_LINKS OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
+ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 # Each folder below storage/ is a store, or what some of them share.
 file(GLOB stores CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/storage/*)
 list(FILTER stores EXCLUDE REGEX "[.]")
 ga_layer(storage DIRS storage ${stores}
-         LINKS ga_stream ga_config PRIVATE_LINKS CURL::libcurl OpenSSL::Crypto)
+         LINKS ga_net ga_config PRIVATE_LINKS OpenSSL::Crypto)
 ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/host strategies/mysql/copy strategies/mysql/source
                          strategies/mysql/follow strategies/mysql/install strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)

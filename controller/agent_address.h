@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "config/controller_settings.h"
-#include "controller/http_client.h"
+#include "net/http_address.h"
 
 namespace guestagent::controller {
 

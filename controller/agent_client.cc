@@ -3,11 +3,30 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "controller/agent_address.h"
+#include "net/client_files.h"
 
 namespace guestagent::controller {
 namespace {
 
 constexpr std::size_t kLongestWords = 4096;
+constexpr std::uint64_t kMaxAnswerBytes = std::uint64_t{16} << 20;
+
+HttpClientOptions options_of(const AgentAccessSettings& settings) {
+  check_client_files(settings.ca_file, settings.certificate, settings.key);
+  HttpClientOptions out;
+  out.connect_timeout = settings.call_timeout;
+  out.stall = Millis(0);  // the call's timeout is for all of it
+  out.ca_file = settings.ca_file;
+  out.certificate = settings.certificate;
+  out.key = settings.key;
+  out.socket_users = agent_users(settings);
+  out.kept = 2;
+  out.kept_for = Seconds(20);  // shorter than what agents grant
+  out.transfer_buffer = 16 << 10;
+  out.hints.ca = out.hints.certificate;
+  out.hints.socket_user = "agents run as root; name the user of one that does not in agents.socket_users";
+  return out;
+}
 
 // What an agent says of an error, lenient: another version may say less.
 Error rpc_error(const JsonValue& value) {
@@ -36,9 +55,7 @@ std::string request_text(std::string_view method, std::string_view params) {
 
 }  // namespace
 
-AgentClient::AgentClient(const AgentAccessSettings& settings)
-    : settings_(settings),
-      http_({settings.ca_file, settings.certificate, settings.key}, {.socket_users = agent_users(settings)}) {}
+AgentClient::AgentClient(const AgentAccessSettings& settings) : settings_(settings), http_(options_of(settings)) {}
 
 std::string AgentClient::call(const std::string& address, std::string_view method, std::string_view params,
                               std::stop_token stop) {
@@ -46,13 +63,19 @@ std::string AgentClient::call(const std::string& address, std::string_view metho
   const auto silent = [&](const std::string& why, const std::string& hint = {}) {
     return NoAnswer(Error(Code::unavailable, doing + ": " + why, hint));
   };
-  HttpAnswer answer;
+  const HttpAddress where = with_context(doing, [&] { return agent_address(address, settings_); });
+  HttpRequest request = where.request("calling " + std::string(method) + " of the agent", "POST", "/rpc");
+  const Buffer body = Buffer::from(request_text(method, params));
+  request.headers = {{"Content-Type", "application/json"}, {"User-Agent", "guestagent-controller"}};
+  request.body = &body;
+  request.max_answer = kMaxAnswerBytes;
+  request.timeout = settings_.call_timeout;
+  HttpResponse answer;
   try {
-    answer = http_.exchange(agent_address(address, settings_), {.target = "/rpc", .body = request_text(method, params)},
-                            settings_.call_timeout, stop);
-  } catch (const Error& e) {
-    if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded) throw silent(e.what(), e.hint());
-    throw e.with_context(doing);
+    answer = http_.send(request, stop);
+  } catch (const HttpError& e) {
+    if (e.code() == Code::unavailable || e.code() == Code::deadline_exceeded) throw NoAnswer(e);
+    throw;
   }
   if (answer.status == 429 || answer.status == 503) throw silent("it answers " + std::to_string(answer.status));
   if (answer.status == 401 || answer.status == 403) {
@@ -61,7 +84,7 @@ std::string AgentClient::call(const std::string& address, std::string_view metho
   }
   JsonDocument document;
   try {
-    document = parse_json(answer.body, "its answer");
+    document = parse_json(answer.body.text(), "its answer");
   } catch (const Error&) {
     throw Error(Code::internal, doing + ": HTTP status " + std::to_string(answer.status) + ", and no JSON",
                 "is there an agent of guestagent at that address?");

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "config/controller_settings.h"
-#include "controller/http_client.h"
+#include "net/http_client.h"
 
 namespace guestagent::controller {
 

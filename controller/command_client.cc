@@ -6,11 +6,13 @@
 #include "base/host_name.h"
 #include "base/text.h"
 #include "config/controller_settings.h"
+#include "net/client_files.h"
 
 namespace guestagent::controller {
 namespace {
 
 constexpr Millis kTimeout{60000};
+constexpr std::uint64_t kMaxAnswerBytes = std::uint64_t{16} << 20;
 constexpr int kSends = 5;
 constexpr Millis kBetweenSends{1000};
 
@@ -84,29 +86,42 @@ CommandClient::CommandClient(const ClientOptions& options) {
     if (!use.config.empty() || fs::exists(config, ignored)) settings = load_controller_settings(config);
     use.url = "unix:" + settings.socket.string();
   }
-  url_ = use.url;
   address_ = HttpAddress::parse(use.url);
   if (use.token_file.empty() && use.certificate.empty()) use.token_file = token_of(address_, config);
   if (!use.token_file.empty()) token_ = secret_from_file(use.token_file.string());
-  http_.emplace(HttpClientTls{use.ca_file, use.certificate, use.key});
+  check_client_files(use.ca_file, use.certificate, use.key);
+  HttpClientOptions http;
+  http.connect_timeout = kTimeout;
+  http.stall = Millis(0);
+  http.ca_file = use.ca_file;
+  http.certificate = use.certificate;
+  http.key = use.key;
+  http.hints.ca = http.hints.certificate;
+  http_.emplace(std::move(http));
 }
 
 std::string CommandClient::ask(const std::string& method, const std::string& target, const std::string& body,
                                const std::string& key) {
-  HttpExchange request{.method = method, .target = target, .body = body};
+  HttpRequest request = address_.request("asking the controller", method, target);
+  const Buffer sent = Buffer::from(body);
+  if (!body.empty()) {
+    request.body = &sent;
+    request.headers.emplace_back("Content-Type", "application/json");
+  }
+  request.max_answer = kMaxAnswerBytes;
+  request.timeout = kTimeout;
   request.headers.emplace_back("Accept", "application/json");
   if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_.reveal());
   if (!key.empty()) request.headers.emplace_back("Idempotency-Key", key);
-  HttpAnswer answer;
+  HttpResponse answer;
   try {
-    answer = http_->exchange(address_, request, kTimeout);
-  } catch (const Error& e) {
-    throw Error(
-        e.code(), "asking the controller at " + url_ + ": " + e.what(),
-        e.hint().empty() ? "is it running (guestagent controller)? --controller URL names another one" : e.hint());
+    answer = http_->send(request, {});
+  } catch (const HttpError& e) {
+    if (e.code() != Code::unavailable && e.code() != Code::deadline_exceeded) throw;
+    throw Error(e.code(), e.what(), "is it running (guestagent controller)? --controller URL names another one");
   }
-  if (answer.status >= 300) throw api_error(answer.status, answer.body);
-  return answer.body;
+  if (answer.status >= 300) throw api_error(answer.status, answer.body.text());
+  return answer.body.text();
 }
 
 std::string CommandClient::get(const std::string& target) {

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 #include "base/secret.h"
-#include "controller/http_client.h"
+#include "net/http_address.h"
 
 namespace guestagent::controller {
 
@@ -31,7 +31,6 @@ class CommandClient {
                   const std::string& key);
   std::string ask_again(const std::string& method, const std::string& target, const std::string& body);
   HttpAddress address_;
-  std::string url_;
   Secret token_;
   std::optional<HttpClient> http_;
 };

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "storage/http/answer_reader.h"
+#include "net/answer_reader.h"
 
 namespace guestagent {
 

@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "base/text.h"
-#include "storage/url.h"
+#include "net/url.h"
 
 namespace guestagent {
 namespace {

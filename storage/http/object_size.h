@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 
 namespace guestagent {
 

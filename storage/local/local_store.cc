@@ -17,7 +17,7 @@
 #include "base/file.h"
 #include "base/secret.h"
 #include "base/unique_fd.h"
-#include "storage/url.h"
+#include "net/url.h"
 
 namespace guestagent {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 
 namespace guestagent {
 

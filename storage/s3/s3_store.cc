@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/text.h"
+#include "net/url.h"
 #include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
 #include "storage/http/object_size.h"
@@ -15,7 +16,6 @@
 #include "storage/s3/s3_keys.h"
 #include "storage/s3/sigv4.h"
 #include "storage/s3/xml.h"
-#include "storage/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {
@@ -339,7 +339,7 @@ class S3Store : public ObjectStore {
   Url root_;  // with the bucket and the prefix
   const std::string bucket_, region_;
   const bool encrypted_;
-  HttpClient http_;
+  StoreHttp http_;
   Clock& clock_;
   std::atomic<bool> knows_condition_{true};  // until it answers 501 to one
   std::string origin_, bucket_path_;         // "/bucket", encoded; "/" where the bucket is in the host's name

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-#include "storage/url.h"
+#include "net/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/secret.h"
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 
 namespace guestagent {
 

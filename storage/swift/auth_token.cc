@@ -7,7 +7,7 @@ class AuthToken : public SwiftAuth {
  public:
   explicit AuthToken(const SwiftSettings& settings) : settings_(settings), token_(settings.token_file.string()) {}
 
-  SwiftLogin login(HttpClient&, std::stop_token) override {
+  SwiftLogin login(StoreHttp&, std::stop_token) override {
     const HttpRequest configured{.what = "storage.swift.storage_url", .method = "GET", .url = settings_.storage_url};
     return {token_.fresh(), chosen_storage_url(settings_.storage_url, configured, {}), std::nullopt};
   }

@@ -9,7 +9,7 @@ class AuthV1 : public SwiftAuth {
   AuthV1(const SwiftSettings& settings, Clock& clock)
       : settings_(settings), key_(settings.key_file.string()), clock_(clock) {}
 
-  SwiftLogin login(HttpClient& http, std::stop_token stop) override {
+  SwiftLogin login(StoreHttp& http, std::stop_token stop) override {
     HttpRequest request{.what = "log in to Swift", .method = "GET", .url = settings_.auth_url};
     request.headers = {{"X-Auth-User", settings_.user}, {"X-Auth-Key", key_.fresh().reveal()}};
     request.max_answer = 64 << 10;

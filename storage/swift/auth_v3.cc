@@ -22,7 +22,7 @@ class AuthV3 : public SwiftAuth {
         secret_(by_application_ ? settings.application_credential_secret_file.string() : settings.key_file.string()),
         clock_(clock) {}
 
-  SwiftLogin login(HttpClient& http, std::stop_token stop) override {
+  SwiftLogin login(StoreHttp& http, std::stop_token stop) override {
     const Buffer body = Buffer::from(question(secret_.fresh()));
     HttpRequest request{.what = "log in to Keystone", .method = "POST", .url = tokens_url(settings_.auth_url)};
     request.headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}};

@@ -5,9 +5,9 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "net/url.h"
 #include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
-#include "storage/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {

@@ -2,8 +2,8 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "net/url.h"
 #include "storage/http/http_errors.h"
-#include "storage/url.h"
 
 namespace guestagent {
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/secret.h"
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 #include "storage/swift/settings.h"
 
 namespace guestagent {
@@ -35,9 +35,9 @@ class SwiftAuth {
  public:
   virtual ~SwiftAuth() = default;
   // Gets a token, with the secret that its file has now. Throws StoreError: permission_denied when the login is
-  // refused, failed_precondition when its answer does not fit the settings, else as HttpClient and http_errors.h. Not
+  // refused, failed_precondition when its answer does not fit the settings, else as StoreHttp and http_errors.h. Not
   // thread-safe.
-  virtual SwiftLogin login(HttpClient& http, std::stop_token stop) = 0;
+  virtual SwiftLogin login(StoreHttp& http, std::stop_token stop) = 0;
 };
 
 // The one that settings.auth names. `clock` outlives it. Throws Error(invalid_argument) for one nobody knows,

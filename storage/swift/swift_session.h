@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 #include "storage/swift/swift_auth.h"
 
 namespace guestagent {
@@ -42,7 +42,7 @@ class SwiftSession {
 
   Clock& clock_;
   const std::string configured_url_;
-  HttpClient http_;
+  StoreHttp http_;
   std::mutex mutex_;
   std::unique_ptr<SwiftAuth> auth_;
   std::shared_ptr<const Current> current_;

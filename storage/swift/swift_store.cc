@@ -4,13 +4,13 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "net/url.h"
 #include "storage/http/etag.h"
 #include "storage/http/http_errors.h"
 #include "storage/http/object_size.h"
 #include "storage/listed_pages.h"
 #include "storage/swift/large_object.h"
 #include "storage/swift/swift_session.h"
-#include "storage/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {

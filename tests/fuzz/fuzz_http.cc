@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
-#include "storage/http/answer_reader.h"
+#include "net/answer_reader.h"
+#include "net/url.h"
 #include "storage/http/etag.h"
 #include "storage/s3/s3_errors.h"
 #include "storage/s3/xml.h"
-#include "storage/url.h"
 
 using namespace guestagent;
 

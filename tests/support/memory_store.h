@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "storage/object_store.h"
-#include "storage/url.h"
+#include "net/url.h"
 
 namespace guestagent::test {
 

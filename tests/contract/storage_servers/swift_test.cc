@@ -4,7 +4,7 @@
 
 #include "../storage/object_store_suite.h"
 #include "lab.h"
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 #include "storage/stores.h"
 #include "storage/swift/settings.h"
 #include "stream/digest.h"
@@ -61,7 +61,7 @@ class SwiftStoreTest : public testing::Test {
   std::string container_url() const { return lab("SWIFT_STORAGE_URL") + "/" + lab_.storage.container; }
 
   LabSettings lab_;
-  HttpClient http_;
+  StoreHttp http_;
   std::string token_;
   std::unique_ptr<ObjectStore> store_;
 };

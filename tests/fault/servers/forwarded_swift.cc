@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "contract/storage_servers/lab.h"
+#include "net/url.h"
 #include "storage/stores.h"
 #include "storage/swift/settings.h"
-#include "storage/url.h"
 
 namespace guestagent {
 namespace {

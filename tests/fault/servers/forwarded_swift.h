@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "fault/storage/swift_under_test.h"
-#include "storage/http/http_client.h"
+#include "storage/http/store_http.h"
 #include "storage/object_store.h"
 
 namespace guestagent {
@@ -33,7 +33,7 @@ class ForwardedSwift : public SwiftUnderTest {
 
   const std::string prefix_;
   TempDir files_;
-  HttpClient http_;
+  StoreHttp http_;
   std::unique_ptr<ObjectStore> direct_;
   std::mutex mutex_;
   std::string storage_url_;  // for set_storage_url()

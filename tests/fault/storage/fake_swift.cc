@@ -1,8 +1,8 @@
 #include "fake_swift.h"
 
 #include "base/json.h"
+#include "net/url.h"
 #include "storage/swift/settings.h"
-#include "storage/url.h"
 #include "stream/digest.h"
 
 namespace guestagent {

@@ -10,7 +10,7 @@
 #include "storage/s3/settings.h"
 #include "storage/snapshots.h"
 #include "storage/stores.h"
-#include "storage/url.h"
+#include "net/url.h"
 #include "stream/digest.h"
 #include "support/fake_clock.h"
 #include "support/scripted_http.h"

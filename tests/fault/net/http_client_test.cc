@@ -1,11 +1,11 @@
-#include "storage/http/http_client.h"
+#include "net/http_client.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>
 
-#include "storage/http/curl_failure.h"
+#include "net/curl_failure.h"
 #include "support/scripted_http.h"
 
 namespace guestagent {
@@ -14,7 +14,12 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr HttpTimeouts kTimeouts{.connect = Millis(5000), .stall = Millis(400)};
+HttpClientOptions options(Millis stall = Millis(400)) {
+  HttpClientOptions out;
+  out.connect_timeout = Millis(5000);
+  out.stall = stall;
+  return out;
+}
 
 PeerAnswer echo(const PeerRequest& request) {
   return {.headers = {{"X-Method", request.method}}, .body = request.body};
@@ -22,18 +27,18 @@ PeerAnswer echo(const PeerRequest& request) {
 
 class HttpClientTest : public testing::Test {
  protected:
-  HttpClientTest() : peer_(echo), client_(kTimeouts, {}) {}
+  HttpClientTest() : peer_(echo), client_(options()) {}
   HttpRequest request(std::string method, std::string path = "/x") {
     return {.what = "ask", .method = std::move(method), .url = peer_.url() + std::move(path)};
   }
-  StoreError error_of(const HttpRequest& r, std::stop_token stop = {}) {
+  HttpError error_of(const HttpRequest& r, std::stop_token stop = {}) {
     try {
       client_.send(r, std::move(stop));
-    } catch (const StoreError& e) {
+    } catch (const HttpError& e) {
       return e;
     }
     ADD_FAILURE() << "no error";
-    return StoreError(Code::internal, "none", {}, false);
+    return HttpError(Code::internal, "none", {}, false, {});
   }
   ScriptedHttp peer_;
   HttpClient client_;
@@ -92,7 +97,7 @@ TEST_F(HttpClientTest, AskForLeaveBeforeALargeBody) {
 TEST_F(HttpClientTest, WhoGivesNoLeaveGetsTheBodyAnyway) {
   const Buffer body = Buffer::from(std::string(2 << 20, 'x'));
   for (const PeerFault fault : {PeerFault::no_expect, PeerFault::no_expect_late}) {
-    HttpClient client({.connect = Millis(5000), .stall = Millis(20000)}, {});
+    HttpClient client(options(Millis(20000)));
     std::atomic<unsigned> asked{0}, sent{0};
     peer_.set_script([&](const PeerRequest& r) {
       ++sent;
@@ -130,7 +135,7 @@ TEST_F(HttpClientTest, WhatIsStoredIsAskedForAsItIs) {
     encoding = r.headers.at("accept-encoding");
     return PeerPlan{.instead = PeerAnswer{.headers = {{"Content-Encoding", coding}}, .body = "\x1f\x8b..."}};
   });
-  const StoreError e = error_of(request("GET"));
+  const HttpError e = error_of(request("GET"));
   EXPECT_EQ(encoding, "identity");
   EXPECT_THAT(e.what(), HasSubstr(peer_.url() + ": answered with Content-Encoding: gzip"));
   EXPECT_THAT(e.hint(), HasSubstr("proxy"));
@@ -141,6 +146,10 @@ TEST_F(HttpClientTest, WhatIsStoredIsAskedForAsItIs) {
 }
 
 TEST(CurlFailure, SaysWhatHelps) {
+  HttpHints hints;
+  hints.ca = "set tls.ca_file";
+  hints.ca_file = "tls.ca_file must be PEM";
+  hints.certificate = "no certificates of clients";
   struct Row {
     CURLcode code;
     const char* detail;
@@ -164,10 +173,11 @@ TEST(CurlFailure, SaysWhatHelps) {
            Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL/3.0.2: error:0A00010B:SSL routines::wrong version number", "http://",
                false},
            Row{CURLE_SSL_CONNECT_ERROR, "error:0A000412:SSL routines::sslv3 alert bad certificate", "clients", false},
+           Row{CURLE_RECV_ERROR, "error:0A00045C:SSL routines::tlsv13 alert certificate required", "clients", false},
            Row{CURLE_SSL_CONNECT_ERROR, "OpenSSL SSL_connect: Connection reset by peer", "TLS 1.2", true},
            Row{CURLE_UNSUPPORTED_PROTOCOL, "Received HTTP/0.9 when not allowed", "https://", true},
        }) {
-    const CurlFailure failure = describe_failure(row.code, 0, true, row.detail, Millis(1000));
+    const CurlFailure failure = describe_failure(row.code, 0, true, row.detail, Millis(1000), hints);
     EXPECT_THAT(failure.hint, HasSubstr(row.hint)) << row.detail;
     EXPECT_EQ(failure.retryable, row.retryable) << row.detail;
     EXPECT_THAT(failure.why, HasSubstr(row.detail));
@@ -205,7 +215,7 @@ TEST_F(HttpClientTest, AnAnswerHasALimit) {
   const Buffer body = Buffer::from(std::string(1000, 'x'));
   r.body = &body;
   r.max_answer = 999;
-  const StoreError e = error_of(r);
+  const HttpError e = error_of(r);
   EXPECT_EQ(e.code(), Code::resource_exhausted);
   EXPECT_FALSE(e.retryable());
   r.max_answer = 1000;
@@ -218,8 +228,7 @@ TEST_F(HttpClientTest, AnErrorsBodyIsCutNotRefused) {
   });
   HttpRequest r = request("GET");
   r.max_answer = 10;
-  HttpClient patient({.connect = Millis(5000), .stall = Millis(20000)},
-                     {});  // much to send, on a machine that may be busy
+  HttpClient patient(options(Millis(20000)));  // much to send, on a machine that may be busy
   const HttpResponse response = patient.send(r, {});
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.body.size(), 64U << 10);
@@ -227,13 +236,13 @@ TEST_F(HttpClientTest, AnErrorsBodyIsCutNotRefused) {
 
 TEST_F(HttpClientTest, SilenceIsAStall) {
   peer_.set_script([](const PeerRequest&) { return PeerPlan{.fault = PeerFault::stall}; });
-  const StoreError e = error_of(request("GET"));
+  const HttpError e = error_of(request("GET"));
   EXPECT_TRUE(e.retryable());
   EXPECT_EQ(e.brief(), "stalled 400 ms");
 }
 
 TEST_F(HttpClientTest, AWaitingRequestStopsAtOnce) {
-  HttpClient patient({.connect = Millis(5000), .stall = Millis(600000)}, {});
+  HttpClient patient(options(Millis(600000)));
   peer_.set_script([](const PeerRequest&) { return PeerPlan{.fault = PeerFault::stall}; });
   std::stop_source source;
   std::jthread stopper([&] {
@@ -243,7 +252,7 @@ TEST_F(HttpClientTest, AWaitingRequestStopsAtOnce) {
   try {
     patient.send(request("GET"), source.get_token());
     FAIL();
-  } catch (const StoreError& e) {
+  } catch (const HttpError& e) {
     EXPECT_EQ(e.code(), Code::cancelled);
   }
 }
@@ -278,7 +287,7 @@ TEST_F(HttpClientTest, ErrorsNameTheServerAndNoSecret) {
   peer_.close_port();
   HttpRequest r = request("GET", "/x?signature=hidden");
   r.headers = {{"X-Auth-Token", "hidden"}};
-  const StoreError e = error_of(r);
+  const HttpError e = error_of(r);
   EXPECT_EQ(e.brief(), "refused");
   EXPECT_THAT(e.what(), HasSubstr("ask: " + peer_.url() + ": connection refused"));
   EXPECT_THAT(e.what() + e.hint(), testing::Not(HasSubstr("hidden")));

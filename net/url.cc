@@ -1,4 +1,4 @@
-#include "storage/url.h"
+#include "net/url.h"
 
 #include <algorithm>
 #include <charconv>

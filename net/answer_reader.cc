@@ -1,4 +1,4 @@
-#include "storage/http/answer_reader.h"
+#include "net/answer_reader.h"
 
 #include <algorithm>
 #include <charconv>
@@ -100,6 +100,12 @@ bool AnswerReader::body_bytes(Bytes data) {
   }
   response_.body.append(data);
   return true;
+}
+
+bool AnswerReader::passed_on(Bytes data, bool more) {
+  passed_on_ += data.size();
+  enough_ = !more;
+  return more;
 }
 
 std::optional<WallTime> parse_http_date(std::string_view text) {

@@ -38,6 +38,8 @@ class AnswerReader {
   bool header_line(std::string_view line);
   // A piece of the body.
   bool body_bytes(Bytes data);
+  // A piece of a success's body that somebody else has taken; whether he takes more.
+  bool passed_on(Bytes data, bool more);
 
   HttpResponse& response() { return response_; }
   const HttpResponse& response() const { return response_; }
@@ -46,13 +48,14 @@ class AnswerReader {
   bool no_leave() const { return no_leave_; }                  // a "417 Expectation Failed" came
   const std::string& garbage() const { return garbage_; }      // what was wrong with its form; empty: nothing
   bool too_large() const { return too_large_; }                // a success larger than max_body
-  bool enough() const { return enough_; }                      // more of an error's body than is kept
-  std::uint64_t received() const { return header_bytes_ + response_.body.size(); }
+  bool enough() const { return enough_; }                      // more of an error's body than is kept, or than is taken
+  std::uint64_t received() const { return header_bytes_ + response_.body.size() + passed_on_; }
 
  private:
   const std::uint64_t max_body_;
   HttpResponse response_;
   std::size_t header_bytes_ = 0;
+  std::uint64_t passed_on_ = 0;
   std::string garbage_;
   bool complete_headers_ = false, saw_continue_ = false, no_leave_ = false, too_large_ = false, enough_ = false;
 };

@@ -1,4 +1,4 @@
-#include "storage/http/curl_failure.h"
+#include "net/curl_failure.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -19,7 +19,7 @@ bool says(const std::string& detail, std::initializer_list<std::string_view> wor
 }
 
 // What helps against a certificate that is not accepted, by the words of the TLS library.
-std::string certificate_hint(const std::string& detail) {
+std::string certificate_hint(const std::string& detail, const HttpHints& hints) {
   if (says(detail, {"has expired"}))
     return "the certificate is too old: renew it on the server (if it is not, this host's clock is wrong)";
   if (says(detail, {"not yet valid"})) return "check this host's clock, and when the certificate begins";
@@ -28,13 +28,20 @@ std::string certificate_hint(const std::string& detail) {
            "server a certificate for this one";
   if (says(detail, {"revoked"})) return "the certificate was revoked: renew it on the server";
   if (says(detail, {"too weak", "too small"})) return "the server needs a certificate with a stronger key";
-  return "set tls.ca_file to the CA that signed it";
+  return hints.ca;
+}
+
+// The other side's alert about our certificate, or that there is none.
+bool refuses_ours(const std::string& detail) {
+  return says(detail, {"alert"}) &&
+         says(detail, {"certificate required", "bad certificate", "unknown ca", "certificate revoked",
+                       "certificate expired", "certificate unknown", "unsupported certificate"});
 }
 
 }  // namespace
 
-CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::string& detail,
-                             Millis connect_timeout) {
+CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::string& detail, Millis connect_timeout,
+                             const HttpHints& hints) {
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
       return {.why = "no such host: " + detail, .brief = "no such host"};
@@ -50,24 +57,24 @@ CurlFailure describe_failure(CURLcode code, int err, bool connected, const std::
       return {.why = "closed the connection without an answer", .brief = "reset"};
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-    case CURLE_ABORTED_BY_CALLBACK:  // Transfer::sent
+    case CURLE_ABORTED_BY_CALLBACK:  // Transfer::may_send
+      if (refuses_ours(detail))      // in TLS 1.3 it says so only after the handshake
+        return {Code::permission_denied, "it wants a certificate of ours: " + detail, "TLS", false, hints.certificate};
       return {.why = "connection broke: " + detail, .brief = "reset"};
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
       return {Code::permission_denied, "its certificate is not to be trusted: " + detail, "TLS", false,
-              certificate_hint(detail)};
+              certificate_hint(detail, hints)};
     case CURLE_SSL_CACERT_BADFILE:
-      return {Code::failed_precondition, detail, "TLS", false,
-              "tls.ca_file must be a readable file of PEM certificates"};
+      return {Code::failed_precondition, detail, "TLS", false, hints.ca_file};
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
       // OpenSSL's words for bytes that are none of TLS.
       if (says(detail, {"wrong version number", "packet length too long", "unknown protocol", "http request"}))
         return {Code::failed_precondition, "it does not speak TLS there: " + detail, "TLS", false,
                 "write http:// where it speaks without TLS, or the port where it speaks TLS"};
-      if (says(detail, {"certificate required", "bad certificate"}))
-        return {Code::permission_denied, "it wants a certificate of ours: " + detail, "TLS", false,
-                "certificates of clients are not supported for stores: use an address that wants none"};
+      if (refuses_ours(detail))
+        return {Code::permission_denied, "it wants a certificate of ours: " + detail, "TLS", false, hints.certificate};
       return {.why = "TLS failed: " + detail,
               .brief = "TLS",
               .hint = "check that the address and its port speak TLS 1.2 or later"};
