@@ -159,6 +159,12 @@ def matrix(engine, seed, combinations=60):
     return out + mixed
 
 
+def each(engine, seed):
+    """One case of each option, the one that says most: on both, and in conflict where it has several values; no combinations."""
+    options = known(engine)
+    return [singles(o)[0] for o in random.Random(seed).sample(options, len(options))]
+
+
 def find(name, engine, seed):
     """The cases of a name, or of which it is the beginning."""
     cases = matrix(engine, seed)
