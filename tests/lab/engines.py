@@ -142,25 +142,35 @@ def fetch_suite(suite, packages, root):
                     raise ValueError(f"{deb.name}: {run_in.stderr}")
 
 
-def mariadb_plugins():
-    """A directory with the plugins of this machine's own MariaDB: its package of the server, which is not installed for their sake."""
-    version = run(["dpkg-query", "-W", "-f", "${Version}", "mariadb-server-core"]).strip()
-    root = cache_dir() / f"mariadb-plugins-{version.replace(':', '_')}"
+def of_a_package(package, version, inside, name):
+    """A file or directory of one of this machine's own packages, which is not installed for its sake."""
+    root = cache_dir() / f"{name}-{version.replace(':', '_')}"
     root.parent.mkdir(parents=True, exist_ok=True)
-    with open(root.parent / ".mariadb-plugins.lock", "w") as lock:
+    with open(root.parent / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             try:
                 with tempfile.TemporaryDirectory(prefix="ga-apt-", dir=root.parent) as work:
-                    run(
-                        ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", f"mariadb-server={version}"],
-                        cwd=work,
-                    )
+                    run(["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", f"{package}={version}"], cwd=work)
                     run(["dpkg-deb", "-x", str(next(Path(work).glob("*.deb"))), f"{work}/all"])
-                    shutil.move(f"{work}/all/usr/lib/mysql/plugin", root)
+                    shutil.move(f"{work}/all/{inside}", root)
             except (OSError, subprocess.SubprocessError, StopIteration) as e:
-                raise Unavailable(f"mariadb-server {version}: {e} {(getattr(e, 'stdout', None) or '')[-500:]}") from e
+                raise Unavailable(f"{package} {version}: {e} {(getattr(e, 'stdout', None) or '')[-500:]}") from e
     return root
+
+
+def mariadb_plugins():
+    """A directory with the plugins of this machine's own MariaDB."""
+    version = run(["dpkg-query", "-W", "-f", "${Version}", "mariadb-server-core"]).strip()
+    return of_a_package("mariadb-server", version, "usr/lib/mysql/plugin", "mariadb-plugins")
+
+
+def galera():
+    """Galera's library for this machine's own MariaDB."""
+    found = re.search(r"Candidate: (\S+)", run(["apt-cache", "policy", "galera-4"]))
+    if not found or found[1] == "(none)":
+        raise Unavailable("apt on this host knows no galera-4")
+    return of_a_package("galera-4", found[1], "usr/lib", "galera") / "libgalera_smm.so"
 
 
 def fetch_npm(package, root):

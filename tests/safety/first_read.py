@@ -221,7 +221,7 @@ class OnMysql(OddTarget, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.site = cls.enterClassContext(Site("first-read", engine="mysql-clone"))
-        tools, base = cls.with_local_manifests(cls.site)
+        tools, base = with_local_manifests(cls.site)
         cls.site.tools = {"source": tools, "replica": tools}
         cls.source, cls.target = (cls.site.server(n, i) for n, i in (("source", 1), ("target", 2)))
         cls.give_keyring(cls.source)
@@ -235,39 +235,9 @@ class OnMysql(OddTarget, unittest.TestCase):
         cls.snapshot = cls.source_agent.call("get_replication_snapshot", {"snapshot_id": "one"})
 
     @staticmethod
-    def with_local_manifests(site):
-        """The server's programs, which look for manifests in the data directory: for that, files stand beside them."""
-        old, root = site.tools["source"], site.tools["source"].parent
-        tools, place, plugins = (site.scratch.dir / n for n in ("tools", "sbin", "plugins"))
-        for made in (tools, place, plugins):
-            made.mkdir()
-        (place / "mysqld").symlink_to(root / "usr/sbin/mysqld")
-        (place / "mysqld.my").write_text('{"read_local_manifest": true}')
-        for plugin in (root / "usr/lib/mysql/plugin").iterdir():
-            (plugins / plugin.name).symlink_to(plugin)
-        (plugins / "component_keyring_file.cnf").write_text('{"read_local_config": true}')
-        for tool in old.iterdir():
-            text = tool.read_text()
-            if tool.name == "mysqld":
-                loader = f"{root}/lib64/ld-linux-x86-64.so.2"
-                text = text.replace(loader, f"{loader} --argv0 {place}/mysqld").replace(
-                    f"{root}/usr/lib/mysql/plugin", str(plugins)
-                )
-            (tools / tool.name).write_text(text)
-            (tools / tool.name).chmod(0o755)
-        return tools, root
-
-    @staticmethod
     def give_keyring(server, keys=None):
         server.stop()
-        for name in ("mysqld.my", "component_keyring_file.cnf", "keyring"):
-            (server.data / name).unlink(missing_ok=True)
-        (server.data / "mysqld.my").write_text('{"components": "file://component_keyring_file"}')
-        (server.data / "component_keyring_file.cnf").write_text(
-            f'{{"path": "{server.data / "keyring"}", "read_only": false}}'
-        )
-        if keys:
-            shutil.copy(keys, server.data / "keyring")
+        write_keyring(server, keys)
         server.start()
 
     def test_1_keys_that_this_server_has_not_are_refused_before(self):

@@ -4,19 +4,18 @@ What must come out is decided by a rule, not by what is seen: either every step 
 than INTERNAL, a hint, the option or the reason named) before anything was touched, and options_table.py has declared that reason."""
 
 import contextlib
-import random
+import json
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from options_table import known  # noqa: E402
 from safetysite import *  # noqa: E402,F403
-from engines import mariadb_plugins  # noqa: E402
+from engines import galera, mariadb_plugins  # noqa: E402
+from scratch import free_port  # noqa: E402
 
 # Of their own accord these differ from one moment to the next.
 RESTLESS = re.compile(
@@ -74,106 +73,6 @@ MINE = (
 )
 
 
-# The cases
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    source: tuple = ()  # of (option, value)
-    target: tuple = ()
-
-    def options(self):
-        return {o.name: o for o, _ in self.source + self.target}
-
-    def may_refuse(self):
-        """The words of which a refusal must name one, with the reasons; nothing where a refusal is needless."""
-        of = lambda side, o: [v for p, v in side if p is o]  # noqa: E731
-        found = []
-        for o in self.options().values():
-            on_source, on_target = of(self.source, o), of(self.target, o)
-            for r in o.refuse:
-                if {
-                    "source": on_source,
-                    "target": on_target,
-                    "any": on_source or on_target,
-                    "differ": on_source != on_target,
-                }[r.when]:
-                    found += [(w, r.why) for w in (*r.words, o.name.split(".")[0])]
-        return found
-
-
-def singles(o):
-    """The cases of one option: set on both, in conflict, on the source, on the target; in the order in which they say most."""
-    values = list(enumerate(o.values, 1))
-    pairs = []
-    if "s" in o.sides and "t" in o.sides:
-        pairs += [(a, b) for a in values for b in values if a is not b] or [(values[0], values[0])]
-    for value in values[-1:] + values[:-1] if len(values) > 1 else values:
-        pairs += [(value, None)] if "s" in o.sides else []
-    for value in values:
-        pairs += [(None, value)] if "t" in o.sides else []
-    if len(values) > 1 and "s" in o.sides and "t" in o.sides:
-        pairs.append((values[0], values[0]))
-    side = lambda v: ((o, v[1]),) if v else ()  # noqa: E731
-    return [Case(f"{o.name}/{a[0] if a else '-'}{b[0] if b else '-'}", side(a), side(b)) for a, b in pairs]
-
-
-def settings_of(o, value):
-    keys = {line.split("=")[0].replace("_", "-").removeprefix("skip-") for line in value.option_lines()}
-    return (keys - {"plugin-load-add"}) or {o.name}
-
-
-def combination(number, seed, options):
-    """Three to five options at a time, some on the source, some on the target, some on both; none that another overrules."""
-    rng = random.Random(f"{seed}/{number}")
-    sides, taken = ([], []), (set(), set())
-    wanted = rng.randint(3, 5)
-    for o in rng.sample(options, len(options)):
-        if not wanted:
-            break
-        choice = rng.choice(["s", "t", "st"])
-        for side, mark in enumerate("st"):
-            value = rng.choice(o.values)
-            if mark not in choice or mark not in o.sides or settings_of(o, value) & taken[side]:
-                continue
-            taken[side].update(settings_of(o, value))
-            sides[side].append((o, value))
-        wanted -= 1
-    return Case(f"combination/{number}", tuple(sides[0]), tuple(sides[1]))
-
-
-def matrix(engine, seed, combinations=60):
-    """Every case, in an order of which each beginning is a fair sample: the singles by turns of the options, between them combinations."""
-    rng = random.Random(seed)
-    options = known(engine)
-    free = [o for o in options if not (o.alone or o.refuse or o.init)]
-    queues = [singles(o) for o in rng.sample(options, len(options))]
-    ordered = [q[i] for i in range(max(map(len, queues))) for q in queues if i < len(q)]
-    mixed = [combination(n + 1, seed, free) for n in range(combinations)]
-    out = []
-    for number, case in enumerate(ordered):
-        out.append(case)
-        if mixed and number % 4 == 3:
-            out.append(mixed.pop(0))
-    return out + mixed
-
-
-def each(engine, seed):
-    """One case of each option, the one that says most: on both, and in conflict where it has several values; no combinations."""
-    options = known(engine)
-    return [singles(o)[0] for o in random.Random(seed).sample(options, len(options))]
-
-
-def find(name, engine, seed):
-    """The cases of a name, or of which it is the beginning."""
-    cases = matrix(engine, seed)
-    if re.fullmatch(r"combination/\d+", name):
-        free = [o for o in known(engine) if not (o.alone or o.refuse or o.init)]
-        return [combination(int(name.split("/")[1]), seed, free)]
-    return [c for c in cases if c.name == name] or [c for c in cases if name in c.name]
-
-
 # The servers
 
 
@@ -192,11 +91,17 @@ class Templates:
         self.tls = self.dir / "tls"
         self._certificates()
         self.plugins, self.no_plugins = None, ""
+        self.galera, self.no_galera = None, ""
+        self.keyring_tools = with_local_manifests(site)[0] if site.engine == "mysql-clone" else None
         if site.engine == "mariadb":
             try:
                 self.plugins = mariadb_plugins()
             except Unavailable as e:
                 self.no_plugins = str(e)
+            try:
+                self.galera = galera()
+            except Unavailable as e:
+                self.no_galera = str(e)
         for side in "st":
             server = self.server(f"template-{side}", side, ())
             self.fill(server, side)
@@ -283,7 +188,8 @@ class Templates:
         server.create_agent_account("guestagent", self.password[side], grants=told_rights(server.RIGHTS))
 
     def for_option(self, text):
-        return text.replace("{tls}", str(self.tls))
+        text = text.replace("{tls}", str(self.tls)).replace("{galera}", str(self.galera))
+        return text.replace("{port}", str(free_port())) if "{port}" in text else text
 
 
 def of_family(line, family):
@@ -311,6 +217,9 @@ class Host:
             if not templates.plugins:
                 raise Skipped(f"plugins of this machine's server: {templates.no_plugins}")
             lines.append(f"plugin-dir={templates.plugins}")
+        if any(o.needs == "galera" for o, _ in chosen) and not templates.galera:
+            raise Skipped(f"Galera for this machine's server: {templates.no_galera}")
+        keyring = any(o.needs == "keyring" for o, _ in chosen)
         for value in values:
             for line in value.option_lines():
                 if "={dir}/" in line:
@@ -325,7 +234,7 @@ class Host:
             name,
             1 if side == "s" else 2,
             options=(*SMALL_SERVER[self.family], *lines),
-            tools=self.site.tools[role],
+            tools=templates.keyring_tools if keyring else self.site.tools[role],
         )
         self.lines = lines
         if any(o.init for o, _ in chosen):
@@ -334,6 +243,8 @@ class Host:
             templates.fill(self.server, side)
         else:
             subprocess.run(["cp", "-a", str(templates.dir / side), str(self.server.data)], check=True)
+            if keyring:
+                write_keyring(self.server)
             self.start()
         for value in values:
             if value.sql:
@@ -507,6 +418,8 @@ class Run:
         """What came of it: "good" or "refused: why"; Failure or another error otherwise."""
         self.target = Host(self.site, self.templates, self.number, "t", self.case.target)
         self.source = Host(self.site, self.templates, self.number, "s", self.case.source)
+        for first in sorted({o.first for o, _ in self.case.source if o.first} & {o.first for o, _ in self.case.target}):
+            getattr(self, first)()
         self.source_before = self.source.outside()
         try:
             snapshot = self.source.agent.call("get_replication_snapshot", {"snapshot_id": f"c{self.number}"})
@@ -519,7 +432,8 @@ class Run:
         target_before = self.target.whole()
         try:
             self.target.agent.call(
-                "attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}}
+                "attach_replication_slave",
+                {"snapshot": snapshot, "slave_config": {"overwrite": True}, "job_id": f"attach-{self.number}"},
             )
         except RpcError as e:
             why = self.refusal("attach", e)
@@ -527,6 +441,7 @@ class Run:
             self.nothing_left(self.target.agent)
             self.clean_up(snapshot)
             return why
+        self.told_of_filters()
         self.follows("after the attach")
         self.target.restart()
         self.follows("after a restart")
@@ -537,6 +452,21 @@ class Run:
         self.detach(target_before)
         self.clean_up(snapshot)
         return "good"
+
+    def told_of_filters(self):
+        """A filter of the operator's is no reason for a refusal, but whoever attaches has to hear that the replica will lack the rest."""
+        if self.case.filter():
+            warnings = str(self.target.agent.call("get_job", {"job_id": f"attach-{self.number}"})["warnings"])
+            if "replicate_do_db" not in warnings:
+                raise Failure(f"no word of the filter in the job's warnings: {warnings}")
+
+    def share_keys(self):
+        """The source's keys beside the target's own."""
+        keys, others = (json.loads((h.server.data / "keyring").read_text()) for h in (self.target, self.source))
+        keys["elements"] += others["elements"]
+        self.target.server.stop()
+        (self.target.server.data / "keyring").write_text(json.dumps(keys))
+        self.target.server.start()
 
     def refusal(self, what, error):
         text = f"{what} refused: {error.code}: {error.message} [hint: {error.hint}]"
@@ -569,6 +499,10 @@ class Run:
         if stored:
             raise Failure(f"objects after delete: {stored}")
 
+    def spoken(self, *parts):
+        """Statements of (database, text). A filter goes by the session's database, which is therefore chosen where one is set."""
+        return ";".join(f"USE {database};{text}" if self.case.filter() else text for database, text in parts)
+
     def change(self):
         """Rows and definitions of most kinds, in a session of an application's and in the lab's."""
         self.changes += 1
@@ -576,19 +510,40 @@ class Run:
         frozen = self.mysql and source.value("SELECT @@super_read_only") == "1"
         if frozen:  # what comes to such a source comes from its own source
             source.calm("SET GLOBAL super_read_only=OFF")
+        lab, größe, more = "lab", "`größe 日本`", f"more_{n}"
         source.as_application(
-            f"INSERT INTO lab.t01 VALUES ({100000 + n}, 'después {n}', {n}); UPDATE lab.t01 SET amount = amount + 1 WHERE id BETWEEN 1 AND 20;"
-            f"UPDATE lab.t02 SET amount = amount + 1 WHERE id = {n}; DELETE FROM lab.t01 WHERE id = {50 + n};"
-            f"INSERT INTO `größe 日本`.`tafel ü` VALUES ({100 + n}, 'größer 高い {n}'); REPLACE INTO lab.aria_notes (id, `body`) VALUES ({n}, 'later');"
-            f"INSERT INTO lab.big VALUES ({n}, REPEAT('x', LEAST(1500000, @@max_allowed_packet DIV 2)));"
-            f"CREATE TABLE lab.new_{n} (id INT PRIMARY KEY, at TIMESTAMP NULL, word VARCHAR(40)) ENGINE=InnoDB; INSERT INTO lab.new_{n} VALUES (1, '2026-01-02 03:04:05', 'wörter');"
-            f"ALTER TABLE lab.new_{n} ADD COLUMN more INT; CREATE DATABASE more_{n}; CREATE TABLE more_{n}.x (id INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO more_{n}.x VALUES (1);"
-            f"DELETE FROM lab.child WHERE id = {n}; TRUNCATE TABLE more_{n}.x"
+            self.spoken(
+                (
+                    lab,
+                    f"INSERT INTO lab.t01 VALUES ({100000 + n}, 'después {n}', {n}); UPDATE lab.t01 SET amount = amount + 1 WHERE id BETWEEN 1 AND 20;"
+                    f"UPDATE lab.t02 SET amount = amount + 1 WHERE id = {n}; DELETE FROM lab.t01 WHERE id = {50 + n}",
+                ),
+                (größe, f"INSERT INTO `größe 日本`.`tafel ü` VALUES ({100 + n}, 'größer 高い {n}')"),
+                (
+                    lab,
+                    f"REPLACE INTO lab.aria_notes (id, `body`) VALUES ({n}, 'later');"
+                    f"INSERT INTO lab.big VALUES ({n}, REPEAT('x', LEAST(1500000, @@max_allowed_packet DIV 2)));"
+                    f"CREATE TABLE lab.new_{n} (id INT PRIMARY KEY, at TIMESTAMP NULL, word VARCHAR(40)) ENGINE=InnoDB; INSERT INTO lab.new_{n} VALUES (1, '2026-01-02 03:04:05', 'wörter');"
+                    f"ALTER TABLE lab.new_{n} ADD COLUMN more INT; CREATE DATABASE more_{n}",
+                ),
+                (
+                    more,
+                    f"CREATE TABLE more_{n}.x (id INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO more_{n}.x VALUES (1)",
+                ),
+                (lab, f"DELETE FROM lab.child WHERE id = {n}"),
+                (more, f"TRUNCATE TABLE more_{n}.x"),
+            )
         )
         source.calm(
-            f"CREATE FUNCTION lab.f_{n}() RETURNS INT DETERMINISTIC RETURN {n}; GRANT SELECT ON more_{n}.* TO app@localhost;"
-            f"CREATE TRIGGER lab.t_{n} AFTER INSERT ON lab.new_{n} FOR EACH ROW INSERT INTO lab.audit (what) VALUES (CONCAT('new ', NEW.id));"
-            f"INSERT INTO lab.new_{n} VALUES (2, NOW(), NULL, 1); ANALYZE TABLE lab.t02"
+            self.spoken(
+                (lab, f"CREATE FUNCTION lab.f_{n}() RETURNS INT DETERMINISTIC RETURN {n}"),
+                (more, f"GRANT SELECT ON more_{n}.* TO app@localhost"),
+                (
+                    lab,
+                    f"CREATE TRIGGER lab.t_{n} AFTER INSERT ON lab.new_{n} FOR EACH ROW INSERT INTO lab.audit (what) VALUES (CONCAT('new ', NEW.id));"
+                    f"INSERT INTO lab.new_{n} VALUES (2, NOW(), NULL, 1); ANALYZE TABLE lab.t02",
+                ),
+            )
         )
         if frozen:
             source.calm("SET GLOBAL super_read_only=ON")
@@ -618,8 +573,9 @@ class Run:
         with source.server.session() as freeze:
             freeze.run(CALM[source.family].split(";")[0])
             freeze.run("FLUSH TABLES WITH READ LOCK")
+            rows = lambda host: self.let_through(host.checksums())  # noqa: E731
             if by_position:
-                wait_for("the same rows", lambda: source.checksums() == target.checksums(), 60, 0.3)
+                wait_for("the same rows", lambda: rows(source) == rows(target), 60, 0.3)
             else:
                 position = source.value(
                     "SELECT @@gtid_binlog_pos" if not self.mysql else "SELECT @@gtid_executed"
@@ -631,11 +587,11 @@ class Run:
                 )
                 if target.value(waits) != "0":
                     raise Failure(f"{when}: did not reach {position}: {target.slave_status()}")
-            self.equal(f"{when}: rows", source.checksums(), target.checksums())
+            self.equal(f"{when}: rows", rows(source), rows(target))
             self.equal(
                 f"{when}: definitions",
-                {r: 1 for r in map(tuple, source.schema())},
-                {r: 1 for r in map(tuple, target.schema())},
+                self.let_through({r: 1 for r in map(tuple, source.schema())}),
+                self.let_through({r: 1 for r in map(tuple, target.schema())}),
             )
         if event_free:
             source.calm("ALTER EVENT lab.beat ENABLE")
@@ -644,6 +600,12 @@ class Run:
             raise Failure(f"{when}: transactions of its own: {own}")
         if target.value("SELECT @@event_scheduler") == "ON":
             raise Failure(f"{when}: events run on the replica")
+
+    def let_through(self, found):
+        """Of what is found by table names or as lines of definitions, that which a filter lets through."""
+        only = self.case.filter()
+        within = lambda k: only == (k[1] if isinstance(k, tuple) else k.replace("`", "").split(".")[0])  # noqa: E731
+        return {k: v for k, v in found.items() if not only or within(k)}
 
     def equal(self, what, there, here):
         wrong = [
@@ -663,7 +625,7 @@ class Run:
         key = lambda a: {
             t["table"]: (t.get("rows"), t.get("digest")) for t in a["tables"] if t["table"] not in moving
         }  # noqa: E731
-        self.equal("digests by the agents", key(at), key(there))
+        self.equal("digests by the agents", self.let_through(key(at)), self.let_through(key(there)))
         if not any("größe 日本" in t["table"] for t in at["tables"]):
             raise Failure(f"a table is missing in checksum_tables: {[t['table'] for t in at['tables']]}")
         own = self.target.with_calm(lambda s: s.errant())

@@ -1,7 +1,7 @@
 """The options of servers that operators set, for tests/heavy/options: what they can be, and where a refusal would be right.
 
 A value is the lines of an option file (a text), or Value(...) with what it needs beside them. In both "{dir}" is a directory of the
-server's own, outside of its data; directories that a line names there are made. What is not declared here with `refuse` must work:
+server's own, outside of its data; directories that a line names there are made. "{port}" is a free port, "{galera}" Galera's library. What is not declared here with `refuse` must work:
 whoever adds a reason there says that no honest agent could do better."""
 
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class Value:
 
 
 class Refuse(NamedTuple):
-    """`when` it is set on the "source", on the "target", on either ("any"), or when the two "differ"; the refusal has to name one of `words`."""
+    """`when` it is set on the "source", there and not on the target ("source only"), on the "target", on either ("any"), or when the two
+    "differ"; the refusal has to name one of `words`."""
 
     when: str
     why: str
@@ -42,10 +43,12 @@ class Option:
     on: str = EVERY
     sides: str = "st"  # s: on a source, t: on a target
     init: bool = False  # the data must be made with it
-    needs: str = ""  # plugins, certificates, keys: what the runner has to have
+    needs: str = ""  # plugins, certificates, keyring, galera: what the runner has to have
     refuse: tuple = ()
     overruled: tuple = ()  # variables that a replica needs otherwise and the agent sets itself
     hook: str = ""  # a step of the runner's that belongs to it
+    first: str = ""  # such a step before the snapshot, where it is set on both
+    only: str = ""  # on a target: the one database whose changes its filter lets through
     alone: bool = False  # not in combinations
 
 
@@ -65,6 +68,11 @@ TLS = "ssl-ca={tls}/ca.pem\nssl-cert={tls}/cert.pem\nssl-key={tls}/key.pem\n"
 ENCRYPTION = (
     "plugin-load-add=file_key_management\nfile-key-management-filename={tls}/keys.txt\ninnodb-encrypt-tables=ON\ninnodb-encrypt-log=ON\n"
     "encrypt-tmp-files=ON\naria-encrypt-tables=ON\nencrypt-binlog=ON\ninnodb-encryption-threads=1"
+)
+GALERA = (
+    "wsrep-provider={galera}\nwsrep-on=ON\nwsrep-cluster-name=lab\nwsrep-cluster-address=gcomm://\nwsrep-node-address=127.0.0.1\n"
+    "wsrep-provider-options='gcache.size=8M;gmcast.listen_addr=tcp://127.0.0.1:{port}'\nbinlog-format=ROW\n"
+    "innodb-autoinc-lock-mode=2"
 )
 
 OPTIONS = [
@@ -389,6 +397,18 @@ OPTIONS = [
     option("binlog_cache_size", "binlog-cache-size=4096\nbinlog-stmt-cache-size=4096\nsync-binlog=1"),
     option("binlog_ignore_db", "binlog-ignore-db=not_there"),
     option("binlog_group_commit", "binlog-group-commit-sync-delay=20000", on=MYSQL),
+    option(
+        "keyring",
+        Value(
+            sql="SET sql_log_bin=0; CREATE DATABASE IF NOT EXISTS lab; CREATE TABLE lab.secret (id INT PRIMARY KEY, word VARCHAR(40)) "
+            "ENCRYPTION='Y'; INSERT INTO lab.secret VALUES (1, 'one')"
+        ),
+        on=MYSQL,
+        needs="keyring",
+        first="share_keys",
+        refuse=[("source only", "the keys of the source's tables are needed to read them", "keyring")],
+        alone=True,
+    ),
     option("encrypt", ENCRYPTION, on="m", needs="plugins", refuse=KEYS, alone=True),
     # GTIDs and replication.
     option("gtid_strict_mode", "gtid-strict-mode=ON", "gtid-strict-mode=OFF", on=MARIADB),
@@ -445,6 +465,8 @@ OPTIONS = [
         "replicate-rewrite-db=lab->lab2",
         refuse=[("target", "the rows go to another database", "replicate_rewrite_db")],
     ),
+    option("replicate_do_db", "replicate-do-db=lab", only="lab", alone=True),
+    option("replicate_wild_do", "replicate-wild-do-table=%.%"),
     option("replicate_ignore", "replicate-wild-ignore-table=not\\_there.%\nreplicate-ignore-db=neither_there"),
     option(
         "replicate_same_server_id",
@@ -457,6 +479,37 @@ OPTIONS = [
         "replica_checkpoint",
         "replica-checkpoint-group=512\nreplica-checkpoint-period=1\nreplica-pending-jobs-size-max=16M",
         on=MYSQL,
+    ),
+    # Galera's, of which a server that is no member of a cluster may have many.
+    option(
+        "wsrep",
+        "wsrep-cluster-name=lab\nwsrep-node-name=db1\nwsrep-slave-threads=4\nwsrep-sst-method=mariabackup\nwsrep-on=OFF",
+        "wsrep-retry-autocommit=4\nwsrep-sync-wait=7\nwsrep-log-conflicts=ON\nwsrep-gtid-mode=ON\nwsrep-gtid-domain-id=9",
+        on=MARIADB,
+    ),
+    option(
+        "wsrep_on",
+        "wsrep-on=ON",
+        on=MARIADB,
+        alone=True,
+        refuse=[("target", "a cluster would replace the restored data", ("wsrep_on", "cluster"))],
+    ),
+    option(
+        "wsrep_cluster_address",
+        "wsrep-cluster-address=gcomm://\nwsrep-on=OFF",
+        on=MARIADB,
+        alone=True,
+        refuse=[("target", "a cluster would replace the restored data", "wsrep_cluster_address")],
+    ),
+    option("galera", GALERA, on="m", sides="s", needs="galera", alone=True),
+    option(
+        "galera.target",
+        GALERA,
+        on="m",
+        sides="t",
+        needs="galera",
+        alone=True,
+        refuse=[("target", "a cluster would replace the restored data", ("wsrep_cluster_address", "wsrep_on"))],
     ),
     # InnoDB and the other engines.
     option(
