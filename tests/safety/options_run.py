@@ -91,17 +91,12 @@ class Templates:
         self.tls = self.dir / "tls"
         self._certificates()
         self.plugins, self.no_plugins = None, ""
-        self.galera, self.no_galera = None, ""
         self.keyring_tools = with_local_manifests(site)[0] if site.engine == "mysql-clone" else None
         if site.engine == "mariadb":
             try:
                 self.plugins = mariadb_plugins()
             except Unavailable as e:
                 self.no_plugins = str(e)
-            try:
-                self.galera = galera()
-            except Unavailable as e:
-                self.no_galera = str(e)
         for side in "st":
             server = self.server(f"template-{side}", side, ())
             self.fill(server, side)
@@ -188,7 +183,12 @@ class Templates:
         server.create_agent_account("guestagent", self.password[side], grants=told_rights(server.RIGHTS))
 
     def for_option(self, text):
-        text = text.replace("{tls}", str(self.tls)).replace("{galera}", str(self.galera))
+        text = text.replace("{tls}", str(self.tls))
+        if "{galera}" in text:  # fetched for the few cases that name it
+            try:
+                text = text.replace("{galera}", str(galera()))
+            except Unavailable as e:
+                raise Skipped(f"Galera for this machine's server: {e}") from None
         return text.replace("{port}", str(free_port())) if "{port}" in text else text
 
 
@@ -217,8 +217,6 @@ class Host:
             if not templates.plugins:
                 raise Skipped(f"plugins of this machine's server: {templates.no_plugins}")
             lines.append(f"plugin-dir={templates.plugins}")
-        if any(o.needs == "galera" for o, _ in chosen) and not templates.galera:
-            raise Skipped(f"Galera for this machine's server: {templates.no_galera}")
         keyring = any(o.needs == "keyring" for o, _ in chosen)
         for value in values:
             for line in value.option_lines():

@@ -1,8 +1,8 @@
 """The options of servers that operators set, for tests/heavy/options: what they can be, and where a refusal would be right.
 
-A value is the lines of an option file (a text), or Value(...) with what it needs beside them. In both "{dir}" is a directory of the
-server's own, outside of its data; directories that a line names there are made. "{port}" is a free port, "{galera}" Galera's library. What is not declared here with `refuse` must work:
-whoever adds a reason there says that no honest agent could do better."""
+A value is the lines of an option file (a text), or Value(...) with what it needs beside them. In both "{dir}" is a directory of
+the server's own, outside of its data; directories that a line names there are made. "{port}" is a free port, "{galera}" Galera's
+library. What is not declared here with `refuse` must work: whoever adds a reason there says that no honest agent could do better."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,7 +43,7 @@ class Option:
     on: str = EVERY
     sides: str = "st"  # s: on a source, t: on a target
     init: bool = False  # the data must be made with it
-    needs: str = ""  # plugins, certificates, keyring, galera: what the runner has to have
+    needs: str = ""  # plugins, certificates, keyring: what the runner has to have
     refuse: tuple = ()
     overruled: tuple = ()  # variables that a replica needs otherwise and the agent sets itself
     hook: str = ""  # a step of the runner's that belongs to it
@@ -501,13 +501,12 @@ OPTIONS = [
         alone=True,
         refuse=[("target", "a cluster would replace the restored data", "wsrep_cluster_address")],
     ),
-    option("galera", GALERA, on="m", sides="s", needs="galera", alone=True),
+    option("galera", GALERA, on="m", sides="s", alone=True),
     option(
         "galera.target",
         GALERA,
         on="m",
         sides="t",
-        needs="galera",
         alone=True,
         refuse=[("target", "a cluster would replace the restored data", ("wsrep_cluster_address", "wsrep_on"))],
     ),

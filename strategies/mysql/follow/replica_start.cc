@@ -250,7 +250,7 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
     }
   } catch (const SqlError& e) {
     // After the login: its init_connect has failed for an account that may do little.
-    const bool cut = e.number() == 2013 || e.number() == 1184;
+    const bool cut = e.number() == 2013;
     add("source", Check::Result::failed, e.what(),
         e.hint() + (cut ? "; does the source's init_connect do what the replicas' account may not do?" : ""), e.code());
   } catch (const Error& e) {

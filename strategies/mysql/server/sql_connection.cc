@@ -62,6 +62,10 @@ SqlError translate(const sql::SQLException& e, const ConnectTarget& target) {
               "(max_user_connections)"};
     case 1129:  // after too many broken connections
       return {Code::unavailable, number, message, "the server blocks this host: FLUSH HOSTS there"};
+    case 1184:  // said in place of an answer to the first statement, by MariaDB 11 at the login already
+      return {Code::failed_precondition, number, message,
+              "the server ends this account's sessions as they begin: does its init_connect do what the account may "
+              "not do?"};
     case 3159:  // require_secure_transport
       return {Code::failed_precondition, number, message,
               "the server takes connections by TLS only (require_secure_transport): mysql.require_tls on the source's "
