@@ -261,7 +261,7 @@ class MariaDB:
     def create_agent_account(self, user, password, grants="ALL PRIVILEGES ON *.*", grant_option=True):
         option = " WITH GRANT OPTION" if grant_option else ""
         self.sql(
-            f"SET sql_log_bin=0; CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';"
+            f"SET sql_log_bin=0; CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}' PASSWORD EXPIRE NEVER;"
             f"GRANT {grants} TO '{user}'@'localhost'{option};"
         )
 

@@ -94,7 +94,7 @@ class MySQL(MariaDB):
         option = " WITH GRANT OPTION" if grant_option else ""
         self.sql(
             f"SET sql_log_bin=0; DROP USER IF EXISTS '{user}'@'localhost'; CREATE USER '{user}'@'localhost' IDENTIFIED BY "
-            f"'{password}'; GRANT {grants} TO '{user}'@'localhost'{option};"
+            f"'{password}' PASSWORD EXPIRE NEVER; GRANT {grants} TO '{user}'@'localhost'{option};"
         )
 
     # replication

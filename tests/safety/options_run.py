@@ -635,7 +635,7 @@ class Run:
             getattr(self, hook)()
 
     def age_passwords(self):
-        """A year goes by for every account that the agents made."""
+        """A year goes by for every account that the agents made, and for their own, which are made as README says."""
         for host in (self.source, self.target):
             if self.mysql:
                 host.calm(
@@ -645,7 +645,7 @@ class Run:
             else:
                 host.calm(
                     "SET SESSION sql_log_bin=0; UPDATE mysql.global_priv SET priv = JSON_SET(priv, '$.password_last_changed', "
-                    "UNIX_TIMESTAMP() - 365 * 86400) WHERE user LIKE 'repl%'; FLUSH PRIVILEGES"
+                    "UNIX_TIMESTAMP() - 365 * 86400) WHERE user LIKE 'repl%' OR user='guestagent'; FLUSH PRIVILEGES"
                 )
         self.target.restart()
 
