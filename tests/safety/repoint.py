@@ -395,12 +395,18 @@ class ReceivedMysql(Received):
         self.assertTrue(self.strict(), "the snapshot of setUpClass was of a replica, which is so again")
         self.assertEqual(self.relay.value("SELECT COUNT(*) FROM mysql.user WHERE User='repl_relay'"), "1")
         self.assertEqual(self.relay.value("SELECT @@binlog_expire_logs_seconds"), "0")
+
+        def recovered(job):
+            record = lambda: self.relay_agent.call("get_job", {"job_id": job})  # noqa: E731
+            return wait_for("the recovery", lambda: (r := record())["state"] != "running" and r, 60)
+
         # The agent dies with the server open.
         self.relay_agent.stop()
         self.relay_agent.start(env={"GUESTAGENT_FAILPOINT": "journal:source.account"})
         self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "dies", "async": True, "job_id": "dies"})
         self.relay_agent.process.wait(60)
         self.relay_agent.start(env={"GUESTAGENT_FAILPOINT": "journal:source.writable.done"})
+        recovered("dies")  # until then the host is busy
         self.relay_agent.call("get_replication_snapshot", {"snapshot_id": "dies", "async": True, "job_id": "dies-2"})
         self.relay_agent.process.wait(60)
         self.relay.sql("SET GLOBAL super_read_only=0")  # as if it had died a statement earlier
@@ -410,12 +416,7 @@ class ReceivedMysql(Received):
         journal.write_text("".join(lines[:-1]))
         self.relay_agent.start()
         for job in ("dies", "dies-2"):
-            record = wait_for(
-                "the recovery",
-                lambda: (r := self.relay_agent.call("get_job", {"job_id": job}))["state"] != "running" and r,
-                60,
-            )
-            self.assertEqual(record["state"], "failed")
+            self.assertEqual(recovered(job)["state"], "failed")
         self.assertTrue(self.strict())
         self.assertEqual(self.relay.sql("SELECT User FROM mysql.user WHERE User LIKE 'repl\\_dies%'"), [])
         # A failure leaves it as it was, and a release needs the same.
