@@ -49,8 +49,10 @@ struct Removal {
   std::vector<std::string> failed;
   std::optional<Failure> first_failure;
 
-  // Answers those that were there.
-  std::vector<std::string> run(ObjectStore& store, const std::vector<std::string>& names, std::stop_token stop) {
+  // Answers those that were there, as far as a store knows that has been asked twice. `listed`: a listing has told of
+  // them; of others it is asked first whether they are there, since a removal that is repeated does not say it.
+  std::vector<std::string> run(ObjectStore& store, const std::vector<std::string>& names, bool listed,
+                               std::stop_token stop) {
     struct Outcome {
       bool removed = false;
       std::optional<Failure> failure;
@@ -73,9 +75,10 @@ struct Removal {
     };
     for (const std::string& name : names) {
       if (outcomes.full()) take();
-      outcomes.add(pool.run([&store, &name, stop]() -> Outcome {
+      outcomes.add(pool.run([&store, &name, listed, stop]() -> Outcome {
         try {
-          return {store.remove(name, stop), std::nullopt};
+          const bool there = listed || store.stat(name, stop).has_value();
+          return {store.remove(name, stop) && there, std::nullopt};
         } catch (const std::exception& e) {
           return {false, Failure(e)};
         }
@@ -187,7 +190,7 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
   // Each was there, also where the answer to its removal was lost and the one to the next try says "not found".
   std::set<std::string> told = listed;
   // Without its manifest it is no snapshot any more, whatever happens from here on.
-  removal.run(store, {manifest}, stop);
+  removal.run(store, {manifest}, told.contains(manifest), stop);
   removal.throw_if_failed(id);
   listed.erase(manifest);
   // It is gone when a listing tells nothing more, or only what is no longer there: a listing may lag behind, and what
@@ -196,8 +199,8 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
     if (round > 1) listed = list();
     told.insert(listed.begin(), listed.end());
     listed.erase(claim);
-    const std::vector<std::string> found = removal.run(store, {listed.begin(), listed.end()}, stop);
-    if (round == 1) removal.run(store, unlisted_segments(listed, root), stop);
+    const std::vector<std::string> found = removal.run(store, {listed.begin(), listed.end()}, true, stop);
+    if (round == 1) removal.run(store, unlisted_segments(listed, root), false, stop);
     removal.throw_if_failed(id);
     if (round > 1 && found.empty()) break;
     if (round > kDeleteRounds) {
@@ -208,7 +211,7 @@ std::uint64_t remove_all(ObjectStore& store, std::string_view id, const std::sto
                   "then delete it again");
     }
   }
-  removal.run(store, {claim}, stop);
+  removal.run(store, {claim}, told.contains(claim), stop);
   removal.throw_if_failed(id);
   told.insert(removal.removed.begin(), removal.removed.end());
   return told.size();
