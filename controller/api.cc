@@ -72,7 +72,7 @@ bool same_secret(std::string_view a, std::string_view b) {
   return a.size() == b.size() && ::CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-JsonDocument parse_body(const HttpRequest& request) {
+JsonDocument parse_body(const ReceivedRequest& request) {
   return parse_json(request.body, "body");
 }
 
@@ -100,7 +100,7 @@ std::vector<std::string> parts_of(const std::string& path) {
 }
 
 // Who asked for what, and what came of it: the task or the instance that it was about.
-void audit(const HttpRequest& request, const HttpReply& reply) {
+void audit(const ReceivedRequest& request, const HttpReply& reply) {
   std::string about;
   for (const auto& [name, value] : reply.headers) {
     if (name == "Location") about = value;
@@ -133,7 +133,7 @@ Api::Api(State& state, TaskManager& tasks, Agents& agents, Live& live, EventHub&
       access_(access),
       metrics_(std::move(metrics)) {}
 
-HttpReply Api::handle(const HttpRequest& request) {
+HttpReply Api::handle(const ReceivedRequest& request) {
   HttpReply reply;
   bool known = false;
   try {
@@ -151,7 +151,7 @@ HttpReply Api::handle(const HttpRequest& request) {
   return reply;
 }
 
-std::optional<HttpReply> Api::refuse_strange_page(const HttpRequest& request) const {
+std::optional<HttpReply> Api::refuse_strange_page(const ReceivedRequest& request) const {
   if (!request.local) {
     // A page from elsewhere in a browser of this host must not reach a listener that is for this host only, by whatever
     // name.
@@ -171,7 +171,7 @@ std::optional<HttpReply> Api::refuse_strange_page(const HttpRequest& request) co
   return fault({403, "forbidden"}, "requests from pages of other origins are refused");
 }
 
-std::optional<HttpReply> Api::refuse_stranger(const HttpRequest& request) const {
+std::optional<HttpReply> Api::refuse_stranger(const ReceivedRequest& request) const {
   if (request.local || (access_.certificates && request.known_client)) return std::nullopt;
   constexpr std::string_view kBearer = "Bearer ";
   if (!access_.token.empty() && request.authorization.starts_with(kBearer) &&
@@ -183,7 +183,7 @@ std::optional<HttpReply> Api::refuse_stranger(const HttpRequest& request) const 
   return reply;
 }
 
-HttpReply Api::route(const HttpRequest& request, bool& known) {
+HttpReply Api::route(const ReceivedRequest& request, bool& known) {
   const bool reads = request.method == "GET" || request.method == "HEAD";
   if (auto refused = refuse_strange_page(request)) return std::move(*refused);
   // The page holds nothing; what it shows it asks for with the token that its user types in.
@@ -244,13 +244,13 @@ HttpReply Api::registered(const std::string& id) {
   return reply;
 }
 
-HttpReply Api::on_instances(const HttpRequest& request) {
+HttpReply Api::on_instances(const ReceivedRequest& request) {
   if (request.method == "POST") return register_host(request);
   if (request.method != "GET" && request.method != "HEAD") return wrong_method("GET, POST");
   return answer(200, views_.instances(request.query_value("lag_history") == "true"));
 }
 
-HttpReply Api::on_instance(const HttpRequest& request, const std::string& id) {
+HttpReply Api::on_instance(const ReceivedRequest& request, const std::string& id) {
   if (request.method == "DELETE") {
     const Instance instance = state_.instance(id);
     state_.forget_instance(instance.id, request.query_value("force") == "true", mark_of(request));
@@ -261,7 +261,7 @@ HttpReply Api::on_instance(const HttpRequest& request, const std::string& id) {
   return answer(200, views_.instance(id));
 }
 
-HttpReply Api::register_host(const HttpRequest& request) {
+HttpReply Api::register_host(const ReceivedRequest& request) {
   RegisterBody body = read_register(parse_body(request), access_.agents);
   const std::string text = with_context("registering " + body.instance.address,
                                         [&] { return agents_.call(body.instance.address, "get_info", "{}", {}); });
@@ -282,7 +282,7 @@ HttpReply Api::register_host(const HttpRequest& request) {
   return registered(state_.add_instance(body.instance, mark_of(request)).id);
 }
 
-HttpReply Api::instance_action(const HttpRequest& request, const std::string& id) {
+HttpReply Api::instance_action(const ReceivedRequest& request, const std::string& id) {
   const JsonDocument body = parse_body(request);
   action_name(body, {"replicate"});
   const ReplicateBody in = read_replicate(body["replicate"]);
@@ -295,7 +295,7 @@ HttpReply Api::instance_action(const HttpRequest& request, const std::string& id
   return accepted(task, state_.replicas(task.id));
 }
 
-HttpReply Api::topology_action(const HttpRequest& request, const std::string& id) {
+HttpReply Api::topology_action(const ReceivedRequest& request, const std::string& id) {
   const JsonDocument body = parse_body(request);
   action_name(body, {"detach"});
   const DetachOptions options = read_detach(body["detach"]);
@@ -315,7 +315,7 @@ HttpReply Api::topology_action(const HttpRequest& request, const std::string& id
   }
 }
 
-HttpReply Api::task_action(const HttpRequest& request, const std::string& id) {
+HttpReply Api::task_action(const ReceivedRequest& request, const std::string& id) {
   const JsonDocument body = parse_body(request);
   const std::string action = action_name(body, {"retry", "cancel"});
   const JsonReader in(body[action.c_str()], action);
@@ -330,7 +330,7 @@ HttpReply Api::task_action(const HttpRequest& request, const std::string& id) {
   return accepted(state_.task(id), state_.replicas(id));
 }
 
-HttpReply Api::events(const HttpRequest& request) {
+HttpReply Api::events(const ReceivedRequest& request) {
   if (request.accept.find("text/event-stream") == std::string::npos &&
       request.accept.find("application/json") != std::string::npos) {
     return answer(200, views_.events(kEventsShown));

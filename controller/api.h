@@ -23,24 +23,24 @@ class Api {
       std::function<std::string()> metrics);
 
   // Never throws. Errors are {"badRequest": {"code": 400, "message": …, "hint": …}} and the like.
-  HttpReply handle(const HttpRequest& request);
+  HttpReply handle(const ReceivedRequest& request);
 
  private:
   // `known` is set once the caller has proven that it may ask.
-  HttpReply route(const HttpRequest& request, bool& known);
+  HttpReply route(const ReceivedRequest& request, bool& known);
   // Nothing where the request may go on: it names this host, and comes from no page but the API's own.
-  std::optional<HttpReply> refuse_strange_page(const HttpRequest& request) const;
-  std::optional<HttpReply> refuse_stranger(const HttpRequest& request) const;
-  HttpReply on_instances(const HttpRequest& request);
-  HttpReply on_instance(const HttpRequest& request, const std::string& id);
+  std::optional<HttpReply> refuse_strange_page(const ReceivedRequest& request) const;
+  std::optional<HttpReply> refuse_stranger(const ReceivedRequest& request) const;
+  HttpReply on_instances(const ReceivedRequest& request);
+  HttpReply on_instance(const ReceivedRequest& request, const std::string& id);
   // Nothing where the request was not sent before.
   std::optional<HttpReply> answer_again(const RequestMark& mark);
-  HttpReply register_host(const HttpRequest& request);
+  HttpReply register_host(const ReceivedRequest& request);
   HttpReply registered(const std::string& id);
-  HttpReply instance_action(const HttpRequest& request, const std::string& id);
-  HttpReply topology_action(const HttpRequest& request, const std::string& id);
-  HttpReply task_action(const HttpRequest& request, const std::string& id);
-  HttpReply events(const HttpRequest& request);
+  HttpReply instance_action(const ReceivedRequest& request, const std::string& id);
+  HttpReply topology_action(const ReceivedRequest& request, const std::string& id);
+  HttpReply task_action(const ReceivedRequest& request, const std::string& id);
+  HttpReply events(const ReceivedRequest& request);
 
   State& state_;
   TaskManager& tasks_;

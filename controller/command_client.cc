@@ -12,7 +12,7 @@ namespace guestagent::controller {
 namespace {
 
 constexpr Millis kTimeout{60000};
-constexpr std::uint64_t kMaxAnswerBytes = std::uint64_t{16} << 20;
+constexpr std::uint64_t kMaxControllerAnswer = std::uint64_t{16} << 20;
 constexpr int kSends = 5;
 constexpr Millis kBetweenSends{1000};
 
@@ -108,7 +108,7 @@ std::string CommandClient::ask(const std::string& method, const std::string& tar
     request.body = &sent;
     request.headers.emplace_back("Content-Type", "application/json");
   }
-  request.max_answer = kMaxAnswerBytes;
+  request.max_answer = kMaxControllerAnswer;
   request.timeout = kTimeout;
   request.headers.emplace_back("Accept", "application/json");
   if (!token_.empty()) request.headers.emplace_back("Authorization", "Bearer " + token_.reveal());

@@ -43,7 +43,7 @@ struct Controller::Parts {
               [this](const std::string& id, std::stop_token stop) { monitor.look_now(id, stop); }),
         monitor(state, agents, live, settings, system_clock()),
         api(state, tasks, agents, live, hub, access_of(settings), [this] { return controller_metrics(state, live); }),
-        server(settings, [this](const HttpRequest& request) { return api.handle(request); }) {
+        server(settings, [this](const ReceivedRequest& request) { return api.handle(request); }) {
     state.observe([this](const std::vector<Change>& changes) { hub.changed(changes); });
     live.on_instance = [this](const std::string& id) { hub.instance_changed(id); };
     live.on_task = [this](const std::string& id) { hub.task_changed(id); };

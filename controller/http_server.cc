@@ -79,7 +79,7 @@ std::string decode(std::string_view text, bool plus_is_space) {
   return out;
 }
 
-void read_target(std::string_view target, HttpRequest& out) {
+void read_target(std::string_view target, ReceivedRequest& out) {
   const std::size_t mark = target.find('?');
   out.path = decode(target.substr(0, mark), false);
   if (mark == std::string_view::npos) return;
@@ -99,8 +99,8 @@ std::string text_of(const beast::string_view view) {
 }
 
 // `from`: what is known of the caller before it says anything.
-HttpRequest read_request(const http::request<http::string_body>& in, const HttpRequest& from) {
-  HttpRequest out = from;
+ReceivedRequest read_request(const http::request<http::string_body>& in, const ReceivedRequest& from) {
+  ReceivedRequest out = from;
   out.method = text_of(in.method_string());
   read_target({in.target().data(), in.target().size()}, out);
   out.body = in.body();
@@ -187,7 +187,7 @@ using LocalStream = beast::basic_stream<local_protocol>;
 
 }  // namespace
 
-std::string HttpRequest::query_value(std::string_view key) const {
+std::string ReceivedRequest::query_value(std::string_view key) const {
   for (const auto& [name, value] : query) {
     if (name == key) return value;
   }
@@ -222,16 +222,16 @@ struct HttpServer::State {
   std::shared_ptr<asio::ssl::context> make_tls() const;
   void listen();
   std::optional<std::string> known_name(Secure& stream) const;
-  asio::awaitable<HttpReply> handle(HttpRequest request);
+  asio::awaitable<HttpReply> handle(ReceivedRequest request);
   template <typename Acceptor, typename Begin>
   asio::awaitable<void> accept(Acceptor& from, Begin begin);
   void begin_local(local_protocol::socket socket);
   void begin_remote(tcp::socket socket);
-  asio::awaitable<void> talk_local(local_protocol::socket socket, HttpRequest from);
+  asio::awaitable<void> talk_local(local_protocol::socket socket, ReceivedRequest from);
   asio::awaitable<void> turn_away(local_protocol::socket socket);
   asio::awaitable<void> talk_remote(tcp::socket socket, std::shared_ptr<Guest> guest);
   template <typename Stream>
-  asio::awaitable<void> serve(Stream& stream, HttpRequest from, std::shared_ptr<Guest> guest);
+  asio::awaitable<void> serve(Stream& stream, ReceivedRequest from, std::shared_ptr<Guest> guest);
   template <typename Stream>
   asio::awaitable<void> drain(Stream& stream);
   template <typename Stream>
@@ -309,9 +309,9 @@ std::optional<std::string> HttpServer::State::known_name(Secure& stream) const {
 
 // The handler may wait for agents: it runs among the workers, and the connection's coroutine goes on where it
 // was.
-asio::awaitable<HttpReply> HttpServer::State::handle(HttpRequest request) {
+asio::awaitable<HttpReply> HttpServer::State::handle(ReceivedRequest request) {
   return asio::async_initiate<const asio::use_awaitable_t<>&, void(HttpReply)>(
-      [this](auto done, HttpRequest in) {
+      [this](auto done, ReceivedRequest in) {
         asio::post(workers, [this, done = std::move(done), in = std::move(in)]() mutable {
           HttpReply reply = handler(in);
           const auto executor = asio::get_associated_executor(done);
@@ -348,7 +348,7 @@ void HttpServer::State::begin_local(local_protocol::socket socket) {
     return;
   }
   if (local_connections >= kMostLocal) return;
-  HttpRequest from;
+  ReceivedRequest from;
   from.local = true;
   from.caller = "uid " + std::to_string(peer_user(socket.native_handle()));
   ++local_connections;
@@ -372,7 +372,7 @@ void HttpServer::State::begin_remote(tcp::socket socket) {
   asio::co_spawn(executor, talk_remote(std::move(socket), guest), [this](std::exception_ptr) { --connections; });
 }
 
-asio::awaitable<void> HttpServer::State::talk_local(local_protocol::socket socket, HttpRequest from) {
+asio::awaitable<void> HttpServer::State::talk_local(local_protocol::socket socket, ReceivedRequest from) {
   LocalStream stream(std::move(socket));
   co_await serve(stream, std::move(from), nullptr);
   ErrorCode code;
@@ -398,7 +398,7 @@ asio::awaitable<void> HttpServer::State::turn_away(local_protocol::socket socket
 asio::awaitable<void> HttpServer::State::talk_remote(tcp::socket socket, std::shared_ptr<Guest> guest) {
   ErrorCode code;
   socket.set_option(tcp::no_delay(true), code);
-  HttpRequest from;
+  ReceivedRequest from;
   from.port = port;
   from.loopback_listener = loopback;
   from.caller = guest->address;
@@ -458,7 +458,7 @@ asio::awaitable<void> HttpServer::State::talk_remote(tcp::socket socket, std::sh
 }
 
 template <typename Stream>
-asio::awaitable<void> HttpServer::State::serve(Stream& stream, HttpRequest from, std::shared_ptr<Guest> guest) {
+asio::awaitable<void> HttpServer::State::serve(Stream& stream, ReceivedRequest from, std::shared_ptr<Guest> guest) {
   beast::flat_buffer buffer;
   auto& lowest = beast::get_lowest_layer(stream);
   const unsigned reloads = tls_reloads;

@@ -1,5 +1,5 @@
 // HTTP/1.1 for the controller's API: on a Unix socket, and by TCP, plain or with TLS. Boost.Beast is confined to
-// http_client.cc and http_server.cc.
+// http_server.cc.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@
 
 namespace guestagent::controller {
 
-struct HttpRequest {
+struct ReceivedRequest {
   std::string method, path;                                // without the query, percent-decoded
   std::vector<std::pair<std::string, std::string>> query;  // decoded
   std::string body;
@@ -47,7 +47,7 @@ struct StrangerLimits {
 class HttpServer {
  public:
   // Called from several threads at once; must not throw.
-  using Handler = std::function<HttpReply(const HttpRequest&)>;
+  using Handler = std::function<HttpReply(const ReceivedRequest&)>;
 
   static constexpr std::size_t kMaxHeaderBytes = 32 << 10;
   static constexpr std::size_t kMaxBodyBytes = 1 << 20;

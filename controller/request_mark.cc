@@ -31,7 +31,7 @@ void write_sorted(JsonWriter& out, const JsonValue& value) {
   }
 }
 
-std::string body_of(const HttpRequest& request) {
+std::string body_of(const ReceivedRequest& request) {
   if (request.body.empty()) return {};
   try {
     const JsonDocument document = parse_json(request.body, "body");
@@ -50,7 +50,7 @@ void append_part(std::string& out, std::string_view part) {
 
 }  // namespace
 
-RequestMark mark_of(const HttpRequest& request) {
+RequestMark mark_of(const ReceivedRequest& request) {
   const std::string& key = request.idempotency_key;
   if (key.empty()) return {};
   if (key.size() > kLongestKey || std::any_of(key.begin(), key.end(), [](char c) { return c < ' ' || c > '~'; })) {

@@ -26,9 +26,9 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-HttpRequest changing(const std::string& method, const std::string& path, const std::string& body,
-                     const std::string& key = "k1") {
-  HttpRequest out;
+ReceivedRequest changing(const std::string& method, const std::string& path, const std::string& body,
+                         const std::string& key = "k1") {
+  ReceivedRequest out;
   out.method = method;
   out.path = path;
   out.body = body;
@@ -37,11 +37,11 @@ HttpRequest changing(const std::string& method, const std::string& path, const s
 }
 
 TEST(RequestMark, IsOfMethodPathQueryAndBodyAsJson) {
-  const auto mark = [](const HttpRequest& request) { return mark_of(request).digest; };
-  const HttpRequest base = changing("POST", "/instances/m/action", R"({"replicate": {"count": 1, "name": "a"}})");
+  const auto mark = [](const ReceivedRequest& request) { return mark_of(request).digest; };
+  const ReceivedRequest base = changing("POST", "/instances/m/action", R"({"replicate": {"count": 1, "name": "a"}})");
   EXPECT_EQ(mark(base), mark(changing("POST", "/instances/m/action", R"({ "replicate":{"name":"a","count":1} })")));
   EXPECT_EQ(mark(base), mark(changing("POST", "/instances/m/action", base.body, "k2")));
-  for (const HttpRequest& other :
+  for (const ReceivedRequest& other :
        {changing("DELETE", base.path, base.body), changing("POST", "/instances/n/action", base.body),
         changing("POST", base.path, R"({"replicate": {"count": 2, "name": "a"}})"),
         changing("POST", base.path, R"({"replicate": {"count": "1", "name": "a"}})"),
@@ -50,7 +50,7 @@ TEST(RequestMark, IsOfMethodPathQueryAndBodyAsJson) {
         changing("POST", base.path + base.body, "")}) {
     EXPECT_NE(mark(base), mark(other)) << other.method << other.path << other.body;
   }
-  HttpRequest forced = changing("DELETE", "/instances/m", "");
+  ReceivedRequest forced = changing("DELETE", "/instances/m", "");
   const std::string plain = mark(forced);
   forced.query = {{"force", "true"}};
   EXPECT_NE(mark(forced), plain);
