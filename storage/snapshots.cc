@@ -229,9 +229,9 @@ bool take_over(ObjectStore& store, const Deletion& deletion, const std::stop_tok
   } catch (const StoreError& e) {
     if (e.code() == Code::cancelled) throw;
     Removal removal;
-    removal.run(store, {in_snapshot(deletion.id, kManifestName)}, stop);
+    removal.run(store, {in_snapshot(deletion.id, kManifestName)}, true, stop);
     removal.throw_if_failed(deletion.id);
-    removal.run(store, {in_snapshot(deletion.id, kClaimName)}, stop);
+    removal.run(store, {in_snapshot(deletion.id, kClaimName)}, true, stop);
     removal.throw_if_failed(deletion.id);
     return false;
   }
