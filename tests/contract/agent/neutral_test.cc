@@ -10,6 +10,7 @@
 #include "agent/dispatcher.h"
 #include "base/log.h"
 #include "contract/agent/tree_datastore.h"
+#include "storage/local/settings.h"
 #include "storage/stores.h"
 #include "tests/support/errors.h"
 
@@ -42,7 +43,7 @@ class Agent {
     Settings out;
     out.agent.state_dir = base / (name + ".state");
     out.snapshot.spill.max_bytes = 0;
-    out.storage.local.path = base / "store";
+    out.storage.own.of<LocalStoreSettings>().path = base / "store";
     return out;
   }
   const Settings settings_;

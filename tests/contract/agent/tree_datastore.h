@@ -159,7 +159,6 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
    public:
     explicit Exchange(TreeDatastore& tree) : tree_(tree) {}
     void accept() override { fs::remove_all(tree_.dir_ / "old"); }
-    void undo() override { tree_.put_back(); }
 
    private:
     TreeDatastore& tree_;
