@@ -118,7 +118,12 @@ class SourceChecks {
 
   void binary_log() {
     if (!server_.log_bin) {
-      if (settings_.allow_restart) {
+      if (!client_.replica_status().empty()) {
+        // MariaDB throws away at a restart what was received and not applied, and the source may have it no more.
+        add("binary log", Result::failed, "it is off, and this is a replica: the agent does not restart one for that",
+            "log_bin and log_slave_updates in its option file and a restart by hand when it has applied all; or take "
+            "the snapshot of its source");
+      } else if (settings_.allow_restart) {
         add("binary log", Result::warning, "it is off; the server will be restarted with it on");
       } else {
         add("binary log", Result::failed, "it is off, so that no replica could follow",

@@ -235,6 +235,22 @@ TEST(Snapshot, ASourceWithoutBinaryLogIsRefusedAndUntouched) {
   EXPECT_TRUE(job.journal().steps().empty());
 }
 
+TEST(Snapshot, AReplicaWithoutBinaryLogIsNotRestartedForIt) {
+  MariadbOptions options;
+  options.log_bin = false;
+  MariadbServer source(options);
+  source.sql("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=1, MASTER_USER='nobody'");
+  MysqlSettings settings = source.settings();
+  settings.allow_restart = true;
+  SourceParts parts(source, settings);
+  FakeJob job(source.dir() / "journal");
+  const Error error = error_of([&] { parts.source.open({"snap"}, job); });
+  EXPECT_EQ(error.code(), Code::failed_precondition);
+  EXPECT_THAT(error.what(), HasSubstr("this is a replica"));
+  EXPECT_EQ(accounts_of(source), "");
+  EXPECT_TRUE(job.journal().steps().empty());
+}
+
 TEST(Snapshot, AMissingToolIsRefusedAndNamed) {
   MariadbServer source;
   MysqlSettings settings = source.settings();
