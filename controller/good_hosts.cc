@@ -60,10 +60,14 @@ void GoodHosts::ask(const std::vector<Instance>& hosts, std::stop_token stop) {
   });
 }
 
+void GoodHosts::leave_silent(const Instance& host) {
+  if (left_out_.emplace(host.id, host.name + " does not answer").second) silent_.insert(host.id);
+}
+
 bool GoodHosts::is_good(const Instance& host, std::stop_token stop) {
   if (good_.count(host.id) == 0 && left_out_.count(host.id) == 0) {
     if (live_.status(host.id).verdict == "unreachable") {
-      left_out_[host.id] = host.name + " does not answer";
+      leave_silent(host);
     } else {
       ask({host}, stop);
     }
@@ -76,8 +80,7 @@ void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::
   for (;;) {
     std::vector<Instance> spare = state_.spare_hosts(source_id_);
     std::erase_if(spare, [&](const Instance& host) {
-      if (live_.status(host.id).verdict == "unreachable" && good_.count(host.id) == 0)
-        left_out_.emplace(host.id, host.name + " does not answer");
+      if (live_.status(host.id).verdict == "unreachable" && good_.count(host.id) == 0) leave_silent(host);
       return not_these.count(host.id) != 0 || left_out_.count(host.id) != 0;
     });
     std::vector<std::string> picked;
@@ -85,6 +88,16 @@ void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::
       picked = pick_hosts(spare, wanted, count);
     } catch (const Error& e) {
       if (left_out_.empty()) throw;
+      // It may have been mended since it was last looked at.
+      std::vector<Instance> silent = state_.spare_hosts(source_id_);
+      std::erase_if(silent, [&](const Instance& host) {
+        return not_these.count(host.id) != 0 || silent_.erase(host.id) == 0 || left_out_.erase(host.id) == 0;
+      });
+      if (!silent.empty()) {
+        ask(silent, stop);
+        if (stop.stop_requested()) throw Error(Code::cancelled, "the controller stops");
+        continue;
+      }
       std::string names;
       std::size_t n = 0;
       for (const auto& [id, why] : left_out_) {

@@ -20,6 +20,7 @@ class GoodHosts {
       : state_(state), agents_(agents), live_(live), source_id_(std::move(source_id)), overwrite_(overwrite) {}
 
   // Finds `count` that fit (pick_hosts) among the spare ones, but for `not_these`, and asks each of them.
+  // Those that did not answer when they were last looked at are asked where too few others are there.
   // failed_precondition when there are too few, which says why others were left out.
   void find(const HostTemplate& wanted, int count, const std::set<std::string>& not_these, std::stop_token stop);
   // Asks this one, unless it was asked or is known not to answer.
@@ -29,6 +30,7 @@ class GoodHosts {
 
  private:
   void ask(const std::vector<Instance>& hosts, std::stop_token stop);
+  void leave_silent(const Instance& host);
   State& state_;
   Agents& agents_;
   const Live& live_;
@@ -36,6 +38,7 @@ class GoodHosts {
   bool overwrite_;
   std::set<std::string> good_;
   std::map<std::string, std::string> left_out_;  // why, by id
+  std::set<std::string> silent_;                 // left out unasked
   bool data_in_the_way_ = false;
 };
 
