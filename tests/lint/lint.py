@@ -71,7 +71,9 @@ def python_format(files):
 
 
 def shell(files):
-    return run(["shellcheck", "--severity=warning", "--format=gcc", "--external-sources", *files])
+    # What a script sources is named from the root of the tree, wherever this runs.
+    sourced = f"--source-path={ROOT}"
+    return run(["shellcheck", "--severity=warning", "--format=gcc", "--external-sources", sourced, *files])
 
 
 class Modules:

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "storage/object_store.h"
 #include "net/url.h"
+#include "storage/object_store.h"
 
 namespace guestagent::test {
 

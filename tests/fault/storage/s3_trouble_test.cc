@@ -7,10 +7,10 @@
 #include <mutex>
 
 #include "base/file.h"
+#include "net/url.h"
 #include "storage/s3/settings.h"
 #include "storage/snapshots.h"
 #include "storage/stores.h"
-#include "net/url.h"
 #include "stream/digest.h"
 #include "support/fake_clock.h"
 #include "support/scripted_http.h"
