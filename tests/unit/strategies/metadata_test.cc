@@ -61,10 +61,10 @@ TEST(Metadata, HostileTextsAreRefusedInEveryMember) {
       {R"("encryption":null)", "encryption"},
       {R"("digest":"sha256:x")", "digest"},
   };
-  const std::string hostile[] = {R"(a\nplugin_load=x)",     R"(a\u0000b)", R"(\u001b[31m)", R"(a\rb)", R"(a\u007fb)",
-                                 std::string(20000000, 'x')};
+  const std::string hostile[] = {R"(a\nplugin_load=x)", R"(a\u0000b)", R"(\u001b[31m)", R"(a\rb)", R"(a\u007fb)", ""};
   for (const auto& [text, key] : members) {
-    for (const std::string& value : hostile) {
+    for (std::string value : hostile) {
+      if (value.empty()) value.assign(key == "gtid" ? std::size_t{17} << 20 : 100000, 'x');  // longer than is allowed
       if (key == "gtid" && value == R"(a\rb)") continue;  // the datastore's own parser refuses that
       std::string replaced = "\"" + key + "\":\"" + value + "\"";
       if (key == "file") replaced += ",\"position\":4711";
