@@ -175,7 +175,9 @@ class ToolGate::Session {
     }
   }
 
-  // The session's number stands in the first packet; the tool gets that packet once the number is on record.
+  // The session's number stands in the first packet; the tool gets that packet once the number is on record, and
+  // without the offer of encryption or compression, which MariaDB's clients since 11.4 take on a socket, too: the gate
+  // must read.
   bool greet() {
     std::string packet;
     if (!next_packet(packet)) return false;
@@ -183,6 +185,13 @@ class ToolGate::Session {
     if (packet.size() > kPacketHeader && packet[kPacketHeader] == 10 && version_end != std::string::npos &&
         version_end + 5 <= packet.size() && packet.size() <= kLongestGreeting) {
       gate_.opened(number_at(packet, version_end + 1, 4));
+      // After the number: 8 bytes of the challenge, a zero, and the lower half of what the server can.
+      const std::size_t offered = version_end + 1 + 4 + 8 + 1;
+      if (offered + 2 <= packet.size()) {
+        const std::uint32_t kept = number_at(packet, offered, 2) & ~(kSsl | kCompress);
+        packet[offered] = static_cast<char>(kept & 0xff);
+        packet[offered + 1] = static_cast<char>(kept >> 8);
+      }
     }
     return send(tool_, packet + std::exchange(from_server_, {}));
   }
@@ -217,6 +226,10 @@ class ToolGate::Session {
         logged_in_ = true;
         const std::uint32_t flags = length >= 4 ? number_at(packet, kPacketHeader, 4) : 0;
         closed_to_us_ = (flags & (kSsl | kCompress | kZstd)) != 0;
+        if (closed_to_us_) {
+          log_warning(
+              "the backup tool's session is encrypted or compressed: how long its locks wait cannot be limited");
+        }
         attributes_ = (flags & kQueryAttributes) != 0;
         if (!send(server_, packet)) return false;
       } else if (!command(packet)) {

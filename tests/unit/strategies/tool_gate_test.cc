@@ -136,6 +136,14 @@ const std::string kLimits(kNoLimits), kFlush = "FLUSH TABLES WITH READ LOCK",
                                       kPatience = "SET SESSION lock_wait_timeout=20",
                                       kHaste = "SET SESSION lock_wait_timeout=1";
 
+TEST(ToolGate, WhatWouldBlindItIsNotOfferedToTheTool) {
+  GateSite site;
+  const GateTool tool(site.gate.socket());
+  const std::size_t offered = 1 + "5.6.24\0"s.size() + 4 + 8 + 1;
+  // The script's server offers what the bits of "xx" are: encryption (0x0800) and compression (0x20) among it.
+  EXPECT_EQ(tool.greeting_.substr(offered), "Xp" + std::string(30 - 8 - 1 - 2, 'x'));
+}
+
 TEST(LockKinds, WhatOthersWaitBehind) {
   const std::vector<std::pair<std::string, LockKind>> table = {
       {"FLUSH TABLES WITH READ LOCK", LockKind::freeze},
