@@ -64,17 +64,6 @@ void GoodHosts::leave_silent(const Instance& host) {
   if (left_out_.emplace(host.id, host.name + " does not answer").second) silent_.insert(host.id);
 }
 
-bool GoodHosts::is_good(const Instance& host, std::stop_token stop) {
-  if (good_.count(host.id) == 0 && left_out_.count(host.id) == 0) {
-    if (live_.status(host.id).verdict == "unreachable") {
-      leave_silent(host);
-    } else {
-      ask({host}, stop);
-    }
-  }
-  return good_.count(host.id) != 0;
-}
-
 void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::string>& not_these,
                      std::stop_token stop) {
   for (;;) {

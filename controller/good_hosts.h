@@ -23,13 +23,14 @@ class GoodHosts {
   // Those that did not answer when they were last looked at are asked where too few others are there.
   // failed_precondition when there are too few, which says why others were left out.
   void find(const HostTemplate& wanted, int count, const std::set<std::string>& not_these, std::stop_token stop);
-  // Asks this one, unless it was asked or is known not to answer.
-  bool is_good(const Instance& host, std::stop_token stop);
+  // Asks all of these, many at once, also those that did not answer when they were last looked at.
+  void ask(const std::vector<Instance>& hosts, std::stop_token stop);
+  // Whether it was asked and is good.
+  bool is_good(const std::string& id) const { return good_.count(id) != 0; }
   // Picks among those that were found good. REQUIRES: outlived by this object.
   State::Pick pick() const;
 
  private:
-  void ask(const std::vector<Instance>& hosts, std::stop_token stop);
   void leave_silent(const Instance& host);
   State& state_;
   Agents& agents_;

@@ -209,13 +209,19 @@ Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite
     if (cleanup.task_id == task_id && cleanup.kind == "attach_job") cleaner.attempt(cleanup, shared_->stop.get_token());
   }
   GoodHosts good(tools.state, tools.agents, tools.live, before.source_id, overwrite || before.overwrite);
+  std::vector<Instance> theirs;
+  for (const Replica& replica : tools.state.replicas(task_id)) {
+    const auto host = tools.state.find_instance(replica.instance_id);
+    if (replica.state != "succeeded" && !replace && host && host->state == "spare") theirs.push_back(*host);
+  }
+  good.ask(theirs, shared_->stop.get_token());
   std::set<int> others;
   std::set<std::string> own;
   for (const Replica& replica : tools.state.replicas(task_id)) {
     if (replica.state == "succeeded") continue;
     own.insert(replica.instance_id);
     const auto host = tools.state.find_instance(replica.instance_id);
-    const bool stays = host && !replace && host->state == "spare" && good.is_good(*host, shared_->stop.get_token());
+    const bool stays = host && !replace && host->state == "spare" && good.is_good(host->id);
     if (!stays && !(host && host->origin == "provisioned" && host->state == "failed")) others.insert(replica.number);
   }
   if (!others.empty() && before.ended()) {
