@@ -85,7 +85,11 @@ OPTIONS = [
     option("sql_mode.pad", "sql-mode=PAD_CHAR_TO_FULL_LENGTH,NO_UNSIGNED_SUBTRACTION,HIGH_NOT_PRECEDENCE"),
     option("old_mode", "old-mode=NO_PROGRESS_INFO,ZERO_DATE_TIME_CAST", on=MARIADB),
     option("init_connect", "init-connect='SET NAMES latin1'", "init-connect='SET autocommit=0'"),
-    option("init_connect.limits", "init-connect='SET SESSION sql_select_limit=1, max_join_size=1'"),
+    option(
+        "init_connect.limits",
+        "init-connect='SET SESSION sql_select_limit=1, max_join_size=1'",
+        refuse=[("source", "a receiving thread ends with error 1104 at its first question", "max_join_size")],
+    ),
     option(
         "init_connect.audit",
         "init-connect='INSERT INTO lab.logins VALUES (CURRENT_USER())'",

@@ -1,7 +1,9 @@
 #include "strategies/mysql/follow/replica_start.h"
 
 #include <algorithm>
+#include <cctype>
 
+#include "base/text.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
@@ -10,6 +12,7 @@
 namespace guestagent::mysql {
 namespace {
 
+constexpr std::size_t kShownInitConnect = 120;
 constexpr Millis kSlice{1000};  // of one wait in the server; between two of them the threads are looked at
 constexpr Millis kConnectPatience{
     60000};  // how long the receiving thread may take to reach a source that does not refuse it
@@ -217,6 +220,16 @@ AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& s
   return Follower(settings, request, job, clock).run(state_dir);
 }
 
+namespace {
+
+bool limits_reads(std::string_view init_connect) {
+  std::string lower(init_connect);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  return lower.find("max_join_size") != std::string::npos || lower.find("sql_big_selects") != std::string::npos;
+}
+
+}  // namespace
+
 void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadata& snapshot, std::uint32_t server_id,
                             std::vector<Check>& out) {
   const std::string where = snapshot.master_host + ":" + std::to_string(snapshot.master_port);
@@ -229,7 +242,15 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
   try {
     ServerClient source(source_target(record, settings.replication_ca_file, kSourceTimeout));
     const ServerIdentity identity = source.identity();
-    add("source", Check::Result::ok, where + " answers the snapshot's account");
+    if (const std::string at_login = source.variable("init_connect").value_or(""); limits_reads(at_login)) {
+      // Our own session has lifted it; a receiving thread does not, and ends with error 1104 at its first question.
+      add("source", Check::Result::failed,
+          "its init_connect limits how much a session may read: " + printable(at_login, kShownInitConnect),
+          "take max_join_size and sql_big_selects out of the source's init_connect: it holds for the replicas' "
+          "account");
+    } else {
+      add("source", Check::Result::ok, where + " answers the snapshot's account");
+    }
     if (identity.server_id == server_id) {
       add("server id", Check::Result::failed, "the source has server_id " + std::to_string(server_id) + " too",
           "another server_id for this host (slave_config.server_id); a server is not its own replica");
