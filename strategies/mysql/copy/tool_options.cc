@@ -26,9 +26,8 @@ std::string tool_options(const MysqlSettings& settings, const ConnectTarget& tar
   out += "host=localhost\n";
   if (server.port != 0) out += "port=" + std::to_string(server.port) + "\n";
   out += "loose-protocol=socket\n";
-  // The gate has to read what the tool says; MariaDB's clients since 11.4 encrypt on sockets, too. The second is
-  // MySQL's.
-  out += "loose-ssl=0\nloose-ssl-verify-server-cert=0\nloose-ssl-mode=DISABLED\n";
+  // The gate has to read what the tool says; MariaDB's clients since 11.4 encrypt on sockets, too.
+  out += group == "xtrabackup" ? "loose-ssl-mode=DISABLED\n" : "loose-ssl=0\nloose-ssl-verify-server-cert=0\n";
   out += "socket=" + option_file_value(socket.string()) + "\n";
   out += "user=" + option_file_value(target.user) + "\n";
   if (!target.password.empty()) out += "password=" + option_file_value(target.password.reveal()) + "\n";

@@ -197,8 +197,8 @@ TEST(Xtrabackup, TheCommandLineOfEachSeriesAndNoPasswordInIt) {
               std::string::npos)
         << options;
     EXPECT_EQ(options.find("binlog-info=on") != std::string::npos, old);
-    EXPECT_NE(options.find("[xtrabackup]\nhost=localhost\nport=3307\nloose-protocol=socket\nloose-ssl=0\n"
-                           "loose-ssl-verify-server-cert=0\nloose-ssl-mode=DISABLED\nsocket=\"" +
+    EXPECT_NE(options.find("[xtrabackup]\nhost=localhost\nport=3307\nloose-protocol=socket\n"
+                           "loose-ssl-mode=DISABLED\nsocket=\"" +
                            taken.dir() + "/work/server.sock\"\n"),
               std::string::npos)
         << options;
