@@ -2,19 +2,18 @@
 // agent's own server answers, and no other.
 //
 // What goes through is passed on as it is, but:
-//  - the number of every session is known, and on record before the session can say anything, so that what a dead tool
-//  leaves waiting in
-//    the server can be ended, and nothing else;
+//  - the server's greeting offers neither encryption nor compression: the gate must read what the tool says;
+//  - the number of every session is known, and on record before the session can say anything, so that what a dead
+//    tool leaves waiting in the server can be ended, and nothing else;
 //  - before the first statement of a session the limits that the server sets for everybody are lifted: the tools rely
-//  on whole answers, and one that was cut has ended them by a segmentation fault;
-//  - before a statement that locks, the server is told how long that may wait. It then gives up by itself, whatever has
-//  become of the
-//    tool and of the agent: a server does not notice that a client is gone whose lock it waits for;
+//    on whole answers, and one that was cut has ended them by a segmentation fault;
+//  - before a statement that locks, the server is told how long that may wait. It then gives up by itself, whatever
+//    has become of the tool and of the agent: a server does not notice that a client is gone whose lock it waits for;
 //  - FLUSH TABLES WITH READ LOCK, behind which all writers stand while it waits, is tried for `freeze` at a time and,
-//  with as long a pause
-//    for the writers in between, again until `lock_wait` is over. The tool knows nothing of that.
+//    with as long a pause for the writers in between, again until `lock_wait` is over. The tool knows nothing of that.
 //
-// Into a session that is encrypted or compressed from the tool on nobody can look: of it only the number is known.
+// Into a session that is encrypted or compressed all the same nobody can look: of it only the number is known, and a
+// warning says so.
 #pragma once
 
 #include <atomic>
