@@ -90,6 +90,13 @@ OPTIONS = [
         "init-connect='SET SESSION sql_select_limit=1, max_join_size=1'",
         refuse=[("source", "a receiving thread ends with error 1104 at its first question", "max_join_size")],
     ),
+    option("init_connect.large_limits", "init-connect='SET SESSION sql_big_selects=1, max_join_size=1000000'"),
+    option(
+        "max_join_size.later",
+        each_start("SET GLOBAL max_join_size=1, sql_big_selects=0"),
+        on=MARIADB,
+        refuse=[("source", "a receiving thread ends with error 1104 at its first question", "max_join_size")],
+    ),
     option(
         "init_connect.audit",
         "init-connect='INSERT INTO lab.logins VALUES (CURRENT_USER())'",
@@ -102,7 +109,11 @@ OPTIONS = [
     option(
         "sql_select_limit", each_start("SET GLOBAL sql_select_limit=1"), each_start("SET GLOBAL sql_select_limit=3")
     ),
-    option("max_join_size", "max-join-size=1"),
+    option(
+        "max_join_size",
+        "max-join-size=1",
+        refuse=[("source", "a receiving thread ends with error 1104 at its first question", "max_join_size")],
+    ),
     option("sql_safe_updates", each_start("SET GLOBAL sql_safe_updates=1")),
     option("sql_auto_is_null", each_start("SET GLOBAL sql_auto_is_null=1")),
     option("sql_quote_show_create", each_start("SET GLOBAL sql_quote_show_create=0")),

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cctype>
 
-#include "base/text.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
@@ -12,8 +11,8 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::size_t kShownInitConnect = 120;
-constexpr Millis kSlice{1000};  // of one wait in the server; between two of them the threads are looked at
+constexpr int kTooManyRows = 1104;  // "The SELECT would examine more than MAX_JOIN_SIZE rows"
+constexpr Millis kSlice{1000};      // of one wait in the server; between two of them the threads are looked at
 constexpr Millis kConnectPatience{
     60000};  // how long the receiving thread may take to reach a source that does not refuse it
 constexpr Millis kSourceTimeout{5000};
@@ -204,6 +203,24 @@ class Follower {
   SteadyTime connecting_since_;
 };
 
+// Whether a session there may begin with a limit on what it reads, set for everybody or by init_connect.
+bool limits_reads(ServerClient& source, std::string_view init_connect) {
+  std::string lower(init_connect);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string big = source.variable("sql_big_selects").value_or("ON");
+  return big == "OFF" || big == "0" || lower.find("max_join_size") != std::string::npos ||
+         lower.find("sql_big_selects") != std::string::npos;
+}
+
+// The first question of a receiving thread, under the limits that it will have: our own sessions lift them, it does
+// not. What init_connect does is done once more, as by each login of this account.
+void ask_as_a_receiving_thread(const ConnectTarget& target, Family family, const std::string& init_connect) {
+  SqlConnection session(target);
+  session.run("SET SESSION sql_select_limit=DEFAULT, max_join_size=DEFAULT, sql_big_selects=DEFAULT");
+  if (!init_connect.empty()) session.run(init_connect);
+  session.run(family == Family::mariadb ? "SHOW VARIABLES LIKE 'SERVER_ID'" : "SELECT @@GLOBAL.SERVER_ID");
+}
+
 }  // namespace
 
 bool follow_by_gtid(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const Dialect& dialect) {
@@ -220,16 +237,6 @@ AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& s
   return Follower(settings, request, job, clock).run(state_dir);
 }
 
-namespace {
-
-bool limits_reads(std::string_view init_connect) {
-  std::string lower(init_connect);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
-  return lower.find("max_join_size") != std::string::npos || lower.find("sql_big_selects") != std::string::npos;
-}
-
-}  // namespace
-
 void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadata& snapshot, std::uint32_t server_id,
                             std::vector<Check>& out) {
   const std::string where = snapshot.master_host + ":" + std::to_string(snapshot.master_port);
@@ -242,14 +249,19 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
   try {
     ServerClient source(source_target(record, settings.replication_ca_file, kSourceTimeout));
     const ServerIdentity identity = source.identity();
-    if (const std::string at_login = source.variable("init_connect").value_or(""); limits_reads(at_login)) {
-      // Our own session has lifted it; a receiving thread does not, and ends with error 1104 at its first question.
-      add("source", Check::Result::failed,
-          "its init_connect limits how much a session may read: " + printable(at_login, kShownInitConnect),
-          "take max_join_size and sql_big_selects out of the source's init_connect: it holds for the replicas' "
-          "account");
-    } else {
-      add("source", Check::Result::ok, where + " answers the snapshot's account");
+    add("source", Check::Result::ok, where + " answers the snapshot's account");
+    if (const std::string at_login = source.variable("init_connect").value_or(""); limits_reads(source, at_login)) {
+      try {
+        ask_as_a_receiving_thread(source_target(record, settings.replication_ca_file, kSourceTimeout),
+                                  source.dialect().family, at_login);
+      } catch (const SqlError& e) {
+        const bool refused = e.number() == kTooManyRows;
+        add("source", refused ? Check::Result::failed : Check::Result::warning,
+            std::string(refused ? "a receiving thread may not read what it needs: " : "its limits cannot be tried: ") +
+                e.what(),
+            "take max_join_size and sql_big_selects out of the source's init_connect and its option files: they hold "
+            "for the replicas' account");
+      }
     }
     if (identity.server_id == server_id) {
       add("server id", Check::Result::failed, "the source has server_id " + std::to_string(server_id) + " too",
