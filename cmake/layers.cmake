@@ -29,7 +29,7 @@ ga_layer(storage DIRS storage ${stores}
          LINKS ga_net ga_config PRIVATE_LINKS OpenSSL::Crypto)
 ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/host strategies/mysql/copy strategies/mysql/source
                          strategies/mysql/follow strategies/mysql/install strategies/mysql
-         LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
+         LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD ZLIB::ZLIB)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
          PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 

@@ -58,6 +58,7 @@ struct SnapshotWriter::State {
   void check_ours() { check_claim(store, coding.snapshot_id, claim.token, system_clock(), job.stop_token()); }
   std::string put(std::string_view leaf, const Buffer& body, std::stop_token stop);
   Buffer read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow);
+  void end_where_a_reader_can_begin(Buffer& raw, const ByteSource& stream);
   void send(SegmentFlow& flow);
   void put_index(ClosedIndex index, std::stop_token stop);
   void join(std::string_view leaf, std::vector<ObjectInfo> parts_of, std::stop_token stop);
@@ -72,6 +73,8 @@ struct SnapshotWriter::State {
   SegmentCoding coding;
   const Claim claim;
   bool claimed = false;
+  Buffer carried;  // read, and of the next segment
+  std::uint64_t read_bytes = 0;
   std::optional<std::uint64_t> expected_bytes;
 
   std::mutex mutex;  // of what follows, while write() runs
@@ -112,17 +115,26 @@ std::string SnapshotWriter::State::put(std::string_view leaf, const Buffer& body
 }
 
 Buffer SnapshotWriter::State::read_segment(ByteSource& stream, std::uint64_t size, const SegmentFlow& flow) {
-  Buffer raw;
+  Buffer raw = std::move(carried);
   while (raw.size() < size) {
     std::span<std::byte> room = raw.room();
     room = room.first(static_cast<std::size_t>(std::min<std::uint64_t>(room.size(), size - raw.size())));
     const std::size_t n = stream.read(room);
     if (n == 0) break;
     raw.commit(n);
+    read_bytes += n;
     throttle.read.take(n, flow.stop_token());
     flow.check();
   }
+  if (raw.size() == size) end_where_a_reader_can_begin(raw, stream);
   return raw;
+}
+
+// A segment that begins in the middle of something says nothing without the one before it. Not for any price: one of a
+// few bytes costs as many requests as a whole one.
+void SnapshotWriter::State::end_where_a_reader_can_begin(Buffer& raw, const ByteSource& stream) {
+  const std::uint64_t begin = read_bytes - raw.size(), start = stream.last_start();
+  if (start > begin + raw.size() / 4 && start < read_bytes) carried = raw.split(start - begin);
 }
 
 void SnapshotWriter::State::send(SegmentFlow& flow) {

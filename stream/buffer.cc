@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -81,7 +82,8 @@ Buffer::Chunk Buffer::new_chunk() {
   return Chunk(free_chunks().take());
 }
 
-Buffer::Buffer(Buffer&& other) noexcept : chunks_(std::move(other.chunks_)), size_(std::exchange(other.size_, 0)) {
+Buffer::Buffer(Buffer&& other) noexcept
+    : chunks_(std::move(other.chunks_)), head_(std::exchange(other.head_, 0)), size_(std::exchange(other.size_, 0)) {
   other.chunks_.clear();
 }
 
@@ -89,6 +91,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this == &other) return *this;
   chunks_ = std::move(other.chunks_);
   other.chunks_.clear();
+  head_ = std::exchange(other.head_, 0);
   size_ = std::exchange(other.size_, 0);
   return *this;
 }
@@ -113,12 +116,13 @@ void Buffer::append(Bytes data) {
 
 void Buffer::clear() {
   chunks_.clear();
+  head_ = 0;
   size_ = 0;
 }
 
 std::span<std::byte> Buffer::room() {
-  const std::size_t used = static_cast<std::size_t>(size_ % kChunkBytes);
-  if (size_ == chunks_.size() * kChunkBytes) chunks_.push_back(new_chunk());
+  const std::size_t used = static_cast<std::size_t>((head_ + size_) % kChunkBytes);
+  if (head_ + size_ == chunks_.size() * kChunkBytes) chunks_.push_back(new_chunk());
   return {chunks_.back().get() + used, kChunkBytes - used};
 }
 
@@ -130,10 +134,12 @@ std::vector<Bytes> Buffer::chunks() const {
   std::vector<Bytes> spans;
   spans.reserve(chunks_.size());
   std::uint64_t left = size_;
+  std::size_t skipped = head_;
   for (const Chunk& chunk : chunks_) {
-    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(left, kChunkBytes));
+    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(left, kChunkBytes - skipped));
     if (n == 0) break;
-    spans.emplace_back(chunk.get(), n);
+    spans.emplace_back(chunk.get() + skipped, n);
+    skipped = 0;
     left -= n;
   }
   return spans;
@@ -142,11 +148,32 @@ std::vector<Bytes> Buffer::chunks() const {
 Buffer Buffer::pop_front() {
   Buffer first;
   if (size_ == 0) return first;
-  first.size_ = std::min<std::uint64_t>(size_, kChunkBytes);
+  first.head_ = std::exchange(head_, 0);
+  first.size_ = std::min<std::uint64_t>(size_, kChunkBytes - first.head_);
   first.chunks_.push_back(std::move(chunks_.front()));
   chunks_.erase(chunks_.begin());
   size_ -= first.size_;
   return first;
+}
+
+Buffer Buffer::split(std::uint64_t at) {
+  Buffer tail;
+  if (at >= size_) return tail;
+  const std::size_t from = static_cast<std::size_t>((head_ + at) / kChunkBytes);
+  tail.head_ = static_cast<std::size_t>((head_ + at) % kChunkBytes);
+  tail.size_ = size_ - at;
+  if (tail.head_ > 0) {
+    // Both have a part of this chunk.
+    tail.chunks_.push_back(new_chunk());
+    const std::size_t n =
+        static_cast<std::size_t>(std::min<std::uint64_t>(tail.size_, std::uint64_t{kChunkBytes - tail.head_}));
+    std::memcpy(tail.chunks_.front().get() + tail.head_, chunks_[from].get() + tail.head_, n);
+  }
+  const auto moved = chunks_.begin() + static_cast<std::ptrdiff_t>(from + (tail.head_ > 0 ? 1 : 0));
+  tail.chunks_.insert(tail.chunks_.end(), std::make_move_iterator(moved), std::make_move_iterator(chunks_.end()));
+  chunks_.erase(moved, chunks_.end());
+  size_ = at;
+  return tail;
 }
 
 std::string Buffer::text() const {

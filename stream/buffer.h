@@ -38,11 +38,15 @@ class Buffer {
   std::span<std::byte> room();
   void commit(std::size_t n);
 
-  // The chunks in order; each but the last is kChunkBytes long.
+  // The chunks in order; each but the last, and the first of what was split off, is kChunkBytes long.
   std::vector<Bytes> chunks() const;
   // Takes the first chunk out of the buffer, as a buffer of its own; empty when there is none. For consumers that free
   // as they go.
   Buffer pop_front();
+
+  // Takes what is from `at` on (at most size()) out of the buffer, as one of its own that keeps its memory: only the
+  // chunk in which `at` lies is copied in part.
+  Buffer split(std::uint64_t at);
 
   // All of it as one string: for small objects (manifests, indexes).
   std::string text() const;
@@ -59,6 +63,7 @@ class Buffer {
   using Chunk = std::unique_ptr<std::byte[], GiveBack>;
   static Chunk new_chunk();
   std::vector<Chunk> chunks_;
+  std::size_t head_ = 0;  // bytes at the beginning of the first chunk that are none of the content
   std::uint64_t size_ = 0;
 };
 

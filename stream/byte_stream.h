@@ -17,6 +17,9 @@ class ByteSource {
   // Fills up to `into.size()` bytes and answers how many; 0 is the end, and only a *good* end: a source that was cut
   // short, whose process failed or whose digest is wrong throws Error instead.
   virtual std::size_t read(std::span<std::byte> into) = 0;
+  // The last place in what was read, in bytes from the beginning, where a reader could begin without what came before
+  // it; 0: only at the beginning.
+  virtual std::uint64_t last_start() const { return 0; }
 };
 
 // Where bytes go. Not thread-safe; one writer.

@@ -3,7 +3,7 @@
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libmysqlcppconn-dev rapidjson-dev libarchive-dev
   libcurl4-openssl-dev libyaml-cpp-dev libboost-program-options-dev libboost-dev libspdlog-dev libfmt-dev libsystemd-dev libssl-dev
-  libxxhash-dev libsqlite3-dev)
+  libxxhash-dev libsqlite3-dev zlib1g-dev)
 SERVER_PACKAGES=(mariadb-server-core mariadb-client-core mariadb-backup python3 procps)
 CLANG=16  # Debian 12's default, 14, cannot compile coroutines of C++20
 LINT_PACKAGES=(clang-format-14 black python3-pyflakes shellcheck)  # the tree is held to Debian 12's versions (tests/lint)

@@ -31,6 +31,7 @@ class ToolCopy : public BackupCopy {
   void start(std::string_view group, std::vector<std::string> options, std::string_view more = {});
 
   std::size_t read(std::span<std::byte> into) override;
+  std::uint64_t last_start() const override { return files_.last_end(); }
   Position position() const override { return position_; }
   std::string tool() const override { return spec_.tool.name + " " + spec_.tool.version; }
   std::string format() const override { return "xbstream"; }

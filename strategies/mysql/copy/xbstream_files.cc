@@ -7,18 +7,7 @@
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::string_view kMagic = "XBSTCK01";
-constexpr std::size_t kHead = 14;  // magic, flags, type, length of the path
-constexpr std::size_t kMaxPath = 4096;
-constexpr char kReplaces = 2;
 constexpr std::size_t kMaxFile = std::size_t{16} << 20;  // a set of GTIDs may be long
-
-template <typename T>
-T little(std::string_view bytes) {
-  T out = 0;
-  for (std::size_t i = sizeof(T); i-- > 0;) out = static_cast<T>(out << 8 | static_cast<unsigned char>(bytes[i]));
-  return out;
-}
 
 // "ibdata1.qp", "d/t.ibd.lz4.xbcrypt": no file of a server is called so.
 std::string_view option_in_name(std::string_view path) {
@@ -48,142 +37,48 @@ std::optional<std::string> XbstreamFiles::file(std::string_view name) const {
   return it->second.text;
 }
 
-// How many bytes the part needs before it can be read; data and holes are taken as they come.
-std::size_t XbstreamFiles::wanted() const {
-  switch (part_) {
-    case Part::head:
-      return kHead;
-    case Part::path:
-    case Part::second_path:
-      return path_size_;
-    case Part::seek:
-      return 8;
-    case Part::second_size:
-      return 4;
-    case Part::numbers:
-      return type_ == 'S' ? 24 : 20;
-    default:
-      return 0;
-  }
-}
-
-// A chunk of another form, or a flag with another meaning, could be read differently by the tool that has it next: then
-// all is lost.
-void XbstreamFiles::take_head(std::string_view bytes) {
-  const bool mariadb = maker_ == Maker::mariadb;
-  const char flags = bytes[8];
-  type_ = bytes[9];
-  path_size_ = little<std::uint32_t>(bytes.substr(10));
-  const bool known = type_ == 'P' || type_ == 'S' || type_ == 'E' || (mariadb && (type_ == 'R' || type_ == 'D'));
-  const bool replaces = mariadb && type_ == 'P' && flags == kReplaces;
-  lost_ = !bytes.starts_with(kMagic) || path_size_ == 0 || path_size_ > kMaxPath || !known || (flags != 0 && !replaces);
-  if (replaces) fresh_ = true;
-  part_ = Part::path;
-}
-
 void XbstreamFiles::forget(std::string_view path) {
   if (const auto it = files_.find(path); it != files_.end()) it->second.bad = true;
 }
 
-void XbstreamFiles::take_path(std::string_view bytes) {
-  path_ = bytes.starts_with("./") ? bytes.substr(2) : bytes;
-  if (changed_by_.empty()) changed_by_ = option_in_name(path_);
-  if (watcher_ != nullptr) watcher_->path(path_);
-  into_ = std::find(names_.begin(), names_.end(), path_) == names_.end() ? nullptr : &files_[path_];
-  part_ = Part::head;
-  switch (type_) {
-    case 'E':
+void XbstreamFiles::chunk(const XbstreamChunk& chunk) {
+  using Type = XbstreamChunk::Type;
+  if (changed_by_.empty()) changed_by_ = option_in_name(chunk.path);
+  into_ = std::find(names_.begin(), names_.end(), chunk.path) == names_.end() ? nullptr : &files_[chunk.path];
+  switch (chunk.type) {
+    case Type::end:
       if (into_ != nullptr) into_->whole = true;
-      if (watcher_ != nullptr) watcher_->end(path_);
+      if (watcher_ != nullptr) watcher_->end(chunk.path);
       return;
-    case 'D':
-      forget(path_);
-      if (watcher_ != nullptr) watcher_->removed(path_);
+    case Type::remove:
+      forget(chunk.path);
+      if (watcher_ != nullptr) watcher_->removed(chunk.path);
       return;
-    case 'R':
-      forget(path_);
-      part_ = Part::second_size;
+    case Type::rename:
+      forget(chunk.path);
+      if (watcher_ != nullptr) watcher_->renamed(chunk.path, chunk.to);
+      forget(chunk.to);
+      return;
+    case Type::seek:
+      if (into_ != nullptr) into_->bad = true;
       return;
     default:
-      part_ = type_ == 'S' && maker_ == Maker::mariadb ? Part::seek : Part::numbers;
+      break;
   }
-}
-
-void XbstreamFiles::take_numbers(std::string_view bytes) {
-  holes_ = 0;
-  if (type_ == 'S') {
-    holes_ = std::uint64_t{little<std::uint32_t>(bytes)} * 8;
-    bytes.remove_prefix(4);
-  }
-  left_ = little<std::uint64_t>(bytes);
-  offset_ = little<std::uint64_t>(bytes.substr(8));
-  if (std::exchange(fresh_, false) && offset_ == 0 && into_ != nullptr) *into_ = {};
-  if (into_ != nullptr && (type_ == 'S' || offset_ != into_->text.size() || left_ > kMaxFile - offset_)) {
+  offset_ = chunk.offset;
+  if (into_ == nullptr) return;
+  if (chunk.replaces && chunk.offset == 0) *into_ = {};
+  if (chunk.type == Type::holes || chunk.offset != into_->text.size() || chunk.size > kMaxFile - chunk.offset) {
     into_->bad = true;
     into_ = nullptr;
   }
-  part_ = holes_ > 0 ? Part::holes : Part::data;
-  end_of_data();
 }
 
-void XbstreamFiles::take(std::string_view bytes) {
-  switch (part_) {
-    case Part::head:
-      return take_head(bytes);
-    case Part::path:
-      return take_path(bytes);
-    case Part::seek:
-      if (into_ != nullptr) into_->bad = true;
-      part_ = Part::head;
-      return;
-    case Part::second_size:
-      path_size_ = little<std::uint32_t>(bytes);
-      lost_ = path_size_ == 0 || path_size_ > kMaxPath;
-      part_ = Part::second_path;
-      return;
-    case Part::second_path: {
-      const std::string_view to = bytes.starts_with("./") ? bytes.substr(2) : bytes;
-      if (watcher_ != nullptr) {
-        watcher_->path(to);
-        watcher_->renamed(path_, to);
-      }
-      forget(to);
-      part_ = Part::head;
-      return;
-    }
-    case Part::numbers:
-      return take_numbers(bytes);
-    default:
-      return;
-  }
-}
-
-void XbstreamFiles::end_of_data() {
-  if (part_ == Part::holes && holes_ == 0) part_ = Part::data;
-  if (part_ == Part::data && left_ == 0) part_ = Part::head;
-}
-
-void XbstreamFiles::see(Bytes data) {
-  std::string_view rest(reinterpret_cast<const char*>(data.data()), data.size());
-  while (!rest.empty() && !lost_) {
-    if (part_ == Part::data || part_ == Part::holes) {
-      std::uint64_t& count = part_ == Part::data ? left_ : holes_;
-      const std::string_view now = rest.substr(0, std::min<std::uint64_t>(count, rest.size()));
-      if (part_ == Part::data && into_ != nullptr) into_->text += now;
-      if (part_ == Part::data && watcher_ != nullptr) watcher_->data(path_, offset_, now);
-      if (part_ == Part::data) offset_ += now.size();
-      count -= now.size();
-      rest.remove_prefix(now.size());
-      end_of_data();
-      continue;
-    }
-    const std::size_t missing = wanted() - held_.size();
-    held_ += rest.substr(0, missing);
-    rest.remove_prefix(std::min(missing, rest.size()));
-    if (held_.size() < wanted()) return;
-    const std::string whole = std::exchange(held_, {});
-    take(whole);
-  }
+void XbstreamFiles::data(const XbstreamChunk& chunk, Bytes bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (into_ != nullptr) into_->text += text;
+  if (watcher_ != nullptr) watcher_->data(chunk.path, offset_, text);
+  offset_ += bytes.size();
 }
 
 }  // namespace guestagent::mysql

@@ -36,6 +36,7 @@ class Stream : public SnapshotStream {
     if (n == 0 && !into.empty() && prove_) std::exchange(prove_, nullptr)(copy_->position());
     return n;
   }
+  std::uint64_t last_start() const override { return copy_ ? copy_->last_start() : 0; }
   std::uint64_t expected_bytes() const override { return facts_.dataset_bytes; }
 
   SourceFacts facts() override {
