@@ -74,12 +74,13 @@ std::string journal_result(JobContext& job, std::string result) {
   return result;
 }
 
-std::string attached(const AttachOutcome& outcome, const std::string& status) {
+std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const std::string& status) {
   JsonWriter out;
   out.begin_object()
       .member("state", "replica")
       .member("server_id", outcome.server_id)
-      .member("read_only", outcome.read_only);
+      .member("read_only", outcome.read_only)
+      .member("resumed_bytes", resumed_bytes);
   out.key("status").raw(status).end_object();
   return out.text();
 }
@@ -155,6 +156,7 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   require_places_apart(settings_, job);
   fs::path staging;
   bool data_is_here = false;
+  std::uint64_t resumed = 0;
   AttachRequest told = request;
   {
     SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
@@ -164,23 +166,23 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
     require_passed(plan, job);
     data_is_here = plan.data_is_here;
     if (!data_is_here) {
-      staging = upkeep_.make_staging(job);
+      staging = upkeep_.make_staging(reader.kind(), job);
       job.phase("fetch");
-      datastore_.receive(reader, reader.manifest().format, staging, job);
+      resumed = datastore_.receive(reader, staging, job);
     }
   }
   if (data_is_here) {
     AttachRequest from_here = request;
     from_here.data_is_here = true;
     const AttachOutcome outcome = datastore_.start_replicating(from_here, job);
-    return journal_result(job, attached(outcome, upkeep_.status()));
+    return journal_result(job, attached(outcome, 0, upkeep_.status()));
   }
   job.phase("switch");
   const std::unique_ptr<Installation> installation = datastore_.install(told, staging, job);
   job.phase("catch up");
   const AttachOutcome outcome = datastore_.start_replicating(request, job);
 
-  const std::string result = journal_result(job, attached(outcome, upkeep_.status()));
+  const std::string result = journal_result(job, attached(outcome, resumed, upkeep_.status()));
   job.phase("tidy");
   installation->accept();
   return result;
@@ -280,7 +282,12 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   out.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
   out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
-  out.end_object().end_object();
+  out.end_object().key("staged").begin_array();
+  for (const StagedCopy& staged : server.staged) {
+    out.begin_object().member("dir", staged.dir.string()).member("bytes", staged.bytes);
+    out.member("last_added", format_utc(staged.last_added)).end_object();
+  }
+  out.end_array().end_object();
   return out.text();
 }
 
@@ -355,7 +362,7 @@ void Operations::restore(std::string_view href, const fs::path& to, JobContext& 
   job.phase("fetch");
   SnapshotReader reader(store_, href, settings_.snapshot, throttle_, job);
   require_space(to, reader.manifest().raw_bytes);
-  datastore_.receive(reader, reader.manifest().format, to, job);
+  datastore_.receive(reader, to, job);
 }
 
 }  // namespace guestagent

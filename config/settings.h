@@ -160,8 +160,14 @@ struct MysqlSettings {
   bool operator==(const MysqlSettings&) const = default;
 };
 
+struct AttachSettings {
+  Millis keep_partial{24LL * 3600 * 1000};  // what an interrupted attach had fetched
+  bool operator==(const AttachSettings&) const = default;
+};
+
 struct Settings {
   AgentSettings agent;
+  AttachSettings attach;
   SnapshotSettings snapshot;
   StorageSettings storage;
   std::string datastore = "mysql";

@@ -1,10 +1,14 @@
 #include "storage/snapshot_reader.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <future>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -45,6 +49,54 @@ Buffer get_segment(ObjectStore& store, const std::string& object, const SegmentE
                   [&] { return store.get_promised(object, entry.stored_bytes, right, stop); });
 }
 
+constexpr std::chrono::milliseconds kLookForCancel{200};
+
+// What segments in flight have of the memory for them. Thread-safe; segments may outlive the reader.
+class SegmentMemory {
+ public:
+  // One that is larger than all there is has it to itself.
+  bool take(std::uint64_t bytes, std::uint64_t limit) {
+    const std::lock_guard lock(mutex_);
+    if (used_ > 0 && used_ + bytes > limit) return false;
+    used_ += bytes;
+    return true;
+  }
+  void give(std::uint64_t bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      used_ -= bytes;
+    }
+    given_.notify_all();
+  }
+  // For a while, or until something was given back.
+  void wait() {
+    std::unique_lock lock(mutex_);
+    given_.wait_for(lock, kLookForCancel);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable given_;
+  std::uint64_t used_ = 0;
+};
+
+class Share {
+ public:
+  Share(std::shared_ptr<SegmentMemory> of, std::uint64_t bytes) : of_(std::move(of)), bytes_(bytes) {}
+  ~Share() { give(bytes_); }
+  Share(const Share&) = delete;
+  Share& operator=(const Share&) = delete;
+  void give(std::uint64_t bytes) {
+    bytes = std::min(bytes, bytes_);
+    bytes_ -= bytes;
+    if (bytes > 0) of_->give(bytes);
+  }
+
+ private:
+  std::shared_ptr<SegmentMemory> of_;
+  std::uint64_t bytes_;
+};
+
 std::uint64_t footprint(const SegmentEntry& entry) {
   return std::max(Buffer::footprint(entry.raw_bytes), Buffer::footprint(entry.stored_bytes));
 }
@@ -57,7 +109,8 @@ struct SnapshotReader::State {
     std::optional<Failure> failure;
   };
   struct Pending {
-    std::uint64_t reserved = 0;
+    std::shared_ptr<Share> share;
+    std::uint64_t number = 0;
     std::future<Opened> opened;
   };
 
@@ -83,6 +136,9 @@ struct SnapshotReader::State {
   void fetch_ahead();
   std::future<Opened> fetch(std::uint64_t number, SegmentEntry entry);
   void check_whole();
+  std::optional<Piece> next();
+  template <typename F>
+  auto guarded(F&& f);
   std::size_t deliver(std::span<std::byte> into);
   std::size_t read(std::span<std::byte> into);
 
@@ -94,6 +150,7 @@ struct SnapshotReader::State {
   SegmentCoding coding;
   std::string doing;
   Manifest manifest;
+  Kind kind;
   MemoryPlan plan;
 
   // Which segment is to be fetched next, and what those before it add up to.
@@ -103,11 +160,11 @@ struct SnapshotReader::State {
   SegmentListDigest digest;
 
   // What is under way and what is being delivered.
-  std::uint64_t reserved = 0;
+  std::shared_ptr<SegmentMemory> memory = std::make_shared<SegmentMemory>();
   std::deque<Pending> pending;
   Buffer current;
+  std::shared_ptr<Share> current_share;
   std::size_t delivered_of_chunk = 0;
-  std::uint64_t current_reserved = 0;
   std::uint64_t delivered = 0;
   bool whole = false;
   std::optional<Error> failure;
@@ -139,6 +196,7 @@ void SnapshotReader::State::read_manifest(const SnapshotSettings& settings) {
     throw;
   }
   coding.codec = manifest.codec;
+  kind = {manifest.format, manifest.tool, manifest.digest};
   // All but the last segment are of one size.
   plan = plan_reading(settings, coding.codec, manifest.raw_bytes / manifest.segments);
   workers.emplace(plan.workers);
@@ -208,12 +266,12 @@ std::future<SnapshotReader::State::Opened> SnapshotReader::State::fetch(std::uin
 void SnapshotReader::State::fetch_ahead() {
   while (const SegmentEntry* entry = next_entry()) {
     const std::uint64_t bytes = footprint(*entry);
-    if (reserved > 0 && reserved + bytes > plan.for_segments) return;
-    reserved += bytes;
+    if (!memory->take(bytes, plan.for_segments)) return;
+    auto share = std::make_shared<Share>(memory, bytes);
     ++segments;
     ++next_in_index;
     digest.add(*entry);
-    pending.push_back({bytes, fetch(segments, *entry)});
+    pending.push_back({std::move(share), segments, fetch(segments, *entry)});
   }
 }
 
@@ -235,29 +293,45 @@ std::size_t SnapshotReader::State::deliver(std::span<std::byte> into) {
   }
   current.pop_front();
   delivered_of_chunk = 0;
-  const std::uint64_t freed =
-      current.empty() ? current_reserved : std::min<std::uint64_t>(kChunkBytes, current_reserved);
-  current_reserved -= freed;
-  reserved -= freed;
+  if (current.empty()) {
+    current_share.reset();
+  } else {
+    current_share->give(kChunkBytes);
+  }
   return done;
+}
+
+// The next segment, when it is there; nullopt at the good end.
+std::optional<Piece> SnapshotReader::State::next() {
+  job.check_cancelled();
+  if (whole) return std::nullopt;
+  fetch_ahead();
+  // Others keep what they were given.
+  while (pending.empty() && next_entry() != nullptr) {
+    memory->wait();
+    job.check_cancelled();
+    fetch_ahead();
+  }
+  if (pending.empty()) {
+    check_whole();
+    return std::nullopt;
+  }
+  Pending first = std::move(pending.front());
+  pending.pop_front();
+  Opened opened = first.opened.get();
+  if (opened.failure) opened.failure->raise();
+  job.check_cancelled();
+  return Piece{first.number, std::move(opened.raw), std::move(first.share)};
 }
 
 std::size_t SnapshotReader::State::read(std::span<std::byte> into) {
   job.check_cancelled();
-  if (whole || into.empty()) return 0;
+  if (into.empty()) return 0;
   if (current.empty()) {
-    fetch_ahead();
-    if (pending.empty()) {
-      check_whole();
-      return 0;
-    }
-    Pending first = std::move(pending.front());
-    pending.pop_front();
-    Opened opened = first.opened.get();
-    if (opened.failure) opened.failure->raise();
-    current = std::move(opened.raw);
-    current_reserved = first.reserved;
-    job.check_cancelled();
+    std::optional<Piece> piece = next();
+    if (!piece) return 0;
+    current = std::move(piece->bytes);
+    current_share = std::static_pointer_cast<Share>(piece->room);
   }
   const std::size_t n = deliver(into);
   delivered += n;
@@ -266,6 +340,21 @@ std::size_t SnapshotReader::State::read(std::span<std::byte> into) {
     fetch_ahead();
   }
   return n;
+}
+
+// After one failure there are only more of it.
+template <typename F>
+auto SnapshotReader::State::guarded(F&& f) {
+  if (failure) throw *failure;
+  try {
+    return with_context(doing, f);
+  } catch (const std::exception& e) {
+    // A request that was broken off by the cancellation says something else.
+    const bool cancelled = job.stop_token().stop_requested();
+    failure = cancelled ? Error(Code::cancelled, doing + ": cancelled on request") : to_error(e);
+    stop.request_stop();
+    throw *failure;
+  }
 }
 
 SnapshotReader::SnapshotReader(ObjectStore& store, std::string_view href, const SnapshotSettings& settings,
@@ -278,18 +367,40 @@ const Manifest& SnapshotReader::manifest() const {
   return state_->manifest;
 }
 
+const PieceSource::Kind& SnapshotReader::kind() const {
+  return state_->kind;
+}
+
 std::size_t SnapshotReader::read(std::span<std::byte> into) {
   State& s = *state_;
-  if (s.failure) throw *s.failure;
-  try {
-    return with_context(s.doing, [&] { return s.read(into); });
-  } catch (const std::exception& e) {
-    // A request that was broken off by the cancellation says something else.
-    const bool cancelled = s.job.stop_token().stop_requested();
-    s.failure = cancelled ? Error(Code::cancelled, s.doing + ": cancelled on request") : to_error(e);
-    s.stop.request_stop();
-    throw *s.failure;
-  }
+  return s.guarded([&] { return s.read(into); });
+}
+
+std::optional<Piece> SnapshotReader::next_piece() {
+  State& s = *state_;
+  return s.guarded([&] {
+    std::optional<Piece> piece = s.next();
+    if (piece) {
+      s.delivered += piece->bytes.size();
+      s.job.progress(s.delivered, s.manifest.raw_bytes);
+    }
+    return piece;
+  });
+}
+
+std::uint64_t SnapshotReader::skip(std::uint64_t pieces) {
+  State& s = *state_;
+  return s.guarded([&] {
+    while (s.segments < pieces) {
+      const SegmentEntry* entry = s.next_entry();
+      if (entry == nullptr) break;
+      ++s.segments;
+      ++s.next_in_index;
+      s.digest.add(*entry);
+      s.delivered += entry->raw_bytes;
+    }
+    return s.delivered;
+  });
 }
 
 }  // namespace guestagent

@@ -19,8 +19,16 @@
 #include "base/job_context.h"
 #include "strategies/metadata.h"
 #include "stream/byte_stream.h"
+#include "stream/piece_source.h"
 
 namespace guestagent {
+
+// A part of a snapshot that an interrupted attach left on this host, for the next one to go on with.
+struct StagedCopy {
+  fs::path dir;
+  std::uint64_t bytes = 0;
+  WallTime last_added;
+};
 
 struct ServerDescription {
   bool reachable = false;
@@ -33,6 +41,7 @@ struct ServerDescription {
   bool has_user_data = false;
   std::uint64_t data_bytes = 0, volume_bytes = 0, free_bytes = 0;
   std::map<std::string, std::string> tools;  // name -> version, of those found
+  std::vector<StagedCopy> staged;
 };
 
 // What a datastore's settings mean for this host, for those who do not know its keys. An empty path is not set.
@@ -156,9 +165,11 @@ class Datastore {
   // from the manifest.
   virtual Plan plan_attach(const AttachRequest& request, const std::string& server_json) = 0;
 
-  // Extracts `stream` (of `format`) into the empty directory `dir` and prepares it there: complete, verified, fsynced,
-  // owned by the server's user. The running server and its data are not touched. Also what `guestagent restore` does.
-  virtual void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) = 0;
+  // Extracts `stream` into the directory `dir` and prepares it there: complete, verified, fsynced, owned by the
+  // server's user. The running server and its data are not touched. `dir` is empty, or has what an earlier call for the
+  // same stream got when it was interrupted: then only the rest is fetched. Answers how many bytes of the stream were
+  // there already. Also what `guestagent restore` does.
+  virtual std::uint64_t receive(PieceSource& stream, const fs::path& dir, JobContext& job) = 0;
 
   // Switches the server to the data in `dir` (made by receive): stop, exchange, private first start (inherited
   // replication cleared, the agent's own account made again, event scheduler off), normal start. After an Error
@@ -209,8 +220,9 @@ class DatastoreUpkeep {
   // kind.
   virtual void tend() {}
 
-  // Where extracted data goes before the switch; created empty, mode 0700, outside of the server's data directory.
-  virtual fs::path make_staging(JobContext& job) = 0;
+  // Where extracted data goes before the switch, outside of the server's data directory, mode 0700: one that an earlier
+  // job for the same stream left with a part of it, else a new one, empty.
+  virtual fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) = 0;
 
   // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job
   // of that kind, so that the server serves old or new data whole and no child, directory or account is left. Answers

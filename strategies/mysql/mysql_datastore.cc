@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
+#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/checksum.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
@@ -20,6 +21,7 @@
 #include "strategies/mysql/install/install.h"
 #include "strategies/mysql/install/preflight.h"
 #include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/install/staged.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/server/journal_steps.h"
 
@@ -61,6 +63,7 @@ std::string with_and(std::string first, const std::string& second) {
 
 MysqlDatastore::MysqlDatastore(const Settings& settings, Clock& clock)
     : settings_(settings.mysql),
+      keep_partial_(settings.attach.keep_partial),
       state_dir_(settings.agent.state_dir),
       clock_(clock),
       control_(make_server_control(settings_, state_dir_, clock)),
@@ -74,6 +77,7 @@ ServerDescription MysqlDatastore::describe() {
   out.advertised_address = settings_.advertised_address;
   out.port = settings_.advertised_port.value_or(0);
   out.tools = tools_found(settings_);
+  out.staged = staged_copies(settings_);
   try {
     out.volume_bytes = volume_bytes(settings_.data_dir);
     out.free_bytes = free_bytes(settings_.data_dir);
@@ -117,8 +121,8 @@ Plan MysqlDatastore::plan_attach(const AttachRequest& request, const std::string
   return plan_attach_checks(settings_, state_dir_, request, server_json, clock_);
 }
 
-void MysqlDatastore::receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) {
-  receive_copy(stream, format, dir, settings_, job);
+std::uint64_t MysqlDatastore::receive(PieceSource& stream, const fs::path& dir, JobContext& job) {
+  return receive_copy(stream, dir, settings_, job);
 }
 
 std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& request, const fs::path& dir,
@@ -153,6 +157,12 @@ DetachOutcome MysqlDatastore::stop_replicating(const DetachRequest& request, Job
 }
 
 void MysqlDatastore::tend() {
+  try {
+    for (const fs::path& dir : remove_old_staged(settings_, keep_partial_, clock_))
+      log_info("removed what an attach had fetched and nobody went on with", {{"path", dir.string()}});
+  } catch (const Error& e) {
+    log_warning("what an attach had fetched cannot be removed", {{"error", e.what()}});
+  }
   if (!accounts_.any()) return;
   try {
     ServerClient client(local_target(settings_));
@@ -170,10 +180,15 @@ std::string MysqlDatastore::status() {
   return write_status(facts, judge(facts, settings_.lag_limit));
 }
 
-fs::path MysqlDatastore::make_staging(JobContext& job) {
+fs::path MysqlDatastore::make_staging(const PieceSource::Kind& stream, JobContext& job) {
   const fs::path work = work_dir(settings_.data_dir);
-  const fs::path parent = settings_.staging_dir.empty() ? work : fs::weakly_canonical(settings_.staging_dir);
-  const fs::path dir = new_work_path(parent, "staging");
+  const fs::path parent = staging_parent(settings_);
+  for (const StagedCopy& staged : staged_copies(settings_)) {
+    if (!PlacedRecord::is_for(staged.dir, stream)) continue;
+    job.journal().record(step::kStaging, step::write_place(step::kStaging, staged.dir));
+    return staged.dir;
+  }
+  const fs::path dir = new_work_path(parent, kStagingPrefix);
   job.journal().record(step::kStaging, step::write_place(step::kStaging, dir));
   if (parent == work) make_work_dir(work);
   make_own_dir(dir, 0700);

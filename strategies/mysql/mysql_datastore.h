@@ -20,14 +20,14 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   Plan plan_snapshot(const SnapshotRequest& request) override;
   std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest& request, JobContext& job) override;
   Plan plan_attach(const AttachRequest& request, const std::string& server_json) override;
-  void receive(ByteSource& stream, const std::string& format, const fs::path& dir, JobContext& job) override;
+  std::uint64_t receive(PieceSource& stream, const fs::path& dir, JobContext& job) override;
   std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) override;
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override;
   DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
 
   std::string status() override;
   void tend() override;
-  fs::path make_staging(JobContext& job) override;
+  fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;
   std::string recover(Undertaking what, JobContext& job) override;
   void release_source(const std::string& replication_user, JobContext& job) override;
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
@@ -39,6 +39,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   RoleChange detaching(JobContext& job);
 
   const MysqlSettings settings_;
+  const Millis keep_partial_;
   const fs::path state_dir_;
   Clock& clock_;
   const std::unique_ptr<ServerControl> control_;

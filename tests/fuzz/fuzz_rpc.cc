@@ -25,12 +25,12 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   Plan plan_snapshot(const SnapshotRequest&) override { return {}; }
   std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest&, JobContext&) override { nothing(); }
   Plan plan_attach(const AttachRequest&, const std::string&) override { return {}; }
-  void receive(ByteSource&, const std::string&, const fs::path&, JobContext&) override { nothing(); }
+  std::uint64_t receive(PieceSource&, const fs::path&, JobContext&) override { nothing(); }
   std::unique_ptr<Installation> install(const AttachRequest&, const fs::path&, JobContext&) override { nothing(); }
   AttachOutcome start_replicating(const AttachRequest&, JobContext&) override { nothing(); }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext&) override { nothing(); }
   std::string status() override { return R"({"role":"standalone","verdict":"standalone"})"; }
-  fs::path make_staging(JobContext&) override { nothing(); }
+  fs::path make_staging(const PieceSource::Kind&, JobContext&) override { nothing(); }
   std::string recover(Undertaking, JobContext&) override { return ""; }
   void release_source(const std::string&, JobContext&) override { nothing(); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,

@@ -170,19 +170,6 @@ BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& versi
               "install it, or say mysql.tools_dir");
 }
 
-fs::path find_extractor(const MysqlSettings& settings, std::string_view format, const ServerVersion& version) {
-  if (format != "xbstream") {
-    throw Error(Code::invalid_argument,
-                "choosing the program that extracts the copy: format \"" + std::string(format.substr(0, 40)) +
-                    "\" is not known",
-                "upgrade the agent on this host");
-  }
-  const std::string name = version.family == Family::mariadb ? "mbstream" : "xbstream";
-  if (const auto path = find_tool_path(settings, name)) return *path;
-  throw Error(Code::not_found, "choosing the program that extracts the copy: " + name + " is not " + where(settings),
-              "it comes with the backup tool; install that, or say mysql.tools_dir");
-}
-
 std::optional<fs::path> find_upgrade_tool(const MysqlSettings& settings, const ServerVersion& source,
                                           const ServerVersion& target) {
   if (source.series() == target.series()) return std::nullopt;

@@ -39,10 +39,6 @@ std::string prepare_misfit(const BackupTool& tool, const ServerVersion& version)
 // fit).
 BackupTool choose_tool(const MysqlSettings& settings, const ServerVersion& version);
 
-// Where the program that extracts a stream of `format` is: mbstream or xbstream. Throws Error(not_found,
-// invalid_argument).
-fs::path find_extractor(const MysqlSettings& settings, std::string_view format, const ServerVersion& version);
-
 // The program that brings the system tables of a `source` up to a newer `target`; nullopt where none is needed. Looked
 // for in mysql.tools_dir, beside the server's own program, and on PATH; it must be of the target's series. Throws
 // Error(failed_precondition) when there is none.

@@ -12,6 +12,9 @@ namespace guestagent::mysql {
 fs::path work_dir(const fs::path& data_dir);
 inline constexpr std::string_view kHiddenDir = ".guestagent";  // its name inside a data directory
 
+// What copies are received in, there or in mysql.staging_dir, begins so.
+inline constexpr std::string_view kStagingPrefix = "staging";
+
 // Makes it, passable for the server's user; failed_precondition for one that is there and is not the agent's own: who
 // owns the data directory could have put it there.
 void make_work_dir(const fs::path& dir);

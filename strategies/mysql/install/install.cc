@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/held_dir.h"
 #include "strategies/mysql/copy/backup_tools.h"
+#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/control_kinds.h"
@@ -136,6 +137,7 @@ void remove_staging(Journal& journal) {
   for (const Journal::Step& each : journal.steps()) {
     if (each.name != step::kStaging) continue;
     const fs::path dir = step::read_place(each);
+    PlacedRecord::forget(dir);
     remove_tree(dir);
     // The directory around it, where that is the agent's own.
     const std::string around = dir.parent_path().filename().string();
@@ -366,9 +368,14 @@ std::string settle_installation(const InstallParts& parts, bool accepted, JobCon
   }
   if (journal.find(step::kStaging) != nullptr && journal.find(step::kInstallSettled) == nullptr) {
     receive_again(parts, journal);
-    remove_staging(journal);
+    const Journal::Step* staging = journal.find(step::kStaging);
+    if (!accepted && fs::exists(PlacedRecord::path_of(step::read_place(*staging)))) {
+      done = "kept what had been fetched, for the next attach";
+    } else {
+      remove_staging(journal);
+      done = "removed what had been extracted";
+    }
     journal.record(step::kInstallSettled);
-    done = "removed what had been extracted";
   }
   return done;
 }

@@ -9,6 +9,7 @@
 #include "config/units.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
+#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/repoint.h"
 #include "strategies/mysql/host/option_file.h"
@@ -18,6 +19,7 @@
 #include "strategies/mysql/host/tree_move.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/install/staged.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/source/host_checks.h"
@@ -75,10 +77,6 @@ std::string gib(std::uint64_t bytes) {
   const std::uint64_t tenths = (bytes * 10 + (std::uint64_t{1} << 29)) >> 30;
   if (tenths == 0) return std::to_string((bytes + kMiB - 1) / kMiB) + " MiB";
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
-}
-
-fs::path staging_parent(const MysqlSettings& settings) {
-  return settings.staging_dir.empty() ? work_dir(settings.data_dir) : settings.staging_dir;
 }
 
 std::uint16_t advertised_port(const MysqlSettings& settings, const ServerIdentity& here) {
@@ -174,7 +172,7 @@ std::string check_tools(const MysqlSettings& settings, const ServerIdentity& her
   const ServerVersion source = parse_datastore_version(request.snapshot.datastore_version);
   const std::string name = source.family == Family::mariadb ? "mariadb-backup" : "xtrabackup";
   const std::string path = tool_path(settings, name);
-  const fs::path extract = find_extractor(settings, request.snapshot.format, source);
+  require_known_format(request.snapshot.format);
   const auto tool = find_tool(settings, name);
   if (tool) {
     const std::string misfit = prepare_misfit(*tool, source);
@@ -182,14 +180,18 @@ std::string check_tools(const MysqlSettings& settings, const ServerIdentity& her
       refuse(misfit, "install the tool of the snapshot's series (" + request.snapshot.tool + " took it)");
   }
   const auto upgrade = find_upgrade_tool(settings, source, here.version);
-  return extract.string() + " and " + path + (tool ? " " + tool->version : "") +
-         (upgrade ? " and " + upgrade->string() : "");
+  return path + (tool ? " " + tool->version : "") + (upgrade ? " and " + upgrade->string() : "");
 }
 
 std::string check_space(const MysqlSettings& settings, const AttachRequest& request, const SourceServer& source) {
   const std::uint64_t raw = std::max(request.snapshot.raw_bytes, request.snapshot.dataset_bytes);
   // Beside the copy: the redo log at its full size again, and something to live on. The old data stays until the end.
-  const std::uint64_t needed = raw + raw / 50 + source.redo_bytes + 64 * kMiB;
+  std::uint64_t needed = raw + raw / 50 + source.redo_bytes + 64 * kMiB;
+  // What an interrupted attach of the same snapshot left is a part of it.
+  const PieceSource::Kind stream{request.snapshot.format, request.snapshot.tool, request.snapshot.digest};
+  for (const StagedCopy& staged : staged_copies(settings)) {
+    if (PlacedRecord::is_for(staged.dir, stream)) needed -= std::min(needed, staged.bytes);
+  }
   const auto require = [&](const fs::path& place) {
     const std::uint64_t free = free_bytes(place);
     if (free >= needed) return;

@@ -1,8 +1,6 @@
 #include "strategies/mysql/install/receive.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -10,7 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
 
 #include "base/child.h"
 #include "base/error.h"
@@ -22,39 +22,18 @@
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/copy/copy_names.h"
 #include "strategies/mysql/copy/copy_options.h"
+#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/copy/table_files.h"
 #include "strategies/mysql/copy/tool_info.h"
-#include "strategies/mysql/copy/xbstream_files.h"
+#include "strategies/mysql/copy/xbstream_place.h"
 #include "strategies/mysql/host/server_control.h"
 #include "strategies/mysql/server/dialect.h"
 
 namespace guestagent::mysql {
 namespace {
 
-constexpr std::size_t kBlock = std::size_t{1} << 20;
 constexpr std::size_t kLinesShown = 6, kShownOfLine = 300;  // of a tool's words in an error
 constexpr std::size_t kLargestDescription = std::size_t{16} << 20;
-
-// A tool that ends early must be an error with its own words, not a signal that ends the agent.
-class NoBrokenPipeSignal {
- public:
-  NoBrokenPipeSignal() {
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  ~NoBrokenPipeSignal() {
-    const timespec now{};
-    while (::sigtimedwait(&pipe_, nullptr, &now) > 0) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  NoBrokenPipeSignal(const NoBrokenPipeSignal&) = delete;
-  NoBrokenPipeSignal& operator=(const NoBrokenPipeSignal&) = delete;
-
- private:
-  sigset_t pipe_{}, before_{};
-};
 
 bool mentions_full_disk(const std::vector<std::string>& lines) {
   return std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
@@ -92,42 +71,8 @@ Error tool_error(const std::string& doing, const std::string& why, std::vector<s
   return Error(Code::internal, message, hint);
 }
 
-// All of `data` to the child, however slowly it reads; false when it no longer does.
-bool feed(int fd, Bytes data, JobContext& job) {
-  while (!data.empty()) {
-    const ssize_t n = ::write(fd, data.data(), data.size());
-    if (n >= 0) {
-      data = data.subspan(static_cast<std::size_t>(n));
-      continue;
-    }
-    if (errno == EPIPE) return false;
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) throw system_error("feeding the extract tool", errno);
-    job.check_cancelled();
-    pollfd room{fd, POLLOUT, 0};
-    ::poll(&room, 1, 200);
-  }
-  return true;
-}
-
-// All extractors know these options. One thread only: with more, they fail by chance on a perfect stream.
-std::vector<std::string> extract_argv(const std::string& program, const fs::path& dir) {
-  return {program, "-x", "-C", dir.string()};
-}
-
 std::string more_than_one(std::size_t count) {
   return count > 1 ? " and " + std::to_string(count - 1) + " more" : "";
-}
-
-std::string first_tool(const std::vector<std::string>& names, const MysqlSettings& settings) {
-  for (std::size_t i = 0; i + 1 < names.size(); ++i) {
-    try {
-      return tool_path(settings, names[i]);
-    } catch (const Error& e) {
-      if (e.code() != Code::failed_precondition) throw;
-    }
-  }
-  return tool_path(settings, names.back());
 }
 
 // What works on bytes from outside has no more rights than the server that will run on them.
@@ -152,85 +97,28 @@ Child start_as_server(ChildSpec spec, const MysqlSettings& settings) {
   }
 }
 
-// Refuses a name before the tool has the chunk.
-class NameGuard : public XbstreamFiles::Watcher {
- public:
-  void path(std::string_view path) override {
-    if (path == last_) return;
-    check_copy_name(path);
-    last_ = path;
-  }
-
- private:
-  std::string last_;
-};
-
-// The lines in which a tool tells of a failure, the first of them.
-class BadLines {
- public:
-  void hear(std::string_view line) {
-    constexpr std::array<std::string_view, 3> bad = {"rror", "an't", "ailed"};
-    const bool is_bad = std::any_of(bad.begin(), bad.end(),
-                                    [&](std::string_view word) { return line.find(word) != std::string_view::npos; });
-    const std::lock_guard lock(mutex_);
-    if (is_bad && lines_.size() < kLinesShown) lines_.push_back(printable(line, kShownOfLine));
-  }
-  std::vector<std::string> get() const {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<std::string> lines_;
-};
-
-Error not_xbstream() {
-  return Error(Code::data_loss, "extracting the copy: the stream is not of the xbstream format, or is cut",
-               "take the snapshot again");
+// Whose chunks they are is what their tool says that it is: MariaDB's may also move and remove files.
+XbstreamChunks::Maker maker_of(const std::string& tool) {
+  return tool.starts_with("xtrabackup") ? XbstreamChunks::Maker::percona : XbstreamChunks::Maker::mariadb;
 }
 
-void extract(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings,
-             JobContext& job) {
-  BadLines bad;
-  ChildSpec spec =
-      as_server(extract_argv(first_tool(receive_tools(format, settings).extract, settings), dir.path()), dir, settings);
-  spec.pipe_stdin = true;
-  spec.on_line = [&](std::string_view line) { bad.hear(line); };
-  const std::string doing = "extracting the copy by " + spec.argv[0];
-  Child tool = start_as_server(std::move(spec), settings);
-  const NoBrokenPipeSignal quiet;
-  const int in = tool.stdin_fd();
-  ::fcntl(in, F_SETPIPE_SZ, static_cast<int>(kBlock));
-  if (::fcntl(in, F_SETFL, ::fcntl(in, F_GETFL) | O_NONBLOCK) != 0) throw system_error(doing, errno);
+// More than four only wait for the disk.
+unsigned placing_threads() {
+  return std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
+}
 
-  NameGuard guard;
-  // Whose chunks they are is what the tool takes them for: MariaDB's may also move and remove files, wherever their
-  // paths lead.
-  const bool mariadb = fs::path(doing).filename() == "mbstream";
-  XbstreamFiles names({}, mariadb ? XbstreamFiles::Maker::mariadb : XbstreamFiles::Maker::percona, &guard);
-  std::vector<std::byte> block(kBlock);
-  bool reads = true;
-  while (reads) {
+// Answers how many bytes were there.
+std::uint64_t extract(PieceSource& stream, const HeldDir& dir, PlacedRecord& record, JobContext& job) {
+  const std::uint64_t there = stream.skip(record.placed().pieces);
+  XbstreamPlacer placer(dir, maker_of(stream.kind().tool), placing_threads(), record);
+  while (std::optional<Piece> piece = stream.next_piece()) {
     job.check_cancelled();
-    const std::size_t n = stream.read(block);
-    if (n == 0) break;
-    names.see(Bytes(block).first(n));
-    if (names.lost()) throw not_xbstream();
-    reads = feed(in, Bytes(block).first(n), job);
+    placer.take(std::move(*piece));
+    failpoint("receive:piece");
   }
-  if (reads && !names.at_boundary()) throw not_xbstream();
-  tool.close_stdin();
-  const Child::Exit exit = tool.wait(job.stop_token());
-  if (!reads || !exit.ok()) {
-    throw tool_error(doing, reads ? exit.describe() : "it stopped reading (" + exit.describe() + ")", tool.last_lines(),
-                     "see whether that tool fits the snapshot's (get_info shows the tools)");
-  }
-  // It can fail to write a file and still end with 0; then it says so.
-  const std::vector<std::string> failures = bad.get();
-  if (!failures.empty()) throw tool_error(doing, "it ended with 0, but it said", failures, "");
-  for (const std::string& line : tool.last_lines()) job.warn(doing + ": " + line);
+  placer.finish();
   dir.require_stands();
+  return there;
 }
 
 // Names of any server's tool: the copy tells which it was.
@@ -451,27 +339,69 @@ void drop_identity(const HeldDir& dir) {
   }
 }
 
-void receive_into(ByteSource& stream, const std::string& format, const HeldDir& dir, const MysqlSettings& settings,
-                  JobContext& job) {
-  if (format == kCloneFormat) {
-    // It needs no preparing, and no tool.
-    take_over(dir, std::nullopt);
-    unpack_clone(stream, dir.path(), job);
-    check_entries(dir);
-  } else {
-    take_over(dir, server_user(settings));
-    extract(stream, format, dir, settings, job);
-    drop_identity(dir);
-    const ToolInfo info = check_whole(dir);
-    job.phase("prepare");
-    prepare(dir, info, settings, job);
-    check_entries(dir);
+// What another try can mend. A full disk is no reason to keep it full.
+bool is_worth_going_on(const std::exception& failure) {
+  const auto* error = dynamic_cast<const Error*>(&failure);
+  return error != nullptr && (error->code() == Code::unavailable || error->code() == Code::deadline_exceeded ||
+                              error->code() == Code::permission_denied);
+}
+
+// That of an interrupted call, with what it got, or a new one.
+PlacedRecord open_record(const HeldDir& dir, const PieceSource::Kind& kind, bool goes_on, JobContext& job) {
+  if (goes_on) {
+    job.phase("check what is here");
+    if (auto found = PlacedRecord::found(dir, kind, job); found && found->placed().pieces > 0) {
+      job.phase("fetch");
+      return std::move(*found);
+    }
+    job.phase("fetch");
+    dir.clear();
   }
+  return PlacedRecord(dir, kind);
+}
+
+// None but the agent can have put anything into it since.
+bool can_go_on(const HeldDir& dir, const PieceSource::Kind& kind) {
+  return dir.info().st_uid == ::geteuid() && (dir.info().st_mode & 0077) == 0 && PlacedRecord::is_for(dir.path(), kind);
+}
+
+void finish_receiving(const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
   job.check_cancelled();
   dir.require_stands();
   give_all(dir, settings);
   dir.sync();
   dir.require_stands();
+}
+
+void receive_clone(PieceSource& stream, const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
+  // It needs no preparing, and no tool.
+  take_over(dir, std::nullopt);
+  unpack_clone(stream, dir.path(), job);
+  check_entries(dir);
+  finish_receiving(dir, settings, job);
+}
+
+// While it is extracted the directory is the agent's alone, and only while it is prepared the tool's.
+void prepare_extracted(const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
+  drop_identity(dir);
+  const ToolInfo info = check_whole(dir);
+  give_all(dir, settings);
+  take_over(dir, server_user(settings));
+  job.phase("prepare");
+  prepare(dir, info, settings, job);
+  check_entries(dir);
+  finish_receiving(dir, settings, job);
+}
+
+std::uint64_t receive_xbstream(PieceSource& stream, const HeldDir& dir, bool goes_on, const MysqlSettings& settings,
+                               JobContext& job) {
+  take_over(dir, std::nullopt);
+  PlacedRecord record = open_record(dir, stream.kind(), goes_on, job);
+  const std::uint64_t there = extract(stream, dir, record, job);
+  // From here on the files change: nobody could go on with them.
+  record.close();
+  prepare_extracted(dir, settings, job);
+  return there;
 }
 
 }  // namespace
@@ -484,19 +414,10 @@ std::string tool_path(const MysqlSettings& settings, const std::string& name) {
       "install it (the package mariadb-backup or percona-xtrabackup of the server's version), or set mysql.tools_dir");
 }
 
-ReceiveTools receive_tools(const std::string& format, const MysqlSettings& settings) {
-  if (format == kCloneFormat) return {};
-  if (format != "xbstream") {
-    throw Error(Code::failed_precondition,
-                "receiving the copy: format " + format + ": this agent knows xbstream and tar",
-                "use an agent of the snapshot's version");
-  }
-  if (settings.backup_tool == "xtrabackup") return {{"xbstream"}, {"xtrabackup"}};
-  if (settings.backup_tool == "mariadb-backup") return {{"mbstream"}, {"mariadb-backup"}};
-  // A host of MySQL may have MariaDB's client tools, and the other way round.
-  if (fs::path(settings.server.command.at(0)).filename() == "mysqld")
-    return {{"xbstream", "mbstream"}, {"xtrabackup", "mariadb-backup"}};
-  return {{"mbstream", "xbstream"}, {"mariadb-backup", "xtrabackup"}};
+void require_known_format(const std::string& format) {
+  if (format == "xbstream" || format == kCloneFormat) return;
+  throw Error(Code::failed_precondition, "receiving the copy: format " + format + ": this agent knows xbstream and tar",
+              "use an agent of the snapshot's version");
 }
 
 std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_bytes) {
@@ -506,8 +427,8 @@ std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_b
   return std::clamp(wanted, 128 * kMiB, std::max(128 * kMiB, available_memory() / 2));
 }
 
-void receive_copy(ByteSource& stream, const std::string& format, const fs::path& dir, const MysqlSettings& settings,
-                  JobContext& job) {
+std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
+  require_known_format(stream.kind().format);
   std::error_code ec;
   if (!fs::exists(dir, ec)) make_dir(dir, 0700);
   const auto refuse = [&] {
@@ -516,14 +437,22 @@ void receive_copy(ByteSource& stream, const std::string& format, const fs::path&
   };
   if (!fs::is_directory(fs::symlink_status(dir, ec)) || ec) throw refuse();
   const HeldDir held(dir);
-  if (!held.empty()) throw refuse();
+  const bool goes_on = can_go_on(held, stream.kind());
+  if (!goes_on && !held.empty()) throw refuse();
   server_user(settings);  // or it throws, before the long work
   try {
-    receive_into(stream, format, held, settings, job);
+    if (stream.kind().format != kCloneFormat) return receive_xbstream(stream, held, goes_on, settings, job);
+    receive_clone(stream, held, settings, job);
+    return 0;
   } catch (const std::exception& failure) {
     try {
-      held.clear();
-      held.give(held.info().st_uid, held.info().st_gid, held.info().st_mode & 07777);
+      if (is_worth_going_on(failure) && PlacedRecord::is_for(dir, stream.kind())) {
+        job.warn("what was fetched stays in " + dir.string() + ": the same call goes on from there");
+      } else {
+        PlacedRecord::forget(dir);
+        held.clear();
+        held.give(held.info().st_uid, held.info().st_gid, held.info().st_mode & 07777);
+      }
     } catch (const Error& e) {
       job.warn(e.what());
     }

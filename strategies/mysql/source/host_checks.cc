@@ -159,7 +159,7 @@ std::vector<Check> check_host(const MysqlSettings& settings) {
     const ServerVersion version = client.version();
     const BackupTool tool = choose_tool(settings, version);
     if (tool.path.empty()) return "none is needed: the server itself copies (" + tool.name + ")";
-    return tool.path.string() + " and " + find_extractor(settings, "xbstream", version).string();
+    return tool.path.string();
   }));
   return out;
 }

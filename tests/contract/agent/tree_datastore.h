@@ -73,11 +73,12 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
       plan.checks.push_back({"role", Check::Result::failed, "it is a replica", "detach it"});
     return plan;
   }
-  void receive(ByteSource& stream, const std::string&, const fs::path& dir, JobContext&) override {
+  std::uint64_t receive(PieceSource& stream, const fs::path& dir, JobContext&) override {
     std::string text;
     std::vector<std::byte> buffer(4096);
     while (const std::size_t n = stream.read(buffer)) text.append(reinterpret_cast<const char*>(buffer.data()), n);
     for (const std::string& line : lines(text)) apply(line, dir);
+    return 0;
   }
   std::unique_ptr<Installation> install(const AttachRequest&, const fs::path& dir, JobContext& job) override {
     job.journal().record("tree.exchange");
@@ -111,7 +112,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     out.key("reasons").begin_array().end_array().end_object();
     return out.text();
   }
-  fs::path make_staging(JobContext& job) override {
+  fs::path make_staging(const PieceSource::Kind&, JobContext& job) override {
     job.journal().record("tree.staging");
     fs::create_directory(dir_ / "staging");
     return dir_ / "staging";

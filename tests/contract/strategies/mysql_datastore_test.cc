@@ -64,7 +64,8 @@ class MysqlDatastore : public ::testing::Test {
   AttachRequest copy(const fs::path& staging, FakeJob& job) {
     const auto stream = source.store().open_snapshot({"snap"}, source.job());
     source.server.sql("INSERT INTO d.t (v) VALUES ('meanwhile')");
-    target.store().receive(*stream, "xbstream", staging, job);
+    PiecesOf pieces(*stream, {"xbstream", "mariadb-backup", ""});
+    target.store().receive(pieces, staging, job);
     const SourceFacts facts = stream->facts();
     server_json = facts.server_json;
     AttachRequest out;
@@ -85,7 +86,7 @@ class MysqlDatastore : public ::testing::Test {
 
   AttachOutcome attach() {
     FakeJob& job = target.job();
-    const fs::path staging = target.parts.upkeep->make_staging(job);
+    const fs::path staging = target.parts.upkeep->make_staging({"xbstream", "mariadb-backup", ""}, job);
     request = copy(staging, job);
     require_passed(target.store().plan_attach(request, server_json), job);
     const auto installation = target.store().install(request, staging, job);
@@ -166,7 +167,7 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
 
 TEST_F(MysqlDatastore, PreflightTellsWhatIsWrong) {
   FakeJob& job = target.job();
-  const fs::path staging = target.parts.upkeep->make_staging(job);
+  const fs::path staging = target.parts.upkeep->make_staging({"xbstream", "mariadb-backup", ""}, job);
   request = copy(staging, job);
   EXPECT_EQ(failed_check(request), "");
   target.parts.upkeep->recover(Undertaking::attach, job);
@@ -210,7 +211,7 @@ TEST_F(MysqlDatastore, FailedReplicationPutsTheOldDataBack) {
       "CREATE DATABASE precious; CREATE TABLE precious.t (id INT PRIMARY KEY); INSERT INTO precious.t VALUES "
       "(7)");
   FakeJob& job = target.job();
-  const fs::path staging = target.parts.upkeep->make_staging(job);
+  const fs::path staging = target.parts.upkeep->make_staging({"xbstream", "mariadb-backup", ""}, job);
   request = copy(staging, job);
   request.overwrite = true;
   {

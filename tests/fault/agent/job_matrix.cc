@@ -43,12 +43,14 @@ class Host {
   Host(const StorageSettings& storage, const std::string& data, const std::function<void()>& at_end = {})
       : store_(make_store(storage, clock)) {
     ON_CALL(upkeep_, status).WillByDefault(Return(R"({"role":"replica","verdict":"healthy"})"));
-    ON_CALL(upkeep_, make_staging).WillByDefault([this](JobContext&) { return dir_.path() / "staging"; });
+    ON_CALL(upkeep_, make_staging).WillByDefault([this](const PieceSource::Kind&, JobContext&) {
+      return dir_.path() / "staging";
+    });
     ON_CALL(upkeep_, recover).WillByDefault(Return(""));
     ON_CALL(datastore_, open_snapshot).WillByDefault([data, at_end](auto&, auto&) {
       return std::make_unique<FakeStream>(data, at_end);
     });
-    ON_CALL(datastore_, receive).WillByDefault([this](ByteSource& stream, auto&, auto&, auto&) {
+    ON_CALL(datastore_, receive).WillByDefault([this](PieceSource& stream, auto&, auto&) {
       received.clear();
       std::vector<std::byte> buffer(70000);
       while (const std::size_t n = stream.read(buffer))

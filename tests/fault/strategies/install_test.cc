@@ -52,6 +52,12 @@ class ToolStream : public ByteSource {
 };
 
 // As the agent's operations do it.
+std::uint64_t receive_plain(ByteSource& stream, const std::string& format, const fs::path& dir,
+                            const MysqlSettings& settings, JobContext& job) {
+  PiecesOf pieces(stream, {format, "mariadb-backup", ""});
+  return receive_copy(pieces, dir, settings, job);
+}
+
 fs::path receive_from(const fs::path& socket, const MysqlSettings& settings, FakeJob& job) {
   const fs::path dir = new_work_path(work_dir(settings.data_dir), "staging");
   JsonWriter out;
@@ -60,7 +66,7 @@ fs::path receive_from(const fs::path& socket, const MysqlSettings& settings, Fak
   make_dir(dir.parent_path(), 0711);
   make_dir(dir, 0700);
   ToolStream stream(socket);
-  receive_copy(stream, "xbstream", dir, settings, job);
+  receive_plain(stream, "xbstream", dir, settings, job);
   return dir;
 }
 
@@ -306,7 +312,7 @@ TEST_F(Install, FullDiskWhileReceiving) {
         << "these tests mount file systems: run them as root";
     ToolStream stream(source.socket());
     try {
-      receive_copy(stream, "xbstream", small / "copy", settings, job);
+      receive_plain(stream, "xbstream", small / "copy", settings, job);
       ADD_FAILURE() << "it fitted";
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), Code::resource_exhausted) << e.what();
@@ -334,14 +340,14 @@ TEST_F(Install, CopyThatIsNotWholeIsRefused) {
   };
   const fs::path dir = state.path() / "copy";
   Text empty(""), garbage(std::string(4 << 20, 'x'));
-  EXPECT_THROW(receive_copy(empty, "xbstream", dir, settings, job), Error);
-  EXPECT_THROW(receive_copy(garbage, "xbstream", dir, settings, job), Error);
+  EXPECT_THROW(receive_plain(empty, "xbstream", dir, settings, job), Error);
+  EXPECT_THROW(receive_plain(garbage, "xbstream", dir, settings, job), Error);
   EXPECT_TRUE(fs::is_empty(dir));
   Text none("");
-  EXPECT_THROW(receive_copy(none, "tar", dir, settings, job), Error);
+  EXPECT_THROW(receive_plain(none, "tar", dir, settings, job), Error);
   write_file_atomic(dir / "somebody's", "");
   ToolStream stream(source.socket());
-  EXPECT_THROW(receive_copy(stream, "xbstream", dir, settings, job), Error);
+  EXPECT_THROW(receive_plain(stream, "xbstream", dir, settings, job), Error);
   EXPECT_TRUE(fs::exists(dir / "somebody's"));
 }
 
@@ -435,7 +441,7 @@ TEST_F(InstallElsewhere, AcceptedAndUndone) {
   // What is kept there does not stand in a later copy's way.
   const fs::path copy = state.path() / "copy";
   ToolStream stream(target->socket());
-  receive_copy(stream, "xbstream", copy, settings, job);
+  receive_plain(stream, "xbstream", copy, settings, job);
   EXPECT_TRUE(fs::exists(copy / "d/t.ibd"));
 }
 

@@ -20,12 +20,14 @@ class AgentFixture : public testing::Test {
     using testing::_;
     using testing::Return;
     ON_CALL(upkeep, status).WillByDefault(Return(R"({"role":"replica","verdict":"healthy","sql_thread":"running"})"));
-    ON_CALL(upkeep, make_staging).WillByDefault([this](JobContext&) { return dir.path() / "staging"; });
+    ON_CALL(upkeep, make_staging).WillByDefault([this](const PieceSource::Kind&, JobContext&) {
+      return dir.path() / "staging";
+    });
     ON_CALL(upkeep, recover).WillByDefault(Return(""));
     ON_CALL(datastore, open_snapshot).WillByDefault([this](auto&, auto&) {
       return std::make_unique<FakeStream>(data);
     });
-    ON_CALL(datastore, receive).WillByDefault([this](ByteSource& stream, auto&, auto&, auto&) {
+    ON_CALL(datastore, receive).WillByDefault([this](PieceSource& stream, auto&, auto&) {
       std::vector<std::byte> buffer(70000);
       received.clear();
       while (const std::size_t n = stream.read(buffer))

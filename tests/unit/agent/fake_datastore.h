@@ -15,7 +15,7 @@ class MockDatastore : public Datastore {
   MOCK_METHOD(Plan, plan_snapshot, (const SnapshotRequest&), (override));
   MOCK_METHOD(std::unique_ptr<SnapshotStream>, open_snapshot, (const SnapshotRequest&, JobContext&), (override));
   MOCK_METHOD(Plan, plan_attach, (const AttachRequest&, const std::string&), (override));
-  MOCK_METHOD(void, receive, (ByteSource&, const std::string&, const fs::path&, JobContext&), (override));
+  MOCK_METHOD(std::uint64_t, receive, (PieceSource&, const fs::path&, JobContext&), (override));
   MOCK_METHOD(std::unique_ptr<Installation>, install, (const AttachRequest&, const fs::path&, JobContext&), (override));
   MOCK_METHOD(AttachOutcome, start_replicating, (const AttachRequest&, JobContext&), (override));
   MOCK_METHOD(DetachOutcome, stop_replicating, (const DetachRequest&, JobContext&), (override));
@@ -25,7 +25,7 @@ class MockUpkeep : public DatastoreUpkeep {
  public:
   MOCK_METHOD(std::string, status, (), (override));
   MOCK_METHOD(void, tend, (), (override));
-  MOCK_METHOD(fs::path, make_staging, (JobContext&), (override));
+  MOCK_METHOD(fs::path, make_staging, (const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,

@@ -156,7 +156,7 @@ TEST_F(OperationsTest, AttachGoesStepByStep) {
     InSequence in_this_order;
     EXPECT_CALL(datastore, plan_attach(_, R"({"page_size":16384})"));
     EXPECT_CALL(upkeep, make_staging);
-    EXPECT_CALL(datastore, receive(_, "xbstream", dir.path() / "staging", _));
+    EXPECT_CALL(datastore, receive(_, dir.path() / "staging", _));
     EXPECT_CALL(datastore, install(_, dir.path() / "staging", _));
     EXPECT_CALL(datastore, start_replicating);
     EXPECT_CALL(*installation, accept);
@@ -183,7 +183,7 @@ TEST_F(OperationsTest, RestoreLooksForSpaceFirst) {
   EXPECT_CALL(datastore, receive).Times(0);
   const Error full = test::error_of([&] { operations.restore("memory://snap/manifest.json", "/proc", job); });
   EXPECT_EQ(full.code(), Code::resource_exhausted) << full.what();
-  EXPECT_CALL(datastore, receive(_, "xbstream", dir.path() / "to", _)).Times(1);
+  EXPECT_CALL(datastore, receive(_, dir.path() / "to", _)).Times(1);
   operations.restore("memory://snap/manifest.json", dir.path() / "to", job);
 }
 

@@ -52,7 +52,8 @@ class Clone : public testing::Test {
   }
   void receive(std::string bytes) {
     StringSource source(std::move(bytes), 1000);
-    receive_copy(source, "tar", to(), settings_, job_);
+    PiecesOf pieces(source, {"tar", "clone", ""});
+    receive_copy(pieces, to(), settings_, job_);
   }
 
   TempDir top_;

@@ -1,0 +1,53 @@
+#include "strategies/mysql/install/staged.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <string>
+#include <system_error>
+
+#include "base/held_dir.h"
+#include "base/log.h"
+#include "strategies/mysql/copy/placed_record.h"
+#include "strategies/mysql/host/work_places.h"
+
+namespace guestagent::mysql {
+
+fs::path staging_parent(const MysqlSettings& settings) {
+  return settings.staging_dir.empty() ? work_dir(settings.data_dir) : fs::weakly_canonical(settings.staging_dir);
+}
+
+std::vector<StagedCopy> staged_copies(const MysqlSettings& settings) {
+  std::vector<StagedCopy> out;
+  std::error_code ec;
+  // Whoever asks where there is no data is told elsewhere that it is not there.
+  if (!fs::is_directory(settings.data_dir, ec)) return out;
+  for (const fs::directory_entry& entry : fs::directory_iterator(staging_parent(settings), ec)) {
+    const fs::path dir = entry.path();
+    struct stat record {};
+    if (!dir.filename().string().starts_with(kStagingPrefix) || !fs::is_directory(fs::symlink_status(dir, ec)) ||
+        ::lstat(PlacedRecord::path_of(dir).c_str(), &record) != 0 || !S_ISREG(record.st_mode)) {
+      continue;
+    }
+    StagedCopy copy;
+    copy.dir = dir;
+    copy.bytes = tree_bytes(dir);
+    copy.last_added = WallTime(std::chrono::seconds(record.st_mtime));
+    out.push_back(std::move(copy));
+  }
+  return out;
+}
+
+std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock) {
+  std::vector<fs::path> removed;
+  for (const StagedCopy& copy : staged_copies(settings)) {
+    if (copy.last_added + keep > clock.now()) continue;
+    // The record first: a directory without one is a job's, which removes it itself.
+    PlacedRecord::forget(copy.dir);
+    remove_tree(copy.dir);
+    removed.push_back(copy.dir);
+  }
+  return removed;
+}
+
+}  // namespace guestagent::mysql

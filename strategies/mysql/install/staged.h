@@ -1,0 +1,23 @@
+// Copies that lie beside the data: parts of a stream that an interrupted attach left, for the next one to go on with.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "config/settings.h"
+#include "strategies/datastore.h"
+
+namespace guestagent::mysql {
+
+// Where copies are received: mysql.staging_dir, else the agent's directory beside the data.
+fs::path staging_parent(const MysqlSettings& settings);
+
+// Looks into the directories alone. A place that cannot be read has none.
+std::vector<StagedCopy> staged_copies(const MysqlSettings& settings);
+
+// Removes those that nothing was added to for `keep`. Answers their directories.
+std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock);
+
+}  // namespace guestagent::mysql
