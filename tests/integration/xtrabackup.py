@@ -68,7 +68,7 @@ def command_lines(site, agent, source, target, target_agent):
     check_equal(
         [a.split("=")[0] for a in prepare[0][1:]], ["--prepare", "--target-dir", "--use-memory"], "options of prepare"
     )
-    check(any(c[0].startswith("xbstream -x -C ") for c in said), f"xbstream was not called as documented: {said}")
+    check(not any("stream" in Path(c[0].split()[0]).name for c in said), f"no tool is to extract: {said}")
     _, sums = at_one_position(source, [target], lambda s: s.checksums())
     assert_same("checksums", [source, target], sums)
     site.call(target_agent, "detach_replication_slave")
