@@ -69,7 +69,9 @@ struct XbstreamPlacer::Batch {
   std::vector<Sum> sums;
   std::uint64_t bytes = 0;
 
-  void run() const {
+  // Once: bytes and files are let go of with the return, not with the future that waits for it.
+  static void run(std::unique_ptr<Batch> batch) {
+    const auto& [piece, writes, sums, bytes] = *batch;
     for (const Sum& sum : sums) {
       std::uint32_t crc = sum.before;
       for (std::size_t i = sum.first; i < sum.last; ++i) crc = crc_with(crc, writes[i].bytes);
@@ -289,7 +291,7 @@ void XbstreamPlacer::remove(const std::string& path) {
 
 void XbstreamPlacer::send() {
   if (!batch_) return;
-  sent_.push_back(workers_.run([batch = std::shared_ptr<Batch>(std::move(batch_))] { batch->run(); }));
+  sent_.push_back(workers_.run([batch = std::move(batch_)]() mutable { Batch::run(std::move(batch)); }));
 }
 
 // Records the pieces that are in their place; with `all`, waits for those that are not, and for what was sent of the

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
+#include <memory>
+#include <thread>
 
 #include "base/error.h"
 #include "tests/support/bytes.h"
@@ -105,6 +107,26 @@ TEST_F(XbstreamPlace, TheSameFilesHoweverTheStreamIsCut) {
       start_again();
     }
   }
+}
+
+// Memory for one piece: what was written must be let go of although nobody asks after it.
+TEST_F(XbstreamPlace, PiecesAreLetGoOfWhenTheyAreWritten) {
+  Files expected;
+  StringSource source(mixed(expected), 1000);
+  PiecesOf from(source, kKind, 1000);
+  const HeldDir held(dir_);
+  PlacedRecord record(held, kKind);
+  XbstreamPlacer placer(held, Maker::mariadb, 2, record);
+  std::weak_ptr<void> before;
+  while (auto piece = from.next_piece()) {
+    for (int i = 0; i < 2000 && !before.expired(); ++i) std::this_thread::sleep_for(Millis(5));
+    ASSERT_TRUE(before.expired());
+    piece->room = std::make_shared<int>(0);
+    before = piece->room;
+    placer.take(std::move(*piece));
+  }
+  placer.finish();
+  EXPECT_EQ(files(), expected);
 }
 
 TEST_F(XbstreamPlace, HolesStayHoles) {
