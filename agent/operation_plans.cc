@@ -44,6 +44,18 @@ Plan Operations::plan_attach(const AttachRequest& request) {
   return plan;
 }
 
+Plan Operations::plan_stage(const StageParams& params) {
+  Plan plan;
+  plan.checks.push_back(check_places_apart(settings_));
+  plan.checks.push_back(check_by("snapshot", "the snapshot is there", [&] {
+    ForegroundJob look;
+    const SnapshotReader reader(store_, params.href, settings_.snapshot, throttle_, look);
+    if (params.snapshot) check_same_snapshot(*params.snapshot, reader.manifest());
+  }));
+  plan.steps.push_back("fetch " + params.href + ", verify, extract and prepare it beside the data");
+  return plan;
+}
+
 Plan Operations::plan_detach(const DetachRequest& request) {
   Plan plan;
   const std::string text = upkeep_.status();

@@ -53,8 +53,10 @@ std::string deleted(std::uint64_t objects, const std::optional<Claim>& found) {
 }
 
 // What a manifest says costs a store nothing: a small object may stand for more than the disk has.
-void require_space(const fs::path& to, std::uint64_t raw_bytes) {
-  const std::uint64_t needed = raw_bytes + raw_bytes / 50 + 64 * kMiB, free = free_bytes(to);
+void require_space(const fs::path& to, std::uint64_t raw_bytes, std::uint64_t there = 0) {
+  std::uint64_t needed = raw_bytes + raw_bytes / 50 + 64 * kMiB;
+  needed -= std::min(needed, there);
+  const std::uint64_t free = free_bytes(to);
   if (free >= needed) return;
   throw Error(Code::resource_exhausted,
               "restore into " + to.string() + ": " + human_bytes(free) + " free, " + human_bytes(needed) + " needed",
@@ -117,6 +119,7 @@ void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings)
 Undertaking undertaking_of(std::string_view method) {
   if (method == "get_replication_snapshot") return Undertaking::snapshot;
   if (method == "attach_replication_slave") return Undertaking::attach;
+  if (method == "stage_replication_snapshot") return Undertaking::stage;
   if (method == "detach_replication_slave") return Undertaking::detach;
   if (method == "cleanup_replication_source") return Undertaking::release;
   return Undertaking::other;
@@ -186,6 +189,25 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   job.phase("tidy");
   installation->accept();
   return result;
+}
+
+std::string Operations::stage_replication_snapshot(const StageParams& params, JobContext& job) {
+  job.phase("check");
+  require_places_apart(settings_, job);
+  upkeep_.tend();
+  SnapshotReader reader(store_, params.href, settings_.snapshot, throttle_, job);
+  const Manifest& manifest = reader.manifest();
+  if (params.snapshot) check_same_snapshot(*params.snapshot, manifest);
+  const fs::path staging = upkeep_.make_staging(reader.kind(), job);
+  require_space(staging, manifest.raw_bytes, tree_bytes(staging));
+  job.phase("fetch");
+  const std::uint64_t resumed = datastore_.receive(reader, staging, job);
+  job.phase("keep");
+  upkeep_.keep_staged(staging, reader.kind(), job);
+  JsonWriter out;
+  out.begin_object().member("snapshot_id", manifest.id).member("dir", staging.string());
+  out.member("raw_bytes", manifest.raw_bytes).member("resumed_bytes", resumed).end_object();
+  return journal_result(job, out.text());
 }
 
 std::string Operations::detach_replication_slave(const DetachRequest& request, JobContext& job) {
@@ -284,7 +306,7 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
   out.end_object().key("staged").begin_array();
   for (const StagedCopy& staged : server.staged) {
-    out.begin_object().member("dir", staged.dir.string()).member("bytes", staged.bytes);
+    out.begin_object().member("dir", staged.dir.string()).member("bytes", staged.bytes).member("ready", staged.ready);
     out.member("last_added", format_utc(staged.last_added)).end_object();
   }
   out.end_array().end_object();

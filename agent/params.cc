@@ -84,6 +84,18 @@ AttachRequest read_attach_params(const JsonReader& params) {
   return read;
 }
 
+StageParams read_stage_params(const JsonReader& params) {
+  StageParams read;
+  if (const auto snapshot = params.opt_object("snapshot")) {
+    if (params.opt_string("snapshot_href")) throw params.error("snapshot_href", "not beside snapshot, which names it");
+    read.snapshot = read_metadata(snapshot->value(), params.path() + ".snapshot");
+    read.href = read.snapshot->snapshot_href;
+  } else {
+    read.href = read_name_param(params, "snapshot_href");
+  }
+  return read;
+}
+
 DetachRequest read_detach_params(const JsonReader& params) {
   DetachRequest read;
   read.drain_timeout = read_seconds(params, "drain_timeout_s");

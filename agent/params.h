@@ -28,6 +28,13 @@ struct SnapshotParams {
 SnapshotParams read_snapshot_params(const JsonReader& params);
 
 AttachRequest read_attach_params(const JsonReader& params);
+// Of the two, one: `snapshot` is what an attach takes.
+struct StageParams {
+  std::string href;
+  std::optional<SnapshotMetadata> snapshot;
+};
+StageParams read_stage_params(const JsonReader& params);
+
 DetachRequest read_detach_params(const JsonReader& params);
 // `snapshot_href`, `replication_user`
 std::string read_name_param(const JsonReader& params, std::string_view key);

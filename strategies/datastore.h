@@ -23,9 +23,10 @@
 
 namespace guestagent {
 
-// A part of a snapshot that an interrupted attach left on this host, for the next one to go on with.
+// What this host has of a snapshot for the next attach of it: a part that an interrupted one left, or all of it.
 struct StagedCopy {
   fs::path dir;
+  bool ready = false;
   std::uint64_t bytes = 0;
   WallTime last_added;
 };
@@ -203,7 +204,7 @@ class LeftBehind : public Error {
 };
 
 // What a job undertakes, as far as a datastore has a part in it.
-enum class Undertaking { snapshot, attach, detach, release, other };
+enum class Undertaking { snapshot, attach, stage, detach, release, other };
 
 // What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither
 // grows.
@@ -223,6 +224,10 @@ class DatastoreUpkeep {
   // Where extracted data goes before the switch, outside of the server's data directory, mode 0700: one that an earlier
   // job for the same stream left with a part of it, else a new one, empty.
   virtual fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) = 0;
+
+  // `dir`, filled by receive(), stays for an attach of the same stream: receive() into it then only looks whether it is
+  // as it was. Cancellable.
+  virtual void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) = 0;
 
   // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job
   // of that kind, so that the server serves old or new data whole and no child, directory or account is left. Answers

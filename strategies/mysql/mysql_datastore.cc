@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
-#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/checksum.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
@@ -184,7 +183,7 @@ fs::path MysqlDatastore::make_staging(const PieceSource::Kind& stream, JobContex
   const fs::path work = work_dir(settings_.data_dir);
   const fs::path parent = staging_parent(settings_);
   for (const StagedCopy& staged : staged_copies(settings_)) {
-    if (!PlacedRecord::is_for(staged.dir, stream)) continue;
+    if (!is_staged_for(staged.dir, stream)) continue;
     job.journal().record(step::kStaging, step::write_place(step::kStaging, staged.dir));
     return staged.dir;
   }
@@ -193,6 +192,10 @@ fs::path MysqlDatastore::make_staging(const PieceSource::Kind& stream, JobContex
   if (parent == work) make_work_dir(work);
   make_own_dir(dir, 0700);
   return dir;
+}
+
+void MysqlDatastore::keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) {
+  keep_ready(dir, stream, job);
 }
 
 std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
@@ -211,6 +214,11 @@ std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
     } catch (const LeftBehind& e) {
       throw LeftBehind(with_and(options, e.done()), e);
     }
+  }
+  if (what == Undertaking::stage) {
+    if (succeeded) return "";
+    const InstallParts parts{settings_, state_dir_, *control_, clock_};
+    return harmless("", [&] { return settle_installation(parts, false, job); });
   }
   if (what == Undertaking::attach) {
     const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job, clock_);

@@ -27,6 +27,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
 
   std::string status() override;
   void tend() override;
+  void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;
   std::string recover(Undertaking what, JobContext& job) override;
   void release_source(const std::string& replication_user, JobContext& job) override;

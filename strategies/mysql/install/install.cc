@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/held_dir.h"
 #include "strategies/mysql/copy/backup_tools.h"
-#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/control_kinds.h"
@@ -18,6 +17,7 @@
 #include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/first_start.h"
+#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/install/table_check.h"
 #include "strategies/mysql/server/journal_steps.h"
@@ -137,7 +137,7 @@ void remove_staging(Journal& journal) {
   for (const Journal::Step& each : journal.steps()) {
     if (each.name != step::kStaging) continue;
     const fs::path dir = step::read_place(each);
-    PlacedRecord::forget(dir);
+    forget_staged(dir);
     remove_tree(dir);
     // The directory around it, where that is the agent's own.
     const std::string around = dir.parent_path().filename().string();
@@ -369,7 +369,7 @@ std::string settle_installation(const InstallParts& parts, bool accepted, JobCon
   if (journal.find(step::kStaging) != nullptr && journal.find(step::kInstallSettled) == nullptr) {
     receive_again(parts, journal);
     const Journal::Step* staging = journal.find(step::kStaging);
-    if (!accepted && fs::exists(PlacedRecord::path_of(step::read_place(*staging)))) {
+    if (!accepted && is_staged(step::read_place(*staging))) {
       done = "kept what had been fetched, for the next attach";
     } else {
       remove_staging(journal);

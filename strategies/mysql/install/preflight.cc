@@ -9,7 +9,6 @@
 #include "config/units.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
-#include "strategies/mysql/copy/placed_record.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/repoint.h"
 #include "strategies/mysql/host/option_file.h"
@@ -190,7 +189,7 @@ std::string check_space(const MysqlSettings& settings, const AttachRequest& requ
   // What an interrupted attach of the same snapshot left is a part of it.
   const PieceSource::Kind stream{request.snapshot.format, request.snapshot.tool, request.snapshot.digest};
   for (const StagedCopy& staged : staged_copies(settings)) {
-    if (PlacedRecord::is_for(staged.dir, stream)) needed -= std::min(needed, staged.bytes);
+    if (is_staged_for(staged.dir, stream)) needed -= std::min(needed, staged.bytes);
   }
   const auto require = [&](const fs::path& place) {
     const std::uint64_t free = free_bytes(place);

@@ -23,6 +23,7 @@
 #include "strategies/mysql/copy/copy_names.h"
 #include "strategies/mysql/copy/copy_options.h"
 #include "strategies/mysql/copy/placed_record.h"
+#include "strategies/mysql/copy/ready_record.h"
 #include "strategies/mysql/copy/table_files.h"
 #include "strategies/mysql/copy/tool_info.h"
 #include "strategies/mysql/copy/xbstream_place.h"
@@ -360,9 +361,26 @@ PlacedRecord open_record(const HeldDir& dir, const PieceSource::Kind& kind, bool
   return PlacedRecord(dir, kind);
 }
 
+// The stream's bytes, where the copy can be used as it is; what cannot is cleared away.
+std::optional<std::uint64_t> take_ready(PieceSource& stream, const HeldDir& dir, JobContext& job) {
+  job.phase("check what is here");
+  try {
+    check_ready(dir, job);
+  } catch (const Error& e) {
+    if (e.code() != Code::data_loss) throw;
+    job.warn(std::string(e.what()) + ": it is fetched again");
+    forget_staged(dir.path());
+    dir.clear();
+    job.phase("fetch");
+    return std::nullopt;
+  }
+  dir.require_stands();
+  return stream.skip(UINT64_MAX);
+}
+
 // None but the agent can have put anything into it since.
-bool can_go_on(const HeldDir& dir, const PieceSource::Kind& kind) {
-  return dir.info().st_uid == ::geteuid() && (dir.info().st_mode & 0077) == 0 && PlacedRecord::is_for(dir.path(), kind);
+bool is_the_agents(const HeldDir& dir) {
+  return dir.info().st_uid == ::geteuid() && (dir.info().st_mode & 0077) == 0;
 }
 
 void finish_receiving(const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
@@ -427,6 +445,27 @@ std::uint64_t prepare_memory(const MysqlSettings& settings, std::uint64_t redo_b
   return std::clamp(wanted, 128 * kMiB, std::max(128 * kMiB, available_memory() / 2));
 }
 
+void keep_ready(const fs::path& dir, const PieceSource::Kind& kind, JobContext& job) {
+  const HeldDir held(dir);
+  take_over(held, std::nullopt);
+  write_ready(held, kind, job);
+}
+
+bool is_staged_for(const fs::path& dir, const PieceSource::Kind& kind) {
+  return PlacedRecord::is_for(dir, kind) || is_ready_for(dir, kind);
+}
+
+bool is_staged(const fs::path& dir) {
+  std::error_code ec;
+  return fs::exists(PlacedRecord::path_of(dir), ec) || fs::exists(ready_record_path(dir), ec);
+}
+
+void forget_staged(const fs::path& dir) {
+  PlacedRecord::forget(dir);
+  if (::unlink(ready_record_path(dir).c_str()) != 0 && errno != ENOENT)
+    throw system_error("removing " + ready_record_path(dir).string(), errno);
+}
+
 std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const MysqlSettings& settings, JobContext& job) {
   require_known_format(stream.kind().format);
   std::error_code ec;
@@ -437,10 +476,14 @@ std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const Mysql
   };
   if (!fs::is_directory(fs::symlink_status(dir, ec)) || ec) throw refuse();
   const HeldDir held(dir);
-  const bool goes_on = can_go_on(held, stream.kind());
-  if (!goes_on && !held.empty()) throw refuse();
+  const bool goes_on = is_the_agents(held) && PlacedRecord::is_for(dir, stream.kind());
+  const bool is_ready = is_the_agents(held) && is_ready_for(dir, stream.kind());
+  if (!goes_on && !is_ready && !held.empty()) throw refuse();
   server_user(settings);  // or it throws, before the long work
   try {
+    if (is_ready) {
+      if (const auto there = take_ready(stream, held, job)) return *there;
+    }
     if (stream.kind().format != kCloneFormat) return receive_xbstream(stream, held, goes_on, settings, job);
     receive_clone(stream, held, settings, job);
     return 0;
@@ -449,7 +492,7 @@ std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const Mysql
       if (is_worth_going_on(failure) && PlacedRecord::is_for(dir, stream.kind())) {
         job.warn("what was fetched stays in " + dir.string() + ": the same call goes on from there");
       } else {
-        PlacedRecord::forget(dir);
+        forget_staged(dir);
         held.clear();
         held.give(held.info().st_uid, held.info().st_gid, held.info().st_mode & 07777);
       }

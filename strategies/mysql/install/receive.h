@@ -19,6 +19,16 @@ namespace guestagent::mysql {
 // a copy that is not whole or brings what no copy has, resource_exhausted for a full disk, cancelled.
 std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const MysqlSettings& settings, JobContext& job);
 
+// Records that `dir`, which receive_copy has filled, has a whole copy of that stream, and closes it to all but the
+// agent: another receive_copy of the same stream into it only holds its files against the record, and answers the
+// stream's bytes; where one is not as it was, it says so in a warning and begins anew.
+void keep_ready(const fs::path& dir, const PieceSource::Kind& kind, JobContext& job);
+
+// Whether `dir` has something of that stream that receive_copy would use, and the removal of what says so.
+bool is_staged_for(const fs::path& dir, const PieceSource::Kind& kind);
+bool is_staged(const fs::path& dir);
+void forget_staged(const fs::path& dir);
+
 // The full path of a tool: in mysql.tools_dir when that is set, else where programs are. Throws failed_precondition
 // naming it.
 std::string tool_path(const MysqlSettings& settings, const std::string& name);

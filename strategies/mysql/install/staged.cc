@@ -9,7 +9,9 @@
 #include "base/held_dir.h"
 #include "base/log.h"
 #include "strategies/mysql/copy/placed_record.h"
+#include "strategies/mysql/copy/ready_record.h"
 #include "strategies/mysql/host/work_places.h"
+#include "strategies/mysql/install/receive.h"
 
 namespace guestagent::mysql {
 
@@ -25,11 +27,11 @@ std::vector<StagedCopy> staged_copies(const MysqlSettings& settings) {
   for (const fs::directory_entry& entry : fs::directory_iterator(staging_parent(settings), ec)) {
     const fs::path dir = entry.path();
     struct stat record {};
-    if (!dir.filename().string().starts_with(kStagingPrefix) || !fs::is_directory(fs::symlink_status(dir, ec)) ||
-        ::lstat(PlacedRecord::path_of(dir).c_str(), &record) != 0 || !S_ISREG(record.st_mode)) {
+    if (!dir.filename().string().starts_with(kStagingPrefix) || !fs::is_directory(fs::symlink_status(dir, ec)))
       continue;
-    }
     StagedCopy copy;
+    copy.ready = ::lstat(ready_record_path(dir).c_str(), &record) == 0;
+    if (!copy.ready && ::lstat(PlacedRecord::path_of(dir).c_str(), &record) != 0) continue;
     copy.dir = dir;
     copy.bytes = tree_bytes(dir);
     copy.last_added = WallTime(std::chrono::seconds(record.st_mtime));
@@ -43,7 +45,7 @@ std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis ke
   for (const StagedCopy& copy : staged_copies(settings)) {
     if (copy.last_added + keep > clock.now()) continue;
     // The record first: a directory without one is a job's, which removes it itself.
-    PlacedRecord::forget(copy.dir);
+    forget_staged(copy.dir);
     remove_tree(copy.dir);
     removed.push_back(copy.dir);
   }

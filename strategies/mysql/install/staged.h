@@ -1,4 +1,5 @@
-// Copies that lie beside the data: parts of a stream that an interrupted attach left, for the next one to go on with.
+// Copies that lie beside the data: parts of a stream that an interrupted attach left, for the next one to go on with,
+// and whole ones that were staged.
 #pragma once
 
 #include <cstdint>

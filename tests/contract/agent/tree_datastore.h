@@ -112,6 +112,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     out.key("reasons").begin_array().end_array().end_object();
     return out.text();
   }
+  void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override {}
   fs::path make_staging(const PieceSource::Kind&, JobContext& job) override {
     job.journal().record("tree.staging");
     fs::create_directory(dir_ / "staging");

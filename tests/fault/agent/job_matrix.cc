@@ -55,6 +55,7 @@ class Host {
       std::vector<std::byte> buffer(70000);
       while (const std::size_t n = stream.read(buffer))
         received.append(reinterpret_cast<const char*>(buffer.data()), n);
+      return 0;
     });
     ON_CALL(datastore_, install).WillByDefault([this](auto&, auto&, auto&) {
       ++installed;

@@ -32,6 +32,7 @@ class AgentFixture : public testing::Test {
       received.clear();
       while (const std::size_t n = stream.read(buffer))
         received.append(reinterpret_cast<const char*>(buffer.data()), n);
+      return 0;
     });
     ON_CALL(datastore, install).WillByDefault([](auto&, auto&, auto&) {
       return std::make_unique<testing::NiceMock<MockInstallation>>();

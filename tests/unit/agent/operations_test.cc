@@ -130,7 +130,9 @@ TEST_F(OperationsTest, WhatTheStoreDoesNotLetGoIsNamedAndRemovedLater) {
   };
   EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
     return std::make_unique<test::FakeStream>(data, [&] {
-      while (store.names().empty()) std::this_thread::sleep_for(Millis(1));  // the transfers have their own pace
+      // The claim and the segments that are whole: the transfers have their own pace.
+      while (store.names().size() < 1 + data.size() / settings.snapshot.segment_bytes)
+        std::this_thread::sleep_for(Millis(1));
       away = true;
       throw Error(Code::internal, "the tool failed");
     });

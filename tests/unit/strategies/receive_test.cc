@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "strategies/mysql/copy/ready_record.h"
 #include "strategies/mysql/host/tree_move.h"
 #include "tests/support/bytes.h"
 #include "tests/support/errors.h"
@@ -243,6 +244,94 @@ TEST_F(ReceiveTest, ADirectoryThatIsExchangedLeadsRootNowhere) {
   EXPECT_EQ(error_of([&] { receive(); }).code(), Code::failed_precondition);
   EXPECT_TRUE(fs::is_empty(top_.path() / "away"));
   expect_nothing_happened();
+}
+
+// The store goes away after some bytes.
+class Broken : public StringSource {
+ public:
+  Broken(const std::string& text, Code code) : StringSource(text, 1000), code_(code) {}
+  std::size_t read(std::span<std::byte> into) override {
+    const std::size_t n = StringSource::read(into);
+    if (n == 0) throw Error(code_, "the store is gone");
+    return n;
+  }
+
+ private:
+  Code code_;
+};
+
+TEST_F(ReceiveTest, WhatWasFetchedStaysForTheNextTryWhereThatCanHelp) {
+  const std::string chunk = test::xbstream_data("a.ibd", std::string(60, 'a'));
+  const std::string all = chunk + chunk_head('E', "a.ibd") + stream_of_copy();
+  const auto broken_by = [&](Code code) {
+    Broken source(chunk + chunk, code);  // the second comes too soon to be written, or is
+    PiecesOf pieces(source, {"xbstream", "mariadb-backup 10.11.19", "sha256:1"}, chunk.size());
+    return error_of([&] { receive_copy(pieces, to_, settings_, job_); }).code();
+  };
+  for (const Code code : {Code::cancelled, Code::data_loss, Code::resource_exhausted, Code::internal}) {
+    broken_by(code);
+    EXPECT_TRUE(fs::is_empty(to_));
+    EXPECT_FALSE(is_staged(to_));
+  }
+  broken_by(Code::data_loss);
+  const auto one_piece_by = [&](Code code, const std::string& digest) {
+    Broken source(chunk, code);
+    PiecesOf pieces(source, {"xbstream", "mariadb-backup 10.11.19", digest}, chunk.size());
+    return error_of([&] { receive_copy(pieces, to_, settings_, job_); }).code();
+  };
+  EXPECT_EQ(one_piece_by(Code::unavailable, "sha256:1"), Code::unavailable);
+  EXPECT_TRUE(is_staged(to_));
+  // Another stream has nothing to do with it, and does not touch it.
+  EXPECT_EQ(error_of([&] { receive(all, "sha256:2"); }).code(), Code::failed_precondition);
+  EXPECT_TRUE(is_staged(to_));
+  // Nor does anything that others could have put there.
+  ASSERT_EQ(::chmod(to_.c_str(), 0777), 0);
+  EXPECT_EQ(error_of([&] { receive(all, "sha256:1"); }).code(), Code::failed_precondition);
+  ASSERT_EQ(::chmod(to_.c_str(), 0700), 0);
+  receive(all, "sha256:1");
+  EXPECT_EQ(read_file(to_ / "a.ibd"), std::string(60, 'a'));
+  EXPECT_FALSE(is_staged(to_));
+}
+
+TEST_F(ReceiveTest, AStagedCopyIsUsedOnlyAsItWas) {
+  const PieceSource::Kind kind{"xbstream", "mariadb-backup 10.11.19", "sha256:1"};
+  const std::string stream = stream_of_copy();
+  const auto stage = [&] {
+    receive(stream);
+    keep_ready(to_, kind, job_);
+    fs::remove(seen("prepare"));
+  };
+  // Answers whether it was taken as it lay there.
+  const auto taken = [&] {
+    receive(stream);
+    const bool prepared = fs::exists(seen("prepare"));
+    EXPECT_EQ(read_file(to_ / "ibdata1"), "data");
+    EXPECT_FALSE(fs::exists(to_ / "stranger.ibd"));
+    forget_staged(to_);
+    remove_tree(to_);
+    return !prepared;
+  };
+  stage();
+  struct stat info {};
+  ASSERT_EQ(::stat(to_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, ::geteuid());
+  EXPECT_EQ(info.st_mode & 07777, 0700U) << "closed to the server's user";
+  EXPECT_TRUE(is_staged_for(to_, kind));
+  EXPECT_FALSE(is_staged_for(to_, {"xbstream", "", "sha256:2"}));
+  EXPECT_TRUE(taken());
+  const std::vector<std::function<void()>> damage = {
+      [&] { std::ofstream(to_ / "ibdata1") << "dAta"; },
+      [&] { fs::resize_file(to_ / "ibdata1", 3); },
+      [&] { fs::resize_file(to_ / "ibdata1", 5); },
+      [&] { fs::remove(to_ / "d/t.ibd"); },
+      [&] { std::ofstream(to_ / "stranger.ibd") << "x"; },
+      [&] { std::ofstream(ready_record_path(to_), std::ios::app) << "x"; },
+  };
+  for (std::size_t i = 0; i < damage.size(); ++i) {
+    stage();
+    damage[i]();
+    EXPECT_FALSE(taken()) << i;
+  }
 }
 
 TEST_F(ReceiveTest, AMoveFollowsNoLinkOfTheServersUser) {
