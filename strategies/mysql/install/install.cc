@@ -18,6 +18,7 @@
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/first_start.h"
 #include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/install/staged.h"
 #include "strategies/mysql/install/switch_data.h"
 #include "strategies/mysql/install/table_check.h"
 #include "strategies/mysql/server/journal_steps.h"
@@ -131,6 +132,13 @@ void check_restored(const MysqlSettings& settings, const Serving& before, const 
     }
   }
   if (const auto why = why_other_data(mark, now)) refuse(*why);
+}
+
+// What an interrupted attach had of another snapshot: the data is another now.
+void forget_parts(const MysqlSettings& settings) {
+  for (const StagedCopy& staged : staged_copies(settings)) {
+    if (!staged.ready) remove_staged(staged);
+  }
 }
 
 void remove_staging(Journal& journal) {
@@ -357,6 +365,7 @@ std::string settle_installation(const InstallParts& parts, bool accepted, JobCon
     remove_first_start(journal);
     if (accepted) {
       finish(parts, begin, job);
+      forget_parts(parts.settings);
       done = begin.keep ? "kept the data from before" : "removed the data from before";
     } else {
       put_back(parts, begin, job);

@@ -40,13 +40,16 @@ std::vector<StagedCopy> staged_copies(const MysqlSettings& settings) {
   return out;
 }
 
+void remove_staged(const StagedCopy& copy) {
+  forget_staged(copy.dir);
+  remove_tree(copy.dir);
+}
+
 std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock) {
   std::vector<fs::path> removed;
   for (const StagedCopy& copy : staged_copies(settings)) {
     if (copy.last_added + keep > clock.now()) continue;
-    // The record first: a directory without one is a job's, which removes it itself.
-    forget_staged(copy.dir);
-    remove_tree(copy.dir);
+    remove_staged(copy);
     removed.push_back(copy.dir);
   }
   return removed;

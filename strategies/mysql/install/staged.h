@@ -18,6 +18,8 @@ fs::path staging_parent(const MysqlSettings& settings);
 // Looks into the directories alone. A place that cannot be read has none.
 std::vector<StagedCopy> staged_copies(const MysqlSettings& settings);
 
+void remove_staged(const StagedCopy& copy);
+
 // Removes those that nothing was added to for `keep`. Answers their directories.
 std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock);
 

@@ -1,0 +1,310 @@
+#!/usr/bin/python3
+"""Fetches that are interrupted, and go on where they ended: the agent killed at random instants, a store that is away for longer than the
+retries, a staging directory that somebody had his hands in; and snapshots that are staged before they are attached. On real servers
+and real Swift, whose bytes are counted on the way."""
+
+import argparse
+import random
+import socket
+import sys
+import threading
+import time
+
+from safetysite import *  # noqa: F403
+
+TRANSFERS = 4
+OTHER_BYTES = 200_000  # manifests, indexes, listings and heads of a call
+
+
+class Counted:
+    """A TCP relay to a store: counts what comes back, is as fast as `rate` (bytes per second), and can be away."""
+
+    def __init__(self, target_port):
+        self.target_port, self.bytes, self.rate, self.away = target_port, 0, None, False
+        self.lock, self.free_at, self.open = threading.Lock(), time.monotonic(), set()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def go_away(self):
+        self.away = True
+        for each in list(self.open):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                if self.away:
+                    raise OSError("away")
+                far = socket.create_connection(("127.0.0.1", self.target_port), timeout=30)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            self.open |= {near, far}
+            threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
+
+    def _pump(self, source, sink, counted):
+        try:
+            while data := source.recv(65536):
+                if counted:
+                    self._take(len(data))
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            self.open.discard(end)
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _take(self, size):
+        with self.lock:
+            self.bytes += size
+            if not self.rate:
+                return
+            begin = max(self.free_at, time.monotonic())
+            self.free_at = begin + size / self.rate
+        time.sleep(max(0, begin - time.monotonic()))
+
+
+class Fetches:
+    """A snapshot of a source, and a host that is to become its replica."""
+
+    def __init__(self, site, mb):
+        self.site = site
+        self.link = site.stack.enter_context(Counted(site.swift.ports["proxy"]))
+        url = f"http://127.0.0.1:{self.link.port}/v1/AUTH_test"
+        store = {**site.store, "swift": {**site.store["swift"], "storage_url": url}}
+        store["retry"] = {"tries": 3, "first_delay": "100ms", "max_delay": "500ms"}
+        with step(f"a source with {mb} MB, its snapshot, and an empty host"):
+            self.source = site.server("source", 1)
+            seed(self.source, mb, quiet=True)
+            small = {"snapshot": {"segment_size": "16MiB"}} if mb < 1000 else None
+            self.source_agent = site.agent(self.source, store=store, config=small)
+            self.target = site.server("target", 2, role="replica")
+            self.agent = site.agent(self.target, store=store)
+            self.snapshot = self.source_agent.call("get_replication_snapshot")
+        self.told = self.snapshot["snapshot"]
+        self.stored = self.told["stored_bytes"]
+        self.rate = max(20_000_000, self.stored // 4)
+        self.jobs = 0
+
+    def begin(self, method="attach_replication_slave"):
+        """The job's id. It runs; the link is slow enough to find it fetching."""
+        self.jobs += 1
+        job = f"fetch-{self.jobs}"
+        params = {"snapshot": self.snapshot, "job_id": job, "async": True}
+        if method == "attach_replication_slave":
+            params["slave_config"] = {"overwrite": True}
+        self.agent.call(method, params)
+        return job
+
+    def fetched(self, part, job):
+        """Waits until that part of the stored bytes has come since the link began to count, or the job has gone further."""
+
+        def far_enough():
+            told = self.agent.call("get_job", {"job_id": job})
+            fetching = told["phase"] in (None, "", "check", "fetch", "check what is here")
+            return self.link.bytes >= part * self.stored or not fetching
+
+        return wait_for(f"{part:.0%} fetched", far_enough, 120, 0.005)
+
+    def killed_at(self, part):
+        job = self.begin()
+        self.fetched(part, job)
+        self.agent.kill9()
+        self.agent.start()
+        wait_for(
+            "the recovery", lambda: self.agent.call("get_job", {"job_id": job})["state"] in ("failed", "succeeded"), 60
+        )
+
+    def staged(self):
+        return self.agent.call("get_info")["staged"]
+
+    def staging(self):
+        found = self.staged()
+        check(len(found) == 1, f"staged: {found}")
+        return Path(found[0]["dir"])
+
+    def attach(self):
+        """A whole attach, with its equality; answers what it says."""
+        params = {"snapshot": self.snapshot, "slave_config": {"overwrite": True}}
+        result = self.agent.call("attach_replication_slave", params)
+        self.site.healthy(self.agent)
+        _, sums = at_one_position(self.source, [self.target], lambda s: s.checksums())
+        assert_same("checksums", [self.source, self.target], sums)
+        check_equal(self.staged(), [], "what stays staged after an attach")
+        check_equal(self.site.leftovers(self.agent), [], "leftovers")
+        return result
+
+    def again(self):
+        """The host is as before: whoever was attached is detached."""
+        self.link.rate = None
+        if self.agent.call("get_replication_status").get("role") == "replica":
+            self.agent.call("detach_replication_slave")
+        self.link.bytes = 0
+
+
+def kills(fetches, count, random_):
+    with step(f"{count} kills while it fetches"):
+        fetches.again()
+        fetches.link.rate = fetches.rate
+        before = 0
+        died = 0
+        for _ in range(count):
+            fetches.killed_at(before / fetches.stored + (0.4 + 0.8 * random_.random()) / (count + 1))
+            before = fetches.link.bytes
+            died += 1
+            if not fetches.staged():
+                break
+        result = fetches.attach()
+    in_flight = died * (TRANSFERS + 1) * (fetches.stored / fetches.told["segments"]) * 1.5
+    limit = 1.10 * fetches.stored + in_flight + (died + 1) * OTHER_BYTES
+    log(
+        f"{died} kills: {fetches.link.bytes / fetches.stored:.3f} of the stored bytes fetched, "
+        f"{result['resumed_bytes'] / fetches.told['raw_bytes']:.0%} resumed by the last"
+    )
+    check(
+        fetches.link.bytes <= limit,
+        f"{fetches.link.bytes} bytes fetched of {fetches.stored} stored, {limit:.0f} allowed",
+    )
+    check(result["resumed_bytes"] > 0, f"nothing was resumed: {result['resumed_bytes']}")
+    return died
+
+
+def away(fetches, seconds):
+    with step(f"a store that is away for {seconds} s"):
+        fetches.again()
+        fetches.link.rate = fetches.rate
+        job = fetches.begin()
+        fetches.fetched(0.5, job)
+        fetches.link.go_away()
+        told = fetches.agent.call("wait_job", {"job_id": job, "timeout_s": 300})
+        check_equal((told["state"], told["error"]["data"]["code"]), ("failed", "UNAVAILABLE"), "the job")
+        check(any("stays in" in w for w in told["warnings"]), f"warnings: {told['warnings']}")
+        time.sleep(seconds)
+        fetches.link.away = False
+        result = fetches.attach()
+        check(result["resumed_bytes"] > 0, "nothing was resumed")
+        check(fetches.link.bytes < 1.5 * fetches.stored, f"{fetches.link.bytes} bytes for {fetches.stored}")
+
+
+def cancelled(fetches):
+    with step("a cancelled one leaves nothing"):
+        fetches.again()
+        fetches.link.rate = fetches.rate
+        job = fetches.begin()
+        fetches.fetched(0.4, job)
+        fetches.agent.call("cancel_job", {"job_id": job})
+        told = fetches.agent.call("wait_job", {"job_id": job, "timeout_s": 60})
+        check_equal(told["state"], "cancelled", "the job")
+        check_equal(fetches.staged(), [], "staged")
+        check_equal(fetches.site.leftovers(fetches.agent), [], "leftovers")
+
+
+def flip(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+def damages(staging):
+    """name -> what is done to a part that was fetched."""
+    largest = max((p for p in staging.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    record = staging.parent / (staging.name + ".placed")
+    return {
+        "a byte flipped": lambda: flip(largest, 5000),
+        "a file cut": lambda: os.truncate(largest, 4096),
+        "a file removed": largest.unlink,
+        "a file more": lambda: (staging / "stranger.ibd").write_bytes(b"x"),
+        "the record of another snapshot": lambda: flip(record, 50),
+    }
+
+
+def damaged(fetches, names):
+    for name in names:
+        with step(f"a part that was fetched, {name}"):
+            fetches.again()
+            fetches.link.rate = fetches.rate
+            fetches.killed_at(0.5)
+            damages(fetches.staging())[name]()
+            result = fetches.attach()
+            log(f"{name}: {result['resumed_bytes'] / fetches.told['raw_bytes']:.0%} resumed")
+
+
+def stage(fetches, damage):
+    with step("staged before it is attached" + (", and damaged meanwhile" if damage else "")):
+        fetches.again()
+        params = {"snapshot_href": fetches.snapshot["dataset"]["snapshot_href"]}
+
+        def data():
+            # An event writes there.
+            return {k: v for k, v in fetches.target.checksums().items() if k != "lab.heartbeat"}
+
+        before = data()
+        told = fetches.agent.call("stage_replication_snapshot", params)
+        check_equal(data(), before, "the running data")
+        check_equal(told["raw_bytes"], fetches.told["raw_bytes"], "raw_bytes")
+        found = fetches.staged()
+        check(len(found) == 1 and found[0]["ready"], f"staged: {found}")
+        check(found[0]["bytes"] > told["raw_bytes"] / 2, f"staged: {found}")
+        if damage:
+            largest = max((p for p in Path(told["dir"]).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+            flip(largest, 5000)
+        fetches.link.bytes = 0
+        begun = time.monotonic()
+        result = fetches.attach()
+        log(f"attach after staging: {time.monotonic() - begun:.1f} s with the comparison")
+        if damage:
+            check(fetches.link.bytes > fetches.stored, "it was not fetched again")
+        else:
+            check_equal(result["resumed_bytes"], fetches.told["raw_bytes"], "resumed_bytes")
+            check(fetches.link.bytes < OTHER_BYTES, f"{fetches.link.bytes} bytes were fetched again")
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--mb", type=int, default=250)
+    options.add_argument("--kills", type=int, default=3)
+    options.add_argument("--away", type=int, default=3)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--all", action="store_true", help="each damage")
+    o = options.parse_args()
+    cases, failed = 0, 0
+    with Site("resume", "swift") as site:
+        fetches = Fetches(site, o.mb)
+        names = list(damages(site.scratch.dir)) if o.all else ["a byte flipped", "the record of another snapshot"]
+        for case in (
+            lambda: kills(fetches, o.kills, random.Random(o.seed)),
+            lambda: away(fetches, o.away),
+            lambda: cancelled(fetches),
+            *(lambda n=name: damaged(fetches, [n]) for name in names),
+            lambda: stage(fetches, False),
+            lambda: stage(fetches, True),
+        ):
+            cases += 1
+            case()
+    print(f"resume: {cases - 1 + o.kills} cases, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
