@@ -20,7 +20,7 @@ endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
 ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
-ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
+ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS Boost::headers CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 # Each folder below storage/ is a store, or what some of them share.
 file(GLOB stores CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/storage/*)

@@ -31,7 +31,7 @@ WINGS = {"strategies/mysql": ("server", "host", "copy", "source", "follow", "ins
 # Folders that are no stores but shared by some.
 SHARED = {"storage/http": {"storage/swift", "storage/s3"}}
 
-HTTP_FILES = r"(agent|controller)/\w*(server|listener|transport|http|client)\w*\.(h|cc)"
+HTTP_FILES = r"(net/http_(server|session|message)|(agent|controller)/\w*(server|listener|transport|http|client)\w*)\.(h|cc)"
 # (what is included, where it may be, in how many files at most)
 LIBRARIES = [
     (r"curl/", r"net/(http_client|curl_failure)\.(h|cc)", None),
