@@ -31,7 +31,7 @@ ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/hos
                          strategies/mysql/follow strategies/mysql/install strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
-         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
+         PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 
 # The controller's page is part of the binary.
 set(page_sources)
@@ -46,7 +46,7 @@ foreach(pair index.html:kPageIndex page.css:kPageStyle graph.js:kPageGraph page.
   list(APPEND page_sources ${CMAKE_BINARY_DIR}/page/${page_name}.cc)
 endforeach()
 ga_layer(controller DIRS controller LINKS ga_stream ga_config ga_net
-         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
+         PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
 target_sources(ga_controller PRIVATE ${page_sources})
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/agent/main.cc)
