@@ -120,8 +120,8 @@ void Controller::start() {
 }
 
 void Controller::stop() {
-  parts_->hub.shut_down();
   parts_->server.stop();
+  parts_->hub.shut_down();
   parts_->monitor.shut_down();
   parts_->tasks.shut_down();
 }

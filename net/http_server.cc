@@ -238,6 +238,8 @@ void HttpServer::stop() {
   State& state = *state_;
   if (std::exchange(state.stopped, true)) return;
   state.shared.stopping = true;
+  // Who comes back at once finds nobody rather than one who cuts him. (The Unix socket may be systemd's.)
+  if (state.remote) ::shutdown(state.remote.get(), SHUT_RDWR);
   state.interrupt(false);
   if (state.started) {
     std::unique_lock lock(state.mutex);
