@@ -8,9 +8,9 @@
 #include "agent/dispatcher.h"
 #include "agent/progress_view.h"
 #include "agent/signals.h"
+#include "base/id.h"
 #include "base/json.h"
 #include "config/settings.h"
-#include "storage/snapshots.h"
 #include "storage/stores.h"
 
 namespace guestagent {
@@ -25,7 +25,7 @@ std::string call_and_follow(Client& client, const CommandLine& line, JsonDocumen
   if (const auto given = asked.FindMember("job_id"); given != asked.MemberEnd() && given->value.IsString()) {
     job_id = given->value.GetString();
   } else {
-    job_id = new_snapshot_id(system_clock());
+    job_id = new_id(system_clock());
     params.RemoveMember("job_id");
     params.AddMember("job_id", JsonValue(job_id.c_str(), allocator), allocator);
   }

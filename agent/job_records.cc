@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <set>
 
+#include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
-#include "storage/snapshots.h"
 
 namespace guestagent {
 namespace {
@@ -134,7 +134,7 @@ void JobFiles::save(const JobRecord& record) {
 }
 
 std::optional<JobRecord> JobFiles::load(const std::string& job_id) const {
-  if (!valid_id(job_id)) throw Error(Code::invalid_argument, "job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  if (!valid_id(job_id)) throw Error(Code::invalid_argument, "job_id: " + std::string(kIdRule));
   try {
     return parse_record(read_file(record(job_id), kMaxRecordBytes), job_id);
   } catch (const Error& e) {

@@ -6,9 +6,9 @@
 #include <algorithm>
 
 #include "agent/jobs_state.h"
+#include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "storage/snapshots.h"
 
 namespace guestagent {
 namespace {
@@ -163,8 +163,8 @@ void Jobs::State::check_room_to_read() const {
 std::string Jobs::start(const std::string& method, JobKind kind, std::optional<std::string> job_id,
                         const std::string& params_digest, Work work) {
   State& state = *state_;
-  const std::string id = job_id ? *job_id : new_snapshot_id(state.clock);
-  if (!valid_id(id)) throw Error(Code::invalid_argument, "params.job_id: must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+  const std::string id = job_id ? *job_id : new_id(state.clock);
+  if (!valid_id(id)) throw Error(Code::invalid_argument, "params.job_id: " + std::string(kIdRule));
   const std::lock_guard one(state.starting);
   state.reap();
   if (state.is_repeat(id, method, params_digest)) return id;

@@ -6,13 +6,14 @@
 #include "agent/operations.h"
 #include "agent/plans.h"
 #include "agent/snapshot_metadata.h"
+#include "base/id.h"
 #include "storage/snapshot_reader.h"
 #include "storage/snapshots.h"
 
 namespace guestagent {
 
 Plan Operations::plan_snapshot(const SnapshotParams& params) {
-  const std::string id = params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_);
+  const std::string id = params.snapshot_id ? *params.snapshot_id : new_id(clock_);
   Plan plan = datastore_.plan_snapshot({id});
   plan.checks.push_back(check_places_apart(settings_));
   plan.checks.push_back(

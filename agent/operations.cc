@@ -11,6 +11,7 @@
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "config/units.h"
 #include "storage/snapshot_journal.h"
@@ -132,7 +133,7 @@ Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& 
     : settings_(settings), store_(store), datastore_(datastore), upkeep_(upkeep), throttle_(throttle), clock_(clock) {}
 
 std::string Operations::get_replication_snapshot(const SnapshotParams& params, JobContext& job) {
-  const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_snapshot_id(clock_)};
+  const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_id(clock_)};
   SnapshotSettings settings = settings_.snapshot;
   if (params.compression) settings.compression = *params.compression;
 

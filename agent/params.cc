@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/id.h"
 #include "base/text.h"
-#include "storage/snapshots.h"
 #include "stream/codec.h"
 #include "stream/digest.h"
 
@@ -11,7 +11,6 @@ namespace guestagent {
 namespace {
 
 constexpr double kMaxSeconds = 10 * 366 * 86400.0;
-constexpr std::string_view kIdRule = "must match [A-Za-z0-9][A-Za-z0-9._-]{0,63}";
 
 std::optional<std::string> read_id(const JsonReader& params, std::string_view key) {
   auto id = params.opt_string(key);

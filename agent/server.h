@@ -1,8 +1,8 @@
 // HTTP/1.1 on the agent's socket: POST /rpc, GET /healthz, GET /metrics, GET /jobs/{id}/events; the same by
-// TLS with client certificates where agent.listen is set. Boost.Beast is confined to server.cc.
+// TLS with client certificates where agent.listen is set (net/http_server.h).
 //
-// The two listeners share nothing that the one could use up for the other. A request with an Origin is a web page's and
-// refused: no page has business here, and a browser may hold a client certificate.
+// A request with an Origin is a web page's and refused: no page has business here, and a browser may hold a client
+// certificate.
 #pragma once
 
 #include <functional>
@@ -23,8 +23,8 @@ struct ServerLimits {
   unsigned connections = 64;                         // at a time, on each of the two listeners; more are told 503
   // Root's and the agent's own user's, on the socket, beyond those: who may set things right always gets in.
   unsigned reserved = 8;
-  // TLS connections that have not yet shown a certificate: strangers. In all, from one address, and for how long. More
-  // are closed.
+  // TLS connections that have not yet shown a certificate: strangers. In all, from one address, and for how long. One
+  // more takes the place of the oldest.
   unsigned strangers = 32, strangers_of_one = 12;
   Millis handshake_timeout{5000};
 };

@@ -20,7 +20,7 @@ endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
 ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
-ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
+ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS Boost::headers CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 # Each folder below storage/ is a store, or what some of them share.
 file(GLOB stores CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/storage/*)
@@ -31,7 +31,7 @@ ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/hos
                          strategies/mysql/follow strategies/mysql/install strategies/mysql
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD ZLIB::ZLIB)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
-         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
+         PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 
 # The controller's page is part of the binary.
 set(page_sources)
@@ -46,7 +46,7 @@ foreach(pair index.html:kPageIndex page.css:kPageStyle graph.js:kPageGraph page.
   list(APPEND page_sources ${CMAKE_BINARY_DIR}/page/${page_name}.cc)
 endforeach()
 ga_layer(controller DIRS controller LINKS ga_stream ga_config ga_net
-         PRIVATE_LINKS Boost::headers Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
+         PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SQLITE PkgConfig::SYSTEMD)
 target_sources(ga_controller PRIVATE ${page_sources})
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/agent/main.cc)

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/host_name.h"
+#include "base/id.h"
 #include "config/units.h"
 
 namespace guestagent {
@@ -18,10 +19,6 @@ bool only(std::string_view text, std::string_view extra) {
     return (std::isalnum(static_cast<unsigned char>(c)) != 0 && static_cast<unsigned char>(c) < 0x80) ||
            extra.find(c) != std::string_view::npos;
   });
-}
-
-bool valid_id(std::string_view id) {
-  return !id.empty() && id.size() <= 64 && only(id, "._-") && only(id.substr(0, 1), "");
 }
 
 bool inside(const fs::path& path, const fs::path& dir) {

@@ -1,7 +1,5 @@
 #include "controller/api.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 
 #include "base/host_name.h"
@@ -68,10 +66,6 @@ HttpReply wrong_method(const std::string& allowed) {
   return reply;
 }
 
-bool same_secret(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && ::CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
-}
-
 JsonDocument parse_body(const ReceivedRequest& request) {
   return parse_json(request.body, "body");
 }
@@ -106,8 +100,7 @@ void audit(const ReceivedRequest& request, const HttpReply& reply) {
     if (name == "Location") about = value;
   }
   const bool is_task = about.starts_with("/tasks/");
-  const std::string how = request.local || request.known_client ? "" : "token at ";
-  log_info("a changing request", {{"caller", how + request.caller},
+  log_info("a changing request", {{"caller", request.caller.name},
                                   {"method", printable(request.method)},
                                   {"path", printable(request.path)},
                                   {"status", std::to_string(reply.status)},
@@ -144,7 +137,6 @@ HttpReply Api::handle(const ReceivedRequest& request) {
       log_error("a request failed", {{"path", printable(request.path)}, {"error", error.what()}});
     reply = error_reply(error);
   }
-  reply.known = known;
   if (known && request.method != "GET" && request.method != "HEAD") audit(request, reply);
   reply.headers.emplace_back("X-Content-Type-Options", "nosniff");
   if (reply.content_type == "application/json") reply.headers.emplace_back("Cache-Control", "no-store");
@@ -152,32 +144,28 @@ HttpReply Api::handle(const ReceivedRequest& request) {
 }
 
 std::optional<HttpReply> Api::refuse_strange_page(const ReceivedRequest& request) const {
-  if (!request.local) {
+  if (!request.local()) {
     // A page from elsewhere in a browser of this host must not reach a listener that is for this host only, by whatever
     // name.
     const auto host = HostPort::parse(request.host);
     const std::uint16_t port = host && host->port ? *host->port : request.tls ? kHttpsPort : kHttpPort;
-    if (!host || (request.loopback_listener && !(host->host.is_loopback() && port == request.port))) {
+    if (!host || (access_.loopback_listener && !(host->host.is_loopback() && port == request.port))) {
       return fault({403, "forbidden"}, "the Host header must name this host",
-                   request.loopback_listener
+                   access_.loopback_listener
                        ? "localhost or an address such as 127.0.0.1, and the port of controller.listen"
                        : "");
     }
   }
   const bool reads = request.method == "GET" || request.method == "HEAD";
-  if (reads || request.origin.empty()) return std::nullopt;
+  const std::string origin = request.origin.value_or("");
+  if (reads || origin.empty()) return std::nullopt;
   const std::string own = (request.tls ? "https://" : "http://") + request.host;
-  if (request.origin == own) return std::nullopt;
+  if (origin == own) return std::nullopt;
   return fault({403, "forbidden"}, "requests from pages of other origins are refused");
 }
 
 std::optional<HttpReply> Api::refuse_stranger(const ReceivedRequest& request) const {
-  if (request.local || (access_.certificates && request.known_client)) return std::nullopt;
-  constexpr std::string_view kBearer = "Bearer ";
-  if (!access_.token.empty() && request.authorization.starts_with(kBearer) &&
-      same_secret(request.authorization.substr(kBearer.size()), access_.token.reveal())) {
-    return std::nullopt;
-  }
+  if (request.caller.proven()) return std::nullopt;
   HttpReply reply = fault({401, "unauthorized"}, "a bearer token is needed", "Authorization: Bearer TOKEN");
   reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   return reply;
@@ -185,6 +173,8 @@ std::optional<HttpReply> Api::refuse_stranger(const ReceivedRequest& request) co
 
 HttpReply Api::route(const ReceivedRequest& request, bool& known) {
   const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (!request.not_once.empty())
+    return fault({400, "badRequest"}, "there must be exactly one " + request.not_once + " header");
   if (auto refused = refuse_strange_page(request)) return std::move(*refused);
   // The page holds nothing; what it shows it asks for with the token that its user types in.
   if (const auto* file = page_file(request.path)) {

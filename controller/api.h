@@ -2,16 +2,15 @@
 #pragma once
 
 #include "controller/event_hub.h"
-#include "controller/http_server.h"
 #include "controller/task_manager.h"
 #include "controller/views.h"
+#include "net/http_server.h"
 
 namespace guestagent::controller {
 
 // Who may ask for what.
 struct ApiAccess {
-  Secret token;                     // that TCP asks for; empty: only known clients come in there
-  bool certificates = false;        // known clients need no token
+  bool loopback_listener = false;   // by TCP only this host reaches it
   AgentAccessSettings agents = {};  // which of them may be registered
 };
 

@@ -17,14 +17,47 @@ std::size_t samples(const MonitorSettings& monitor) {
 }
 
 ApiAccess access_of(const ControllerSettings& settings) {
-  ApiAccess out;
-  if (!settings.token_file.empty()) out.token = secret_from_file(settings.token_file.string());
-  out.certificates = !settings.tls.client_ca.empty();
-  out.agents = settings.agents;
-  if (!settings.token_file.empty() && out.token.empty()) {
+  return {!settings.listen.empty() && parse_listen_address(settings.listen).loopback(), settings.agents};
+}
+
+HttpServerSettings server_settings(const ControllerSettings& settings) {
+  HttpServerSettings out;
+  out.local = {"controller", settings.socket, settings.socket_mode, settings.allow_users, settings.allow_groups};
+  out.listen_key = "controller.listen";
+  out.listen = settings.listen;
+  out.listen_error = [](std::string_view doing, int why) {
+    return Error(Code::unavailable, std::string(doing) + ": " + std::generic_category().message(why),
+                 "set controller.listen to a free address of this host");
+  };
+  const ControllerTlsSettings& tls = settings.tls;
+  out.tls = {"controller.tls", tls.certificate, tls.key, tls.client_ca, tls.client_crl, tls.allow_names};
+  out.tls.certificate_needed = settings.token_file.empty();
+  out.tls.strangers_speak = true;  // they may have the token, and the page is for everybody
+  if (settings.token_file.empty()) return out;
+  out.token = secret_from_file(settings.token_file.string());
+  if (out.token.empty()) {
     throw Error(Code::invalid_argument, "reading the token: " + settings.token_file.string() + ": it is empty");
   }
   return out;
+}
+
+std::optional<HttpReply> refuse(HttpFault fault, const std::string&) {
+  const auto reply = [](int status, const std::string& json) { return HttpReply{status, "application/json", json}; };
+  switch (fault) {
+    case HttpFault::not_allowed:
+      return reply(403, R"({"forbidden": {"code": 403, "message": "this user may not talk to the controller", )"
+                        R"("hint": "name it in controller.allow_users, or a group of its in controller.allow_groups"}})"
+                        "\n");
+    case HttpFault::body_too_large:
+      return reply(413, R"({"overLimit": {"code": 413, "message": "the request's body is too large"}})");
+    case HttpFault::bad_http:
+    case HttpFault::head_too_large:
+      return reply(400, R"({"badRequest": {"code": 400, "message": "the request is not good HTTP"}})");
+    case HttpFault::timed_out:
+    case HttpFault::too_many:
+      break;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -43,7 +76,8 @@ struct Controller::Parts {
               [this](const std::string& id, std::stop_token stop) { monitor.look_now(id, stop); }),
         monitor(state, agents, live, settings, system_clock()),
         api(state, tasks, agents, live, hub, access_of(settings), [this] { return controller_metrics(state, live); }),
-        server(settings, [this](const ReceivedRequest& request) { return api.handle(request); }) {
+        server(
+            server_settings(settings), [this](const ReceivedRequest& request) { return api.handle(request); }, refuse) {
     state.observe([this](const std::vector<Change>& changes) { hub.changed(changes); });
     live.on_instance = [this](const std::string& id) { hub.instance_changed(id); };
     live.on_task = [this](const std::string& id) { hub.task_changed(id); };
@@ -86,8 +120,8 @@ void Controller::start() {
 }
 
 void Controller::stop() {
-  parts_->hub.shut_down();
   parts_->server.stop();
+  parts_->hub.shut_down();
   parts_->monitor.shut_down();
   parts_->tasks.shut_down();
 }

@@ -9,18 +9,16 @@
 
 #include "controller/model.h"
 #include "controller/state.h"
+#include "net/http_server.h"
 
 namespace guestagent::controller {
 
 // The end of one listener. Thread-safe.
-class EventStream {
+class EventStream final : public EventSource {
  public:
-  // What is to be sent now, in the form of server-sent events; empty: nothing. After closed() nothing comes
-  // any more.
-  std::string take();
-  bool closed() const;
-  // Called from any thread when there is something to take, or the stream was closed.
-  void on_ready(std::function<void()> wake);
+  std::string take() override;
+  bool closed() const override;
+  void on_ready(std::function<void()> wake) override;
 
  private:
   friend class EventHub;

@@ -1,8 +1,8 @@
 // What makes two changing requests the same one.
 #pragma once
 
-#include "controller/http_server.h"
 #include "controller/state.h"
+#include "net/http_server.h"
 
 namespace guestagent::controller {
 

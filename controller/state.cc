@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/id.h"
 #include "base/journal.h"
 #include "base/text.h"
 #include "controller/state_db.h"
@@ -67,12 +68,6 @@ FileLock own(const fs::path& file) {
                 "stop the other one, or give this one a controller.state of its own");
   }
   return std::move(*lock);
-}
-
-std::string new_uuid() {
-  const std::string hex = random_hex(16);
-  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-4" + hex.substr(13, 3) + "-a" + hex.substr(17, 3) + "-" +
-         hex.substr(20);
 }
 
 }  // namespace

@@ -1,15 +1,12 @@
 // Tasks: how they begin and how they end.
 #include <algorithm>
 
+#include "base/id.h"
 #include "base/text.h"
 #include "controller/state_db.h"
 
 namespace guestagent::controller {
 namespace {
-
-std::string new_task_id() {
-  return "t" + random_hex(8);
-}
 
 // A host that the source of a new replica cannot be, said in words.
 void check_source(const Instance& source) {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/id.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "storage/snapshots.h"
 
 namespace guestagent {
 namespace {

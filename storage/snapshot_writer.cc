@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/id.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "storage/claim.h"

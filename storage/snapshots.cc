@@ -5,7 +5,7 @@
 #include <set>
 #include <vector>
 
-#include "base/secret.h"
+#include "base/id.h"
 #include "base/text.h"
 #include "storage/snapshot_format.h"
 #include "storage/snapshot_reader.h"
@@ -105,20 +105,6 @@ struct Removal {
 };
 
 }  // namespace
-
-bool valid_id(std::string_view id) {
-  const auto alphanumeric = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-  };
-  return !id.empty() && id.size() <= 64 && alphanumeric(id.front()) &&
-         std::all_of(id.begin(), id.end(), [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
-}
-
-std::string new_snapshot_id(Clock& clock) {
-  std::string time = format_utc(clock.now());
-  std::erase_if(time, [](char c) { return c == '-' || c == ':'; });
-  return time + '-' + random_hex(4);
-}
 
 std::string snapshot_id_of(const ObjectStore& store, std::string_view href) {
   const std::string doing = "looking at a snapshot's address: " + printable(href, 300);

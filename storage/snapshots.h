@@ -59,11 +59,6 @@ Undone undo_snapshot(ObjectStore& store, const ObjectsStep& step, std::stop_toke
 // invalid_argument when it is no manifest's name.
 std::string snapshot_id_of(const ObjectStore& store, std::string_view href);
 
-// "[A-Za-z0-9][A-Za-z0-9._-]{0,63}", as job ids.
-bool valid_id(std::string_view id);
-// A new one, sortable by time: "20260131T235959Z-1f9a3c5e".
-std::string new_snapshot_id(Clock& clock);
-
 struct VerifyResult {
   std::uint64_t segments = 0, raw_bytes = 0, stored_bytes = 0;
   std::optional<std::string> encryption_key;  // its id

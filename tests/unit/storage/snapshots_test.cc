@@ -20,22 +20,6 @@ using ::testing::IsEmpty;
 
 class Snapshots : public test::SnapshotFixture {};
 
-TEST_F(Snapshots, IdsAreValidOrNot) {
-  for (const std::string id : {"a", "0", "A-b_c.d", "20260131T235959Z-1f9a3c5e"}) EXPECT_TRUE(valid_id(id)) << id;
-  for (const std::string id : {"", "-a", ".a", "_a", "a/b", "a b", "ä", ".."}) EXPECT_FALSE(valid_id(id)) << id;
-  EXPECT_TRUE(valid_id(std::string(64, 'x')));
-  EXPECT_FALSE(valid_id(std::string(65, 'x')));
-}
-
-TEST_F(Snapshots, NewIdsAreValidSortableAndDiffer) {
-  FakeClock clock;
-  const std::string first = new_snapshot_id(clock);
-  EXPECT_TRUE(valid_id(first)) << first;
-  EXPECT_NE(first, new_snapshot_id(clock));
-  clock.advance(Seconds(1));
-  EXPECT_LT(first, new_snapshot_id(clock));
-}
-
 TEST_F(Snapshots, ListsCompleteAndIncompleteOnes) {
   EXPECT_THAT(list_snapshots(store, {}), IsEmpty());
   const SnapshotSummary whole = write(page_bytes(3 * kSegment, 1), "whole");
