@@ -84,6 +84,15 @@ def doing(server):
         return str(e)[:500]
 
 
+def only_parts(work):
+    """Whether the agent's directory has nothing but what interrupted attaches had fetched (safety/resume.py)."""
+    if not work.is_dir():
+        return False
+    names = {p.name for p in work.iterdir()}
+    parts = {n.removesuffix(".placed") for n in names if n.endswith(".placed")}
+    return bool(parts) and names == parts | {p + ".placed" for p in parts}
+
+
 class Site:
     """A context manager. `store`: "local" or "swift" (with the lab's options for it); `by`: "daemon" or "oneshot", how call()
     reaches the agents; `engine`: a row of ENGINES. When the test fails, the ends of all logs are printed."""
@@ -154,7 +163,7 @@ class Site:
 
     def leftovers(self, agent):
         """What a finished job of an agent must not leave behind: staging directories, spill, tool processes, open journals."""
-        found = [str(p) for p in agent.server.dir.iterdir() if "guestagent" in p.name]
+        found = [str(p) for p in agent.server.dir.iterdir() if "guestagent" in p.name and not only_parts(p)]
         found += [
             str(p)
             for d in ("spill", "state")

@@ -31,6 +31,8 @@ PLACES = {
     "attach": [
         "journal:job",
         "journal:staging",
+        "receive:piece@1",
+        "receive:piece@3",
         "journal:install.begin",
         "journal:install.stop",
         "journal:switch.plan",
@@ -77,7 +79,7 @@ METHODS = {
 @dataclass(frozen=True)
 class Case:
     job: str
-    victim: str  # agent, server, backup, extract, prepare
+    victim: str  # agent, server, backup, prepare
     place: str = ""  # a failpoint; empty: after `instant` of the usual time
     again: str = ""  # a failpoint of the recovery
     instant: float = 0.0
@@ -106,7 +108,7 @@ def matrix(seed, instants=4):
     for job in ("snapshot", "attach", "detach"):
         for _ in range(instants):
             add(Case(job, "server", instant=rng.uniform(0, 1)))
-    for job, tool in (("snapshot", "backup"), ("attach", "extract"), ("attach", "prepare")):
+    for job, tool in (("snapshot", "backup"), ("attach", "prepare")):
         for _ in range(instants - 1):
             add(Case(job, tool, instant=rng.uniform(0, 1)))
     out = []
@@ -235,7 +237,7 @@ class Run:
 
     def slow_down(self):
         """A tool that is to be killed must live long enough for it."""
-        slow = {"backup": {"read": "8MiB"}, "extract": {"download": "1MiB"}}.get(self.case.victim)
+        slow = {"backup": {"read": "8MiB"}}.get(self.case.victim)
         if slow:
             self.agent.write_config({"snapshot": {"throttle": slow}})
 
@@ -350,12 +352,12 @@ class Run:
         raise AssertionError("no server ran to be killed")
 
     def kill_tool(self):
-        wanted = {"backup": b"--backup", "extract": b"-x", "prepare": b"--prepare"}[self.case.victim]
+        wanted = {"backup": b"--backup", "prepare": b"--prepare"}[self.case.victim]
 
         def tool():
             for pid in children(self.agent.process.pid):
                 words = read_proc(pid, "cmdline").split(b"\0")
-                if wanted in words and words[0].endswith((b"mariadb-backup", b"mbstream")):
+                if wanted in words and words[0].endswith(b"mariadb-backup"):
                     return pid
             if self.ended():
                 raise AssertionError(f"the job ended before its {self.case.victim} was seen")
@@ -373,11 +375,7 @@ class Run:
     # what must hold afterwards
 
     def tools(self):
-        return [
-            line
-            for line in self.world.site.scratch.processes().values()
-            if "mariadb-backup" in line or "mbstream" in line
-        ]
+        return [line for line in self.world.site.scratch.processes().values() if "mariadb-backup" in line]
 
     def leftovers(self):
         world, found = self.world, []

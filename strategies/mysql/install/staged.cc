@@ -43,6 +43,9 @@ std::vector<StagedCopy> staged_copies(const MysqlSettings& settings) {
 void remove_staged(const StagedCopy& copy) {
   forget_staged(copy.dir);
   remove_tree(copy.dir);
+  // The directory around it, where that is the agent's own.
+  const fs::path around = copy.dir.parent_path();
+  if (around.filename().string().ends_with(kHiddenDir)) remove_dir_if_empty(around);
 }
 
 std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock) {
