@@ -67,6 +67,30 @@ TEST(Buffer, PopFrontTakesChunksInOrderAndMoveEmptiesTheOther) {
   EXPECT_EQ(buffer.size(), 0U);
 }
 
+TEST(Buffer, SplitGivesTheRestAway) {
+  const std::string bytes = random_bytes(3 * kChunkBytes + 17, 4);
+  for (const std::uint64_t at :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{kChunkBytes} - 1, std::uint64_t{kChunkBytes},
+        std::uint64_t{kChunkBytes} + 1, std::uint64_t{3 * kChunkBytes} + 16, std::uint64_t{bytes.size()}}) {
+    Buffer first = Buffer::from(bytes);
+    Buffer rest = first.split(at);
+    EXPECT_EQ(first.text(), bytes.substr(0, at)) << at;
+    EXPECT_EQ(rest.text(), bytes.substr(at)) << at;
+    EXPECT_LE(rest.chunks().size(), 4U);
+    // Both go on as if nothing had been.
+    first.append(as_bytes("more"));
+    EXPECT_EQ(first.text(), bytes.substr(0, at) + "more") << at;
+    rest.append(as_bytes(bytes));
+    EXPECT_EQ(rest.text(), bytes.substr(at) + bytes) << at;
+    Buffer last = rest.split(rest.size() / 2);
+    std::string joined;
+    for (Buffer* part : {&rest, &last}) {
+      while (!part->empty()) joined += part->pop_front().text();
+    }
+    EXPECT_EQ(joined, bytes.substr(at) + bytes) << at;
+  }
+}
+
 std::uint64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   std::uint64_t pages = 0;
