@@ -14,20 +14,22 @@
 namespace guestagent {
 namespace {
 
-// A new or empty directory that is as it was, unless kept. It is held by descriptor: what somebody puts in its place is
-// not touched.
+// A new or empty directory, or one with a part to go on with, that is as it was unless kept. It is held by descriptor:
+// what somebody puts in its place is not touched.
 class Target {
  public:
-  explicit Target(const fs::path& dir) : dir_(fs::absolute(dir).lexically_normal()), existed_(is_there(dir_)) {
+  Target(const fs::path& dir, DatastoreUpkeep& upkeep)
+      : dir_(fs::absolute(dir).lexically_normal()), existed_(is_there(dir_)), upkeep_(upkeep) {
     require_safe_place(dir_);
     if (existed_ && !fs::is_directory(fs::symlink_status(dir_))) throw refused();
     if (!existed_) make_own_dir(dir_, 0700);
     held_.emplace(dir_);
-    if (!held_->empty()) throw refused();
+    if (!held_->empty() && !upkeep_.has_part(dir_)) throw refused();
   }
   ~Target() {
     if (kept_) return;
     try {
+      if (upkeep_.has_part(dir_)) return;
       held_->clear();
       if (!existed_ && held_->stands()) remove_dir_if_empty(dir_);
     } catch (const std::exception& e) {
@@ -46,6 +48,7 @@ class Target {
 
   const fs::path dir_;
   const bool existed_;
+  DatastoreUpkeep& upkeep_;
   std::optional<HeldDir> held_;
   bool kept_ = false;
 };
@@ -63,7 +66,7 @@ int run_restore(const CommandLine& line) {
   std::stop_source stop;
   const SignalWatch watch([&](int) { stop.request_stop(); });
   ForegroundJob job(stop.get_token(), [&](const JobRecord& record) { view.show(record); });
-  Target target(line.to);
+  Target target(line.to, *app.parts.upkeep);
   app.operations.restore(line.href, target.dir(), job);
   target.keep();
   view.end();

@@ -225,6 +225,9 @@ class DatastoreUpkeep {
   // job for the same stream left with a part of it, else a new one, empty.
   virtual fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) = 0;
 
+  // Whether `dir` has a part that receive() of its stream goes on with.
+  virtual bool has_part(const fs::path& dir) = 0;
+
   // `dir`, filled by receive(), stays for an attach of the same stream: receive() into it then only looks whether it is
   // as it was. Cancellable.
   virtual void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) = 0;

@@ -6,6 +6,7 @@
 #include "strategies/datastore.h"
 #include "strategies/mysql/follow/replica_stop.h"
 #include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/install/receive.h"
 #include "strategies/mysql/source/snapshot_source.h"
 #include "strategies/mysql/source/source_accounts.h"
 
@@ -27,6 +28,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
 
   std::string status() override;
   void tend() override;
+  bool has_part(const fs::path& dir) override { return is_staged(dir); }
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;
   std::string recover(Undertaking what, JobContext& job) override;

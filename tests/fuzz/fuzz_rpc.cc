@@ -30,6 +30,7 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   AttachOutcome start_replicating(const AttachRequest&, JobContext&) override { nothing(); }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext&) override { nothing(); }
   std::string status() override { return R"({"role":"standalone","verdict":"standalone"})"; }
+  bool has_part(const fs::path&) override { return false; }
   void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override { nothing(); }
   fs::path make_staging(const PieceSource::Kind&, JobContext&) override { nothing(); }
   std::string recover(Undertaking, JobContext&) override { return ""; }

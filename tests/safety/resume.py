@@ -280,6 +280,32 @@ def stage(fetches, damage):
             check(fetches.link.bytes < OTHER_BYTES, f"{fetches.link.bytes} bytes were fetched again")
 
 
+def restored(fetches, directory):
+    with step("a restore that is killed, and one whose store goes away, go on"):
+        fetches.again()
+        fetches.link.rate = fetches.rate
+        to = directory / "restored"
+        argv = fetches.agent.argv("restore", fetches.snapshot["dataset"]["snapshot_href"], "--to", str(to))
+        for kill in (True, False):
+            running = fetches.site.scratch.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            until = fetches.link.bytes + 0.4 * fetches.stored
+            wait_for("some of it", lambda: fetches.link.bytes > until or running.poll() is not None, 60, 0.005)
+            check(running.poll() is None, "it ended too early")
+            if kill:
+                running.kill()
+            else:
+                fetches.link.go_away()
+            said = running.communicate(timeout=60)[1].decode(errors="replace")
+            check(running.returncode != 0, "it succeeded")
+            check(kill or "goes on from there" in said, f"it said: {said}")
+            fetches.link.away = False
+        fetches.link.rate = None
+        status, _, err = fetches.agent.command(*argv[argv.index("restore") :])
+        check_equal(status, 0, f"the last: {err}")
+        check(fetches.link.bytes < 1.8 * fetches.stored, f"{fetches.link.bytes} bytes for {fetches.stored}")
+        check((to / "ibdata1").exists() and not Path(f"{to}.placed").exists(), "what is there")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--mb", type=int, default=250)
@@ -299,6 +325,7 @@ def main():
             *(lambda n=name: damaged(fetches, [n]) for name in names),
             lambda: stage(fetches, False),
             lambda: stage(fetches, True),
+            lambda: restored(fetches, site.scratch.dir),
         ):
             cases += 1
             case()

@@ -112,6 +112,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     out.key("reasons").begin_array().end_array().end_object();
     return out.text();
   }
+  bool has_part(const fs::path&) override { return false; }
   void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override {}
   fs::path make_staging(const PieceSource::Kind&, JobContext& job) override {
     job.journal().record("tree.staging");

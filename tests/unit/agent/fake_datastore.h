@@ -25,6 +25,7 @@ class MockUpkeep : public DatastoreUpkeep {
  public:
   MOCK_METHOD(std::string, status, (), (override));
   MOCK_METHOD(void, tend, (), (override));
+  MOCK_METHOD(bool, has_part, (const fs::path&), (override));
   MOCK_METHOD(void, keep_staged, (const fs::path&, const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(fs::path, make_staging, (const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
