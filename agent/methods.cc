@@ -109,7 +109,7 @@ const std::vector<Method>& methods() {
        job_of<read_attach_params, &O::attach_replication_slave, &O::plan_attach>},
       {"stage_replication_snapshot",
        MethodKind::changing,
-       {{"snapshot_href", "?"}, {"snapshot", R"(?: {...})"}},
+       {{"snapshot_href", "?"}, {"snapshot", R"(?: {...})"}, {"follow", "?"}},
        "Fetches and prepares a snapshot beside the running data, for an attach that is short then.",
        job_of<read_stage_params, &O::stage_replication_snapshot, &O::plan_stage>},
       {"detach_replication_slave",

@@ -48,8 +48,12 @@ Plan Operations::plan_attach(const AttachRequest& request) {
 Plan Operations::plan_stage(const StageParams& params) {
   Plan plan;
   plan.checks.push_back(check_places_apart(settings_));
-  plan.checks.push_back(check_by("snapshot", "the snapshot is there", [&] {
+  plan.checks.push_back(check_by("snapshot", params.follow ? "the store is there" : "the snapshot is there", [&] {
     ForegroundJob look;
+    if (params.follow) {
+      read_claim(store_, snapshot_id_of(store_, params.href), {});
+      return;
+    }
     const SnapshotReader reader(store_, params.href, settings_.snapshot, throttle_, look);
     if (params.snapshot) check_same_snapshot(*params.snapshot, reader.manifest());
   }));

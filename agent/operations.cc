@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "config/units.h"
+#include "storage/follower.h"
 #include "storage/snapshot_journal.h"
 #include "storage/snapshot_reader.h"
 #include "storage/snapshot_writer.h"
@@ -117,6 +118,18 @@ void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings)
                                              snapshot.datastore + ", this agent serves " + settings.datastore);
 }
 
+// The directory of what was fetched of a snapshot that is still being made.
+constexpr std::string_view kFollowStep = "follow";
+std::string write_follow(const fs::path& dir) {
+  return JsonWriter().begin_object().member("dir", dir.string()).end_object().text();
+}
+void remove_followed(const Journal& journal) {
+  const Journal::Step* step = journal.find(kFollowStep);
+  if (!step) return;
+  const JsonDocument document = parse_json(step->data, "journal step follow");
+  remove_tree(JsonReader(document, "follow", Code::internal).string("dir"));
+}
+
 Undertaking undertaking_of(std::string_view method) {
   if (method == "get_replication_snapshot") return Undertaking::snapshot;
   if (method == "attach_replication_slave") return Undertaking::attach;
@@ -196,7 +209,16 @@ std::string Operations::stage_replication_snapshot(const StageParams& params, Jo
   job.phase("check");
   require_places_apart(settings_, job);
   upkeep_.tend();
-  SnapshotReader reader(store_, params.href, settings_.snapshot, throttle_, job);
+  std::optional<Follower> follower;
+  if (params.follow) {
+    const std::string id = snapshot_id_of(store_, params.href);
+    job.journal().record(kFollowStep, write_follow(follower_path(settings_.snapshot, id)));
+    job.phase("follow");
+    follower.emplace(store_, id, settings_.snapshot, throttle_, settings_.attach.follow_timeout, clock_, job);
+    follower->wait();
+  }
+  ObjectStore& store = follower ? follower->store() : store_;
+  SnapshotReader reader(store, params.href, settings_.snapshot, throttle_, job);
   const Manifest& manifest = reader.manifest();
   if (params.snapshot) check_same_snapshot(*params.snapshot, manifest);
   const fs::path staging = upkeep_.make_staging(reader.kind(), job);
@@ -325,6 +347,7 @@ std::string Operations::finished_result(const std::string& method, const Journal
 
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
+  remove_followed(job.journal());
   try {
     recovery.what = upkeep_.recover(undertaking_of(method), job);
   } catch (const LeftBehind& e) {

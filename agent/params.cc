@@ -92,6 +92,7 @@ StageParams read_stage_params(const JsonReader& params) {
   } else {
     read.href = read_name_param(params, "snapshot_href");
   }
+  read.follow = params.opt_boolean("follow").value_or(false);
   return read;
 }
 

@@ -28,9 +28,10 @@ struct SnapshotParams {
 SnapshotParams read_snapshot_params(const JsonReader& params);
 
 AttachRequest read_attach_params(const JsonReader& params);
-// Of the two, one: `snapshot` is what an attach takes.
+// Of the two, one: `snapshot` is what an attach takes. `follow`: it may still be in the making.
 struct StageParams {
   std::string href;
+  bool follow = false;
   std::optional<SnapshotMetadata> snapshot;
 };
 StageParams read_stage_params(const JsonReader& params);

@@ -148,7 +148,10 @@ Settings read_settings(YamlReader& in, StoreSections stores) {
   Settings out;
   in.section("agent", [&](YamlReader& agent) { read_agent(agent, out.agent); });
   in.section("snapshot", [&](YamlReader& snapshot) { read_snapshot(snapshot, out.snapshot); });
-  in.section("attach", [&](YamlReader& attach) { attach.duration("keep_partial", out.attach.keep_partial); });
+  in.section("attach", [&](YamlReader& attach) {
+    attach.duration("keep_partial", out.attach.keep_partial);
+    attach.duration("follow_timeout", out.attach.follow_timeout);
+  });
   in.section("storage", [&](YamlReader& storage) { read_storage(storage, out.storage, stores); });
   in.choice("datastore", out.datastore, {"mysql"});
   in.section("mysql", [&](YamlReader& mysql) { read_mysql(mysql, out.mysql); });

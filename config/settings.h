@@ -162,6 +162,7 @@ struct MysqlSettings {
 
 struct AttachSettings {
   Millis keep_partial{24LL * 3600 * 1000};  // what an interrupted attach had fetched
+  Millis follow_timeout{600000};            // without a sign of the source
   bool operator==(const AttachSettings&) const = default;
 };
 

@@ -29,6 +29,7 @@ LIBRARIES = {
     "libsystemd0",
     "libxxhash0",
     "passwd",
+    "zlib1g",  # the CRC-32 of a copy's chunks; every Debian has it
 }
 FILES = {
     "guestagent": {

@@ -280,6 +280,47 @@ def stage(fetches, damage):
             check(fetches.link.bytes < OTHER_BYTES, f"{fetches.link.bytes} bytes were fetched again")
 
 
+def follow(fetches, given_up):
+    with step("followed while the source copies" + (", which is cancelled" if given_up else "")):
+        fetches.again()
+        fetches.link.rate = None
+        fetches.source_agent.write_config({"snapshot": {"throttle": {"read": "40MiB"}}})
+        fetches.source_agent.stop()
+        fetches.source_agent.start()
+        number = "given-up" if given_up else "followed"
+        href = fetches.snapshot["dataset"]["snapshot_href"].replace(f"/{fetches.told['id']}/", f"/{number}/")
+        following = Calls(
+            fetches.agent.call, "stage_replication_snapshot", {"snapshot_href": href, "follow": True, "job_id": number}
+        )
+        fetches.source_agent.call("get_replication_snapshot", {"snapshot_id": number, "job_id": number, "async": True})
+        wait_for(
+            "some of it", lambda: fetches.agent.call("get_job", {"job_id": number})["progress"]["done_bytes"] > 0, 60
+        )
+        if given_up:
+            fetches.source_agent.call("cancel_job", {"job_id": number})
+            try:
+                following.result(120)
+                check(False, "it succeeded")
+            except RpcError as e:
+                check_equal(e.code, "NOT_FOUND", "what the follower says")
+            check_equal(fetches.staged(), [], "staged")
+            check_equal(fetches.site.leftovers(fetches.agent), [], "leftovers")
+        else:
+            done = fetches.source_agent.call("wait_job", {"job_id": number, "timeout_s": 300})
+            ended = time.monotonic()
+            told = following.result(300)
+            log(f"staged {time.monotonic() - ended:.1f} s after the snapshot's end")
+            check_equal(told["snapshot_id"], number, "snapshot_id")
+            before, fetches.snapshot = fetches.snapshot, done["result"]
+            fetches.link.bytes = 0
+            result = fetches.attach()
+            check_equal(result["resumed_bytes"], done["result"]["snapshot"]["raw_bytes"], "resumed_bytes")
+            fetches.snapshot = before
+        fetches.source_agent.write_config({"snapshot": {"throttle": {"read": 0}}})
+        fetches.source_agent.stop()
+        fetches.source_agent.start()
+
+
 def restored(fetches, directory):
     with step("a restore that is killed, and one whose store goes away, go on"):
         fetches.again()
@@ -326,6 +367,8 @@ def main():
             lambda: stage(fetches, False),
             lambda: stage(fetches, True),
             lambda: restored(fetches, site.scratch.dir),
+            lambda: follow(fetches, False),
+            lambda: follow(fetches, True),
         ):
             cases += 1
             case()
