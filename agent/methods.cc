@@ -94,7 +94,7 @@ JobRecord wait_for_job(Jobs& jobs, const std::string& id, Millis timeout, const 
 
 const std::vector<Method>& methods() {
   using O = Operations;
-  constexpr std::string_view kSnapshot = ": {...}";
+  constexpr std::string_view kSnapshot = ": {...}", kOptSnapshot = "?: {...}";
   constexpr std::string_view kSlaveConfig = R"(?: {"read_only", "server_id", "overwrite", "keep_previous_data"})";
   static const std::vector<Method> kMethods = {
       {"get_replication_snapshot",
@@ -109,7 +109,7 @@ const std::vector<Method>& methods() {
        job_of<read_attach_params, &O::attach_replication_slave, &O::plan_attach>},
       {"stage_replication_snapshot",
        MethodKind::changing,
-       {{"snapshot_href", "?"}, {"snapshot", R"(?: {...})"}, {"follow", "?"}},
+       {{"snapshot_href", "?"}, {"snapshot", kOptSnapshot}, {"follow", "?"}},
        "Fetches and prepares a snapshot beside the running data, for an attach that is short then.",
        job_of<read_stage_params, &O::stage_replication_snapshot, &O::plan_stage>},
       {"detach_replication_slave",
