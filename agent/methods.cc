@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "agent/params.h"
+#include "agent/status_json.h"
 
 namespace guestagent {
 namespace {
@@ -52,7 +53,7 @@ std::string answer_snapshots(Operations& operations, Jobs&, const JsonReader&, c
 }
 
 std::string answer_status(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {
-  return operations.get_replication_status();
+  return write_status(operations.get_replication_status());
 }
 
 std::string answer_info(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {

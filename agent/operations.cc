@@ -11,6 +11,7 @@
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
+#include "agent/status_json.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "config/units.h"
@@ -77,14 +78,14 @@ std::string journal_result(JobContext& job, std::string result) {
   return result;
 }
 
-std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const std::string& status) {
+std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const ReplicationStatus& status) {
   JsonWriter out;
   out.begin_object()
       .member("state", "replica")
       .member("server_id", outcome.server_id)
       .member("read_only", outcome.read_only)
       .member("resumed_bytes", resumed_bytes);
-  out.key("status").raw(status).end_object();
+  out.key("status").raw(write_status(status)).end_object();
   return out.text();
 }
 
@@ -95,13 +96,13 @@ std::string released(const std::string& replication_user) {
 }
 
 std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped,
-                     const std::string& status) {
+                     const ReplicationStatus& status) {
   JsonWriter out;
   out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
   out.key("dropped_accounts").begin_array();
   for (const std::string& user : dropped) out.value(user);
   out.end_array();
-  out.key("status").raw(status).end_object();
+  out.key("status").raw(write_status(status)).end_object();
   return out.text();
 }
 
@@ -281,7 +282,7 @@ std::string Operations::list_replication_snapshots() {
   return out.text();
 }
 
-std::string Operations::get_replication_status() {
+ReplicationStatus Operations::get_replication_status() {
   return upkeep_.status();
 }
 

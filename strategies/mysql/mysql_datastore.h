@@ -25,7 +25,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override;
   DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
 
-  std::string status() override;
+  ReplicationStatus status() override;
   void tend() override;
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;

@@ -23,7 +23,7 @@ class MockDatastore : public Datastore {
 
 class MockUpkeep : public DatastoreUpkeep {
  public:
-  MOCK_METHOD(std::string, status, (), (override));
+  MOCK_METHOD(ReplicationStatus, status, (), (override));
   MOCK_METHOD(void, tend, (), (override));
   MOCK_METHOD(void, keep_staged, (const fs::path&, const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(fs::path, make_staging, (const PieceSource::Kind&, JobContext&), (override));
@@ -34,6 +34,15 @@ class MockUpkeep : public DatastoreUpkeep {
                JobContext&),
               (override));
 };
+
+// Of a replica whose applying thread is in `state`.
+inline ReplicationStatus replica_status(ReplicationVerdict verdict, const std::string& state) {
+  ReplicationStatus status;
+  status.role = ReplicationRole::replica;
+  status.verdict = verdict;
+  status.threads = {{"receiver", "running"}, {"applier", state, true}};
+  return status;
+}
 
 class MockInstallation : public Installation {
  public:
