@@ -8,6 +8,7 @@
 
 #include "agent/foreground_job.h"
 #include "agent/host_checks.h"
+#include "agent/methods.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
@@ -116,15 +117,6 @@ void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings)
   if (snapshot.datastore == settings.datastore) return;
   throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
                                              snapshot.datastore + ", this agent serves " + settings.datastore);
-}
-
-Undertaking undertaking_of(std::string_view method) {
-  if (method == "get_replication_snapshot") return Undertaking::snapshot;
-  if (method == "attach_replication_slave") return Undertaking::attach;
-  if (method == "stage_replication_snapshot") return Undertaking::stage;
-  if (method == "detach_replication_slave") return Undertaking::detach;
-  if (method == "cleanup_replication_source") return Undertaking::release;
-  return Undertaking::other;
 }
 
 }  // namespace
@@ -315,10 +307,10 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   return out.text();
 }
 
-std::string Operations::finished_result(const std::string& method, const Journal& journal) {
+std::string Operations::finished_result(Undertaking what, const Journal& journal) {
   const JsonDocument document = parse_json(journal.find(kFinishedStep)->data, "journal step finished");
   const JsonReader in(document, "finished", Code::internal);
-  if (method == "detach_replication_slave") {
+  if (what == Undertaking::detach) {
     return detached(to_json(in.object("last_applied").value()), in.strings("dropped_accounts"), upkeep_.status());
   }
   return released(in.string("replication_user"));
@@ -326,15 +318,17 @@ std::string Operations::finished_result(const std::string& method, const Journal
 
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
+  const Method* known = find_method(method);  // a journal may be of another version's agent
+  const Undertaking undertaking = known ? known->undertaking : Undertaking::other;
   try {
-    recovery.what = upkeep_.recover(undertaking_of(method), job);
+    recovery.what = upkeep_.recover(undertaking, job);
   } catch (const LeftBehind& e) {
     recovery.what = e.done();
     recovery.left = e.what();
   }
   if (job.journal().find(kResultStep)) return recovery;
   if (job.journal().find(kFinishedStep)) {
-    recovery.result = finished_result(method, job.journal());
+    recovery.result = finished_result(undertaking, job.journal());
     return recovery;
   }
   const Journal::Step* objects = job.journal().find(kObjectsStep);

@@ -66,7 +66,7 @@ class Operations {
 
  private:
   void recover_objects(const std::string& method, const ObjectsStep& step, Jobs::Recovery& recovery);
-  std::string finished_result(const std::string& method, const Journal& journal);
+  std::string finished_result(Undertaking what, const Journal& journal);
 
   const Settings& settings_;
   ObjectStore& store_;
