@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "agent/params.h"
+#include "agent/status_json.h"
 
 namespace guestagent {
 namespace {
@@ -52,7 +53,7 @@ std::string answer_snapshots(Operations& operations, Jobs&, const JsonReader&, c
 }
 
 std::string answer_status(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {
-  return operations.get_replication_status();
+  return write_status(operations.get_replication_status());
 }
 
 std::string answer_info(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {
@@ -101,22 +102,30 @@ const std::vector<Method>& methods() {
        MethodKind::changing,
        {{"snapshot_id", "?"}, {"compression", "?"}},
        "Takes a snapshot of the running server and stores it; the result is what an attach needs.",
-       job_of<read_snapshot_params, &O::get_replication_snapshot, &O::plan_snapshot>},
+       job_of<read_snapshot_params, &O::get_replication_snapshot, &O::plan_snapshot>,
+       nullptr,
+       Undertaking::snapshot},
       {"attach_replication_slave",
        MethodKind::changing,
        {{"snapshot", kSnapshot}, {"slave_config", kSlaveConfig}, {"catch_up_timeout_s", "?"}},
        "Makes this host a replica of the snapshot's source.",
-       job_of<read_attach_params, &O::attach_replication_slave, &O::plan_attach>},
+       job_of<read_attach_params, &O::attach_replication_slave, &O::plan_attach>,
+       nullptr,
+       Undertaking::attach},
       {"stage_replication_snapshot",
        MethodKind::changing,
        {{"snapshot_href", "?"}, {"snapshot", kOptSnapshot}, {"follow", "?"}},
        "Fetches and prepares a snapshot beside the running data, for an attach that is short then.",
-       job_of<read_stage_params, &O::stage_replication_snapshot, &O::plan_stage>},
+       job_of<read_stage_params, &O::stage_replication_snapshot, &O::plan_stage>,
+       nullptr,
+       Undertaking::stage},
       {"detach_replication_slave",
        MethodKind::changing,
        {{"drain_timeout_s", "?"}, {"force", "?"}},
        "Applies all that was received, then lets the replica live on its own.",
-       job_of<read_detach_params, &O::detach_replication_slave, &O::plan_detach>},
+       job_of<read_detach_params, &O::detach_replication_slave, &O::plan_detach>,
+       nullptr,
+       Undertaking::detach},
       {"delete_replication_snapshot",
        MethodKind::changing,
        {{"snapshot_href"}},
@@ -132,7 +141,9 @@ const std::vector<Method>& methods() {
        MethodKind::changing,
        {{"replication_user"}},
        "Removes a replication account that no replica uses any more.",
-       job_of<read_user, &O::cleanup_replication_source, &O::plan_cleanup>},
+       job_of<read_user, &O::cleanup_replication_source, &O::plan_cleanup>,
+       nullptr,
+       Undertaking::release},
       {"get_replication_status",
        MethodKind::at_once,
        {},

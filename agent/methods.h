@@ -41,6 +41,8 @@ struct Method {
   PreparedJob (*prepare)(Operations& operations, const JsonReader& params) = nullptr;
   // at_once: the result as JSON text.
   std::string (*answer)(Operations&, Jobs&, const JsonReader& params, const CallerGone& gone) = nullptr;
+  // A job's: what the datastore finishes or undoes of it.
+  Undertaking undertaking = Undertaking::other;
 
   bool is_job() const { return kind != MethodKind::at_once; }
 };

@@ -1,16 +1,11 @@
 #include "agent/metrics.h"
 
-#include <array>
 #include <map>
 
-#include "base/json.h"
 #include "net/metrics_text.h"
 
 namespace guestagent {
 namespace {
-
-constexpr std::array<std::string_view, 8> kVerdicts = {"source",   "healthy",    "lagging",   "broken",
-                                                       "diverged", "standalone", "restoring", "unreachable"};
 
 void write_jobs(MetricsText& out, Jobs& jobs) {
   std::map<std::pair<std::string, std::string>, std::pair<unsigned, double>> ended;  // number, time of the last
@@ -39,47 +34,44 @@ void write_jobs(MetricsText& out, Jobs& jobs) {
   for (const auto& [key, value] : ended) out.sample({{"method", key.first}, {"state", key.second}}, value.second);
 }
 
-void write_status(MetricsText& out, const std::string& status_json) {
-  const JsonDocument document = parse_json(status_json, "status");
-  const JsonReader status(document, "status", Code::internal);
-  const std::string verdict = status.opt_string("verdict").value_or("unreachable");
+void write_replication(MetricsText& out, const ReplicationStatus& status) {
   out.family("guestagent_replication_verdict", "gauge", "1 for the verdict of get_replication_status.");
-  for (const std::string_view each : kVerdicts) out.sample({{"verdict", each}}, each == verdict ? 1 : 0);
-  if (const auto lag = status.opt_number("lag_seconds")) {
+  for (const std::string_view each : kReplicationVerdicts)
+    out.sample({{"verdict", each}}, each == to_string(status.verdict) ? 1 : 0);
+  if (status.lag_seconds) {
     out.family("guestagent_replication_lag_seconds", "gauge", "How far the replica is behind its source.");
-    out.sample({}, *lag);
+    out.sample({}, *status.lag_seconds);
   }
-  if (const auto lag = status.opt_number("lag_transactions")) {
+  if (status.lag_transactions) {
     out.family("guestagent_replication_lag_transactions", "gauge",
                "Transactions of the source that are not applied here.");
-    out.sample({}, *lag);
+    out.sample({}, double(*status.lag_transactions));
   }
-  for (const std::string thread : {"io_thread", "sql_thread"}) {
-    if (const auto state = status.opt_string(thread)) {
-      out.family("guestagent_replication_" + thread + "_running", "gauge", "1 when that thread of the replica runs.");
-      out.sample({}, *state == "running" ? 1 : 0);
-    }
+  for (const ReplicationStatus::Thread& thread : status.threads) {
+    out.family("guestagent_replication_" + thread.name + "_running", "gauge",
+               "1 when that thread of the replica runs.");
+    out.sample({}, thread.running() ? 1 : 0);
   }
-  if (const auto read_only = status.opt_boolean("read_only")) {
+  if (status.read_only) {
     out.family("guestagent_replication_read_only", "gauge", "1 when the server is read only.");
-    out.sample({}, *read_only ? 1 : 0);
+    out.sample({}, *status.read_only ? 1 : 0);
   }
-  if (!status.opt_string("io_thread")) return;
+  if (status.threads.empty()) return;
   out.family("guestagent_replication_errant", "gauge",
              "1 when there are transactions here that the source does not have.");
-  out.sample({}, status.opt_string("errant") ? 1 : 0);
+  out.sample({}, status.errant.empty() ? 0 : 1);
   out.family("guestagent_replication_relay_log_bytes", "gauge", "Room that the relay logs take.");
-  out.sample({}, status.opt_number("relay_log_bytes").value_or(0));
+  out.sample({}, double(status.relay_log_bytes.value_or(0)));
 }
 
 }  // namespace
 
-std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const std::string& status_json) {
+std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const ReplicationStatus& status) {
   MetricsText out;
   out.family("guestagent_info", "gauge", "The agent's version.");
   out.sample({{"version", GUESTAGENT_VERSION}}, 1);
   write_jobs(out, jobs);
-  write_status(out, status_json);
+  write_replication(out, status);
   out.family("guestagent_rpc_requests_total", "counter", "Calls answered since the start, by method and code.");
   for (const auto& [key, count] : dispatcher.counts())
     out.sample({{"method", key.first}, {"code", key.second}}, double(count));

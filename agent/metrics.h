@@ -5,10 +5,10 @@
 
 #include "agent/dispatcher.h"
 #include "agent/jobs.h"
+#include "strategies/replication_status.h"
 
 namespace guestagent {
 
-// `status_json` is get_replication_status's answer.
-std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const std::string& status_json);
+std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const ReplicationStatus& status);
 
 }  // namespace guestagent

@@ -63,20 +63,21 @@ Plan Operations::plan_stage(const StageParams& params) {
 
 Plan Operations::plan_detach(const DetachRequest& request) {
   Plan plan;
-  const std::string text = upkeep_.status();
-  const JsonDocument document = parse_json(text, "status");
-  const JsonReader status(document, "status", Code::internal);
+  const ReplicationStatus status = upkeep_.status();
   plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
-    const std::string role = status.opt_string("role").value_or(status.opt_string("verdict").value_or("unknown"));
-    if (role != "replica") {
-      throw Error(Code::failed_precondition, "this server is no replica: " + role,
+    if (status.role != ReplicationRole::replica) {
+      const std::string_view is = status.role ? to_string(*status.role) : to_string(status.verdict);
+      throw Error(Code::failed_precondition, "this server is no replica: " + std::string(is),
                   "there is nothing to detach; get_replication_status tells more");
     }
   }));
   plan.checks.push_back(check_by("sql thread", "the SQL thread applies what was received", [&] {
-    const std::string thread = status.opt_string("sql_thread").value_or("unknown");
-    if (thread != "running" && !request.force) {
-      throw Error(Code::failed_precondition, "the SQL thread is " + thread + ": what was received cannot be applied",
+    const auto thread =
+        std::find_if(status.threads.begin(), status.threads.end(), [](const auto& each) { return each.applies; });
+    const bool known = thread != status.threads.end();
+    if ((!known || !thread->running()) && !request.force) {
+      throw Error(Code::failed_precondition,
+                  "the SQL thread is " + (known ? thread->state : "unknown") + ": what was received cannot be applied",
                   "mend what stopped it (errors in get_replication_status); force: true gives up what it has "
                   "not applied");
     }

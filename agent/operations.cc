@@ -8,9 +8,11 @@
 
 #include "agent/foreground_job.h"
 #include "agent/host_checks.h"
+#include "agent/methods.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
+#include "agent/status_json.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "config/units.h"
@@ -78,14 +80,14 @@ std::string journal_result(JobContext& job, std::string result) {
   return result;
 }
 
-std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const std::string& status) {
+std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const ReplicationStatus& status) {
   JsonWriter out;
   out.begin_object()
       .member("state", "replica")
       .member("server_id", outcome.server_id)
       .member("read_only", outcome.read_only)
       .member("resumed_bytes", resumed_bytes);
-  out.key("status").raw(status).end_object();
+  out.key("status").raw(write_status(status)).end_object();
   return out.text();
 }
 
@@ -96,13 +98,13 @@ std::string released(const std::string& replication_user) {
 }
 
 std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped,
-                     const std::string& status) {
+                     const ReplicationStatus& status) {
   JsonWriter out;
   out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
   out.key("dropped_accounts").begin_array();
   for (const std::string& user : dropped) out.value(user);
   out.end_array();
-  out.key("status").raw(status).end_object();
+  out.key("status").raw(write_status(status)).end_object();
   return out.text();
 }
 
@@ -128,15 +130,6 @@ void remove_followed(const Journal& journal) {
   if (!step) return;
   const JsonDocument document = parse_json(step->data, "journal step follow");
   remove_tree(JsonReader(document, "follow", Code::internal).string("dir"));
-}
-
-Undertaking undertaking_of(std::string_view method) {
-  if (method == "get_replication_snapshot") return Undertaking::snapshot;
-  if (method == "attach_replication_slave") return Undertaking::attach;
-  if (method == "stage_replication_snapshot") return Undertaking::stage;
-  if (method == "detach_replication_slave") return Undertaking::detach;
-  if (method == "cleanup_replication_source") return Undertaking::release;
-  return Undertaking::other;
 }
 
 }  // namespace
@@ -303,7 +296,7 @@ std::string Operations::list_replication_snapshots() {
   return out.text();
 }
 
-std::string Operations::get_replication_status() {
+ReplicationStatus Operations::get_replication_status() {
   return upkeep_.status();
 }
 
@@ -336,10 +329,10 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   return out.text();
 }
 
-std::string Operations::finished_result(const std::string& method, const Journal& journal) {
+std::string Operations::finished_result(Undertaking what, const Journal& journal) {
   const JsonDocument document = parse_json(journal.find(kFinishedStep)->data, "journal step finished");
   const JsonReader in(document, "finished", Code::internal);
-  if (method == "detach_replication_slave") {
+  if (what == Undertaking::detach) {
     return detached(to_json(in.object("last_applied").value()), in.strings("dropped_accounts"), upkeep_.status());
   }
   return released(in.string("replication_user"));
@@ -348,15 +341,17 @@ std::string Operations::finished_result(const std::string& method, const Journal
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
   remove_followed(job.journal());
+  const Method* known = find_method(method);  // a journal may be of another version's agent
+  const Undertaking undertaking = known ? known->undertaking : Undertaking::other;
   try {
-    recovery.what = upkeep_.recover(undertaking_of(method), job);
+    recovery.what = upkeep_.recover(undertaking, job);
   } catch (const LeftBehind& e) {
     recovery.what = e.done();
     recovery.left = e.what();
   }
   if (job.journal().find(kResultStep)) return recovery;
   if (job.journal().find(kFinishedStep)) {
-    recovery.result = finished_result(method, job.journal());
+    recovery.result = finished_result(undertaking, job.journal());
     return recovery;
   }
   const Journal::Step* objects = job.journal().find(kObjectsStep);

@@ -22,8 +22,8 @@ namespace guestagent {
 
 struct ObjectsStep;
 
-// All methods answer their result as JSON text, throw Error, and may be called from any thread (the changing
-// ones one at a time).
+// All methods but the plans' and the status answer their result as JSON text. All throw Error, and may be called from
+// any thread (the changing ones one at a time).
 class Operations {
  public:
   // Everything outlives it.
@@ -53,7 +53,7 @@ class Operations {
 
   // At once.
   std::string list_replication_snapshots();
-  std::string get_replication_status();
+  ReplicationStatus get_replication_status();
   std::string get_info(const std::vector<std::string_view>& methods);
 
   // Finishes or undoes a job that failed or died: the datastore's part and the store's.
@@ -66,7 +66,7 @@ class Operations {
 
  private:
   void recover_objects(const std::string& method, const ObjectsStep& step, Jobs::Recovery& recovery);
-  std::string finished_result(const std::string& method, const Journal& journal);
+  std::string finished_result(Undertaking what, const Journal& journal);
 
   const Settings& settings_;
   ObjectStore& store_;

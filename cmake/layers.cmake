@@ -19,7 +19,7 @@ function(ga_layer name)
 endfunction()
 
 ga_layer(base DIRS base LINKS Threads::Threads dep_rapidjson PRIVATE_LINKS dep_spdlog)
-ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH)
+ga_layer(stream DIRS stream LINKS ga_base PRIVATE_LINKS LibArchive::LibArchive OpenSSL::Crypto PkgConfig::XXHASH ZLIB::ZLIB)
 ga_layer(net DIRS net LINKS ga_stream PRIVATE_LINKS Boost::headers CURL::libcurl OpenSSL::SSL PkgConfig::SYSTEMD)
 ga_layer(config DIRS config LINKS ga_base PRIVATE_LINKS dep_yaml)
 # Each folder below storage/ is a store, or what some of them share.
@@ -29,7 +29,7 @@ ga_layer(storage DIRS storage ${stores}
          LINKS ga_net ga_config PRIVATE_LINKS OpenSSL::Crypto)
 ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/host strategies/mysql/copy strategies/mysql/source
                          strategies/mysql/follow strategies/mysql/install strategies/mysql
-         LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD ZLIB::ZLIB)
+         LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
          PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)
 

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/job_context.h"
 #include "strategies/metadata.h"
+#include "strategies/replication_status.h"
 #include "stream/byte_stream.h"
 #include "stream/piece_source.h"
 
@@ -212,9 +213,9 @@ class DatastoreUpkeep {
  public:
   virtual ~DatastoreUpkeep() = default;
 
-  // The status of the RPC contract, as JSON text; the verdict is derived, never a guess. A server that does not answer
-  // is a status. Only looks: nothing is changed by it, neither on the server nor in the agent's files.
-  virtual std::string status() = 0;
+  // The verdict is derived, never a guess. A server that does not answer is a status. Only looks: nothing is changed by
+  // it, neither on the server nor in the agent's files.
+  virtual ReplicationStatus status() = 0;
 
   // Called from time to time by a daemon, and before a job that changes something: what must be looked after while
   // nobody asks, as leases that have run out. Does nothing, and connects to nothing, where there is nothing of that

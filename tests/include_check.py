@@ -40,6 +40,7 @@ LIBRARIES = [
     (r"boost/(beast|asio)", HTTP_FILES, None),
     (r"boost/program_options", r"(agent|controller)/.*", None),
     (r"archive(_entry)?\.h", r"stream/.*", None),
+    (r"zlib\.h", r"stream/crc32\.cc", 1),
     (r"xxhash\.h", r"(stream|strategies)/.*", None),
     (r"(spdlog|fmt)/", r"base/log\.cc", None),
     (r"rapidjson/", r"base/json\.(h|cc)", None),

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 NEUTRAL = ("agent", "controller")
-WORDS = re.compile(r"mysql|mariadb|gtid|binlog", re.IGNORECASE)
+WORDS = re.compile(r"mysql|mariadb|gtid|binlog|sql_thread|io_thread", re.IGNORECASE)
 
 
 def check(root):
@@ -37,6 +37,8 @@ BAD = [
     ("agent/server.cc", "const MysqlSettings& settings"),
     ("agent/commands/help.txt", "a MariaDB server"),
     ("controller/views.cc", 'out.key("binlog_position")'),
+    ("agent/metrics.cc", 'status.opt_string("io_thread")'),
+    ("agent/operation_plans.cc", 'status.opt_string("sql_thread")'),
     ("controller/page/graph.js", "instance.GTID"),
     ("controller/mysql_views.cc", "out.end_object()"),
 ]

@@ -171,12 +171,12 @@ void MysqlDatastore::tend() {
   }
 }
 
-std::string MysqlDatastore::status() {
+ReplicationStatus MysqlDatastore::status() {
   StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
   facts.restoring = guard_stands(settings_.managed_file);
   const auto options = read_managed(settings_.managed_file);
   facts.wants_read_only = options && options->role == ManagedOptions::Role::replica && options->read_only;
-  return write_status(facts, judge(facts, settings_.lag_limit));
+  return judge(facts, settings_.lag_limit);
 }
 
 fs::path MysqlDatastore::make_staging(const PieceSource::Kind& stream, JobContext& job) {

@@ -26,7 +26,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override;
   DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
 
-  std::string status() override;
+  ReplicationStatus status() override;
   void tend() override;
   bool has_part(const fs::path& dir) override { return is_staged(dir); }
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;

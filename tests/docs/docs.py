@@ -26,7 +26,7 @@ def run(*argv):
 def metrics_of_the_code():
     found = set()
     for name, more in re.findall(
-        r'family\("(guestagent_\w+)"( \+ thread \+ "_running")?', (ROOT / "agent/metrics.cc").read_text()
+        r'family\("(guestagent_\w+)"( \+ thread\.name \+ "_running")?', (ROOT / "agent/metrics.cc").read_text()
     ):
         found |= {f"{name}{thread}_running" for thread in ("io_thread", "sql_thread")} if more else {name}
     return found

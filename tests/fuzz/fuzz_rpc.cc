@@ -29,7 +29,7 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   std::unique_ptr<Installation> install(const AttachRequest&, const fs::path&, JobContext&) override { nothing(); }
   AttachOutcome start_replicating(const AttachRequest&, JobContext&) override { nothing(); }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext&) override { nothing(); }
-  std::string status() override { return R"({"role":"standalone","verdict":"standalone"})"; }
+  ReplicationStatus status() override { return {}; }
   bool has_part(const fs::path&) override { return false; }
   void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override { nothing(); }
   fs::path make_staging(const PieceSource::Kind&, JobContext&) override { nothing(); }

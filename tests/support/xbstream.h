@@ -1,12 +1,12 @@
 // Chunks of the xbstream format, as the tools write them.
 #pragma once
 
-#include <zlib.h>
-
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "stream/crc32.h"
 
 namespace guestagent::test {
 
@@ -22,8 +22,7 @@ inline std::string xbstream_head(char type, const std::string& path, char flags 
 }
 
 inline std::uint32_t xbstream_crc(const std::string& bytes) {
-  return static_cast<std::uint32_t>(
-      ::crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
+  return crc32(0, as_bytes(bytes));
 }
 
 inline std::string xbstream_data(const std::string& path, const std::string& content, std::uint64_t offset = 0,

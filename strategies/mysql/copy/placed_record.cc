@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -12,7 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/log.h"
+#include "stream/crc32.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -127,14 +126,14 @@ class ReadBack {
 
   bool is(const RecordLine& line) {
     if (!open(line.path)) return false;
-    uLong crc = 0;
+    std::uint32_t crc = 0;
     std::uint64_t at = line.offset, left = line.size;
     while (left > 0) {
       const ssize_t n =
           ::pread(fd_.get(), buffer_.data(), std::min<std::uint64_t>(left, buffer_.size()), static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return false;
-      crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(buffer_.data()), static_cast<z_size_t>(n));
+      crc = crc32(crc, std::as_bytes(std::span(buffer_).first(static_cast<std::size_t>(n))));
       at += static_cast<std::uint64_t>(n);
       left -= static_cast<std::uint64_t>(n);
     }
@@ -281,7 +280,7 @@ std::optional<PlacedRecord> PlacedRecord::found(const HeldDir& dir, const PieceS
     if (!text->starts_with('=')) {
       auto line = parse_line(*text);
       if (!line) break;
-      sum = static_cast<std::uint32_t>(::crc32_z(sum, reinterpret_cast<const Bytef*>(text->data()), text->size()));
+      sum = crc32(sum, as_bytes(*text));
       block.push_back(std::move(*line));
       continue;
     }
@@ -306,7 +305,7 @@ void PlacedRecord::add(std::uint64_t piece, std::string_view said) {
   for (std::string_view rest = said; !rest.empty();) {
     const std::size_t end = rest.find('\n');
     const std::string_view line = rest.substr(0, end);
-    sum = static_cast<std::uint32_t>(::crc32_z(sum, reinterpret_cast<const Bytef*>(line.data()), line.size()));
+    sum = crc32(sum, as_bytes(line));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
   }
   const std::string text = std::string(said) + "=\t" + std::to_string(piece) + "\t" + std::to_string(sum) + "\n";

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "stream/crc32.h"
 #include "stream/ordered_tasks.h"
 
 namespace guestagent::mysql {
@@ -28,10 +28,6 @@ std::string ready_header(const PieceSource::Kind& kind) {
   return std::string(kReadyHeader) + "\t" + kind.format + "\t" + kind.digest + "\n";
 }
 
-std::uint32_t ready_sum(std::string_view text) {
-  return static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(text.data()), text.size()));
-}
-
 struct ReadyFile {
   std::string path;
   std::uint64_t size = 0;
@@ -44,14 +40,14 @@ std::string line_of(const HeldDir& dir, const ReadyFile& file, JobContext& job) 
   if (!fd) throw system_error(doing, errno);
   ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
   std::vector<char> buffer(kReadyBlock);
-  uLong crc = 0;
+  std::uint32_t crc = 0;
   for (std::uint64_t at = 0;;) {
     job.check_cancelled();
     const ssize_t n = ::pread(fd.get(), buffer.data(), buffer.size(), static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw system_error(doing, errno);
     if (n == 0) break;
-    crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(buffer.data()), static_cast<z_size_t>(n));
+    crc = crc32(crc, std::as_bytes(std::span(buffer).first(static_cast<std::size_t>(n))));
     at += static_cast<std::uint64_t>(n);
   }
   return file.path + "\t" + std::to_string(file.size) + "\t" + std::to_string(crc) + "\n";
@@ -93,7 +89,8 @@ fs::path ready_record_path(const fs::path& dir) {
 
 void write_ready(const HeldDir& dir, const PieceSource::Kind& kind, JobContext& job) {
   const std::string text = ready_header(kind) + lines_of(dir, job);
-  write_file_atomic(ready_record_path(dir.path()), text + "=\t" + std::to_string(ready_sum(text)) + "\n", 0600);
+  write_file_atomic(ready_record_path(dir.path()), text + "=\t" + std::to_string(crc32(0, as_bytes(text))) + "\n",
+                    0600);
 }
 
 bool is_ready_for(const fs::path& dir, const PieceSource::Kind& kind) {
@@ -111,7 +108,8 @@ void check_ready(const HeldDir& dir, JobContext& job) {
   const fs::path path = ready_record_path(dir.path());
   std::string text = read_file(path, kLargestReady);
   const std::size_t end = text.rfind("=\t");
-  if (end == std::string::npos || text.substr(end) != "=\t" + std::to_string(ready_sum(text.substr(0, end))) + "\n")
+  if (end == std::string::npos ||
+      text.substr(end) != "=\t" + std::to_string(crc32(0, as_bytes(std::string_view(text).substr(0, end)))) + "\n")
     throw Error(Code::data_loss, "reading " + path.string() + ": it is not as it was written");
   const std::string expected = text.substr(text.find('\n') + 1, end - text.find('\n') - 1);
   const std::string found = lines_of(dir, job);

@@ -1,9 +1,9 @@
 #include "strategies/mysql/copy/xbstream_chunks.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <utility>
+
+#include "stream/crc32.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -111,8 +111,7 @@ void XbstreamChunks::take_holes(std::string_view bytes, Handler& handler) {
     chunk_.holes.push_back({little<std::uint32_t>(bytes.substr(at)), little<std::uint32_t>(bytes.substr(at + 4))});
     sum += chunk_.holes.back().bytes;
   }
-  chunk_.crc_of_holes = static_cast<std::uint32_t>(
-      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<z_size_t>(bytes.size())));
+  chunk_.crc_of_holes = crc32(0, as_bytes(bytes));
   // What is not said where it goes goes nowhere.
   lost_ = sum != chunk_.size;
   if (!lost_) begin_data(handler);

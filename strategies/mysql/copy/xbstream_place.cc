@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +10,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "strategies/mysql/copy/copy_names.h"
+#include "stream/crc32.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -18,10 +18,6 @@ namespace {
 constexpr unsigned kFileMode = 0660, kDirMode = 0700;
 // What one task writes at least: thousands of small files are not thousands of tasks.
 constexpr std::uint64_t kBatchBytes = std::uint64_t{4} << 20;
-
-std::uint32_t crc_with(std::uint32_t crc, Bytes bytes) {
-  return static_cast<std::uint32_t>(::crc32_z(crc, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
-}
 
 Error damaged(std::string_view path, const std::string& why) {
   return Error(Code::data_loss, "extracting the copy: " + printable(path, 120) + ": " + why, "take the snapshot again");
@@ -74,7 +70,7 @@ struct XbstreamPlacer::Batch {
     const auto& [piece, writes, sums, bytes] = *batch;
     for (const Sum& sum : sums) {
       std::uint32_t crc = sum.before;
-      for (std::size_t i = sum.first; i < sum.last; ++i) crc = crc_with(crc, writes[i].bytes);
+      for (std::size_t i = sum.first; i < sum.last; ++i) crc = crc32(crc, writes[i].bytes);
       if (crc != sum.expected) throw bad_sum(sum.path);
     }
     for (const Write& write : writes) {
@@ -179,7 +175,7 @@ void XbstreamPlacer::data(const XbstreamChunk& chunk, Bytes bytes) {
     if (in_one_piece_)
       batch_->sums.push_back({batch_->writes.size(), batch_->writes.size(), chunk.crc_of_holes, chunk.crc, chunk.path});
   }
-  if (!in_one_piece_) crc_ = crc_with(crc_, bytes);
+  if (!in_one_piece_) crc_ = crc32(crc_, bytes);
   left_ -= bytes.size();
   while (!bytes.empty()) {
     std::uint64_t now = bytes.size();

@@ -10,7 +10,7 @@
 namespace guestagent::mysql {
 namespace {
 
-std::string_view word_of(ThreadState state) {
+std::string word_of(ThreadState state) {
   switch (state) {
     case ThreadState::running:
       return "running";
@@ -60,21 +60,20 @@ std::optional<double> lag_of(const StatusFacts& facts) {
   return begun ? says : std::nullopt;
 }
 
-void judge_lag(const StatusFacts& facts, Millis lag_limit, Verdict& out) {
+void judge_lag(const StatusFacts& facts, Millis lag_limit, ReplicationStatus& out) {
   const ReplicaStatus& channel = facts.channels.front();
   const double limit = std::chrono::duration<double>(lag_limit).count() + static_cast<double>(channel.delay);
   if (channel.delay > 0) out.reasons.push_back("delayed by " + std::to_string(channel.delay) + " s on purpose");
   if (!facts.source_now && !facts.not_asked_because.empty()) {
     out.reasons.push_back("the source could not be asked where it is: " + facts.not_asked_because);
   }
-  out.lag_seconds = lag_of(facts);
-  if (out.lag_seconds) {
-    if (*out.lag_seconds <= limit) return;
-    out.verdict = "lagging";
-    out.reasons.push_back(seconds_text(*out.lag_seconds) + " behind, " + seconds_text(limit) + " are allowed");
+  if (const std::optional<double> lag = lag_of(facts)) {
+    if (*lag <= limit) return;
+    out.verdict = ReplicationVerdict::lagging;
+    out.reasons.push_back(seconds_text(*lag) + " behind, " + seconds_text(limit) + " are allowed");
     return;
   }
-  out.verdict = "lagging";
+  out.verdict = ReplicationVerdict::lagging;
   if (channel.io == ThreadState::connecting) {
     out.reasons.push_back("connecting to the source");
   } else if (facts.behind) {
@@ -84,8 +83,9 @@ void judge_lag(const StatusFacts& facts, Millis lag_limit, Verdict& out) {
   }
 }
 
-void write_errors(JsonWriter& out, const std::vector<ReplicaStatus>& channels) {
-  out.key("errors").begin_array();
+std::string errors_of(const std::vector<ReplicaStatus>& channels) {
+  JsonWriter out;
+  out.begin_array();
   const auto error = [&](std::string_view thread, unsigned code, const std::string& message, const std::string& at) {
     if (code == 0 && message.empty()) return;
     out.begin_object().member("thread", thread).member("code", code).member("message", to_utf8(message));
@@ -96,32 +96,41 @@ void write_errors(JsonWriter& out, const std::vector<ReplicaStatus>& channels) {
     error("io", channel.io_errno, channel.io_error, channel.io_error_at);
     error("sql", channel.sql_errno, channel.sql_error, channel.sql_error_at);
   }
-  out.end_array();
+  return out.end_array().text();
 }
 
-}  // namespace
-
-Verdict judge(const StatusFacts& facts, Millis lag_limit) {
-  Verdict out;
-  if (facts.restoring) {
-    out.verdict = "restoring";
-    out.reasons.emplace_back("the server's data is being exchanged");
-    return out;
-  }
-  if (!facts.reachable) {
-    out.verdict = "unreachable";
-    out.reasons.push_back(facts.unreachable_because);
-    return out;
+// What is shown of the facts beside the verdict.
+ReplicationStatus shown(const StatusFacts& facts) {
+  ReplicationStatus out;
+  if (facts.reachable) {
+    out.server_id = facts.server_id;
+    out.read_only = facts.read_only;
   }
   if (facts.channels.empty()) {
-    out.role = out.verdict = facts.replicas > 0 || facts.accounts > 0 ? "source" : "standalone";
+    if (facts.reachable) out.replicas = facts.replicas;
+    if (facts.reachable && facts.own.file) out.source_position = facts.own;
     return out;
   }
-  out.role = "replica";
-  out.verdict = "healthy";
+  const ReplicaStatus& channel = facts.channels.front();
+  out.source = {channel.source_host, channel.source_port, channel.source_server_id};
+  out.threads = {{"io_thread", word_of(channel.io)}, {"sql_thread", word_of(channel.sql), true}};
+  out.lag_transactions = facts.behind;
+  out.errant = facts.errant;
+  out.relay_log_bytes = channel.relay_log_bytes;
+  out.received = channel.received;
+  out.applied = channel.applied;
+  out.source_position = facts.source_now;
+  out.errors_json = errors_of(facts.channels);
+  return out;
+}
+
+// Of a replica that answers.
+void judge_replica(const StatusFacts& facts, Millis lag_limit, ReplicationStatus& out) {
+  out.role = ReplicationRole::replica;
+  out.verdict = ReplicationVerdict::healthy;
   for (const ReplicaStatus& channel : facts.channels) {
     for (std::string& fault : faults(channel)) {
-      out.verdict = "broken";
+      out.verdict = ReplicationVerdict::broken;
       out.reasons.push_back(std::move(fault));
     }
   }
@@ -132,56 +141,29 @@ Verdict judge(const StatusFacts& facts, Millis lag_limit) {
     out.reasons.push_back("it has transactions of its own, which the source has not: " + printable(facts.errant, 200));
   }
   const bool diverged = std::any_of(facts.channels.begin(), facts.channels.end(), means_diverged);
-  if (diverged || !facts.errant.empty()) out.verdict = "diverged";
-  if (out.verdict == "healthy") {
-    judge_lag(facts, lag_limit, out);
-  } else {
-    out.lag_seconds = lag_of(facts);
-  }
-  return out;
+  if (diverged || !facts.errant.empty()) out.verdict = ReplicationVerdict::diverged;
+  if (out.verdict == ReplicationVerdict::healthy) judge_lag(facts, lag_limit, out);
+  if (const std::optional<double> lag = lag_of(facts)) out.lag_seconds = std::round(*lag * 1000) / 1000;
 }
 
-std::string write_status(const StatusFacts& facts, const Verdict& verdict) {
-  JsonWriter out;
-  out.begin_object();
-  if (!verdict.role.empty()) out.member("role", verdict.role);
-  out.member("verdict", verdict.verdict);
-  out.key("reasons").begin_array();
-  for (const std::string& reason : verdict.reasons) out.value(to_utf8(reason));
-  out.end_array();
-  if (facts.reachable) {
-    out.member("server_id", std::uint64_t{facts.server_id}).member("read_only", facts.read_only);
-    if (facts.channels.empty()) out.member("replicas", std::uint64_t{facts.replicas});
+}  // namespace
+
+ReplicationStatus judge(const StatusFacts& facts, Millis lag_limit) {
+  ReplicationStatus out = shown(facts);
+  if (facts.restoring) {
+    out.verdict = ReplicationVerdict::restoring;
+    out.reasons.emplace_back("the server's data is being exchanged");
+  } else if (!facts.reachable) {
+    out.verdict = ReplicationVerdict::unreachable;
+    out.reasons.push_back(facts.unreachable_because);
+  } else if (!facts.channels.empty()) {
+    judge_replica(facts, lag_limit, out);
+  } else {
+    const bool followed = facts.replicas > 0 || facts.accounts > 0;
+    out.role = followed ? ReplicationRole::source : ReplicationRole::standalone;
+    out.verdict = followed ? ReplicationVerdict::source : ReplicationVerdict::standalone;
   }
-  if (!facts.channels.empty()) {
-    const ReplicaStatus& channel = facts.channels.front();
-    out.key("source").begin_object();
-    out.member("host", to_utf8(channel.source_host)).member("port", unsigned{channel.source_port});
-    if (channel.source_server_id != 0) out.member("server_id", std::uint64_t{channel.source_server_id});
-    out.end_object();
-    out.member("io_thread", word_of(channel.io)).member("sql_thread", word_of(channel.sql));
-    if (verdict.lag_seconds) out.member("lag_seconds", *verdict.lag_seconds);
-    if (facts.behind) out.member("lag_transactions", *facts.behind);
-    if (!facts.errant.empty()) out.member("errant", to_utf8(facts.errant));
-    out.member("relay_log_bytes", channel.relay_log_bytes);
-    out.key("position").begin_object();
-    out.key("received");
-    write_position(out, channel.received);
-    out.key("applied");
-    write_position(out, channel.applied);
-    if (facts.source_now) {
-      out.key("source");
-      write_position(out, *facts.source_now);
-    }
-    out.end_object();
-  } else if (facts.reachable && facts.own.file) {
-    out.key("position").begin_object().key("source");
-    write_position(out, facts.own);
-    out.end_object();
-  }
-  write_errors(out, facts.channels);
-  out.end_object();
-  return out.text();
+  return out;
 }
 
 }  // namespace guestagent::mysql

@@ -1,4 +1,4 @@
-// The replication status of the RPC contract: facts are collected, and the verdict is derived from them by a
+// How the replication status is made: facts are collected, and the status with its verdict is derived from them by a
 // function that asks nobody.
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "config/settings.h"
 #include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/source/source_accounts.h"
+#include "strategies/replication_status.h"
 
 namespace guestagent::mysql {
 
@@ -37,16 +38,7 @@ struct StatusFacts {
   std::optional<std::uint64_t> behind;    // transactions up to source_now that are not applied
 };
 
-struct Verdict {
-  std::string role;     // source | replica | standalone; empty when nobody can tell
-  std::string verdict;  // source | healthy | lagging | broken | diverged | standalone | restoring | unreachable
-  std::vector<std::string> reasons;
-  std::optional<double> lag_seconds;  // absent rather than wrong
-};
-
-Verdict judge(const StatusFacts& facts, Millis lag_limit);
-
-std::string write_status(const StatusFacts& facts, const Verdict& verdict);
+ReplicationStatus judge(const StatusFacts& facts, Millis lag_limit);
 
 // Asks the server and, for a replica that the agent attached, its source; takes at most some seconds. A
 // server that does not answer is a fact. Throws only for what is wrong with the agent itself (its

@@ -119,6 +119,8 @@ TEST_F(Neutral, SnapshotAttachFollowAndDetach) {
             Code::failed_precondition);
 
   source.tree.change("d", "5");
+  EXPECT_STREQ(target.call("get_replication_status")["feed_reader"].GetString(), "running");
+  EXPECT_TRUE(target.call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
   const JsonDocument detached = target.call("detach_replication_slave");
   EXPECT_STREQ(detached["state"].GetString(), "standalone");
   EXPECT_EQ(target.tree.content(), "a=4;b=2;c=3;d=5;") << "nothing that the source had is lost";

@@ -104,13 +104,18 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
 
   // --- DatastoreUpkeep ---
-  std::string status() override {
-    if (is_replica()) catch_up();
-    const std::string role = is_replica() ? "replica" : accounts() > 0 ? "source" : "standalone";
-    JsonWriter out;
-    out.begin_object().member("role", role).member("verdict", is_replica() ? "healthy" : role);
-    out.key("reasons").begin_array().end_array().end_object();
-    return out.text();
+  ReplicationStatus status() override {
+    ReplicationStatus out;
+    if (is_replica()) {
+      catch_up();
+      out.role = ReplicationRole::replica;
+      out.verdict = ReplicationVerdict::healthy;
+      out.threads = {{"feed_reader", "running", true}};
+    } else {
+      out.role = accounts() > 0 ? ReplicationRole::source : ReplicationRole::standalone;
+      out.verdict = accounts() > 0 ? ReplicationVerdict::source : ReplicationVerdict::standalone;
+    }
+    return out;
   }
   bool has_part(const fs::path&) override { return false; }
   void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override {}

@@ -36,11 +36,7 @@ struct Host {
     return *jobs.back();
   }
   Datastore& store() { return *parts.datastore; }
-  std::string verdict() {
-    const std::string text = parts.upkeep->status();
-    const JsonDocument document = parse_json(text, "status");
-    return JsonReader(document, "status").string("verdict");
-  }
+  std::string verdict() { return std::string(to_string(parts.upkeep->status().verdict)); }
 
   MariadbServer server;
   TempDir state;

@@ -38,7 +38,7 @@ class Replica : public ::testing::Test {
       throw;
     }
   }
-  Verdict status(SourceAndCopy& pair) {
+  ReplicationStatus status(SourceAndCopy& pair) {
     SourceAccounts accounts(settings(pair), state(pair), system_clock());
     facts_ = collect_status(settings(pair), state(pair), accounts, system_clock());
     return judge(facts_, settings(pair).lag_limit);
@@ -76,8 +76,8 @@ TEST_F(Replica, FollowsUnderWritesIsHealthyAndDetachesWithAllThatWasReceived) {
   const AttachOutcome outcome = start(pair);
   EXPECT_TRUE(outcome.caught_up);
   EXPECT_EQ(outcome.server_id, 2U);
-  const Verdict verdict = status(pair);
-  EXPECT_EQ(verdict.verdict, "healthy") << ::testing::PrintToString(verdict.reasons);
+  const ReplicationStatus now = status(pair);
+  EXPECT_EQ(now.verdict, ReplicationVerdict::healthy) << ::testing::PrintToString(now.reasons);
   EXPECT_TRUE(facts_.source_now.has_value());
   EXPECT_TRUE(facts_.channels[0].by_gtid);
 
@@ -92,7 +92,7 @@ TEST_F(Replica, FollowsUnderWritesIsHealthyAndDetachesWithAllThatWasReceived) {
   EXPECT_EQ(detached.last_applied.gtid, last);
   EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
   EXPECT_EQ(pair.copy->sql("SELECT @@read_only"), "0\n");
-  EXPECT_EQ(status(pair).verdict, "standalone");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::standalone);
   EXPECT_FALSE(load_replica_record(state(pair)).has_value());
   pair.copy->sql("INSERT INTO d.t(b) VALUES ('own')");
 }
@@ -103,7 +103,7 @@ TEST_F(Replica, FollowsByFileAndPositionWhereThatIsConfigured) {
   EXPECT_TRUE(start(pair).caught_up);
   EXPECT_FALSE(channel(pair).by_gtid);
   pair.source->sql("USE d; INSERT INTO t(b) SELECT 'more' FROM seq_1_to_1000");
-  EXPECT_EQ(status(pair).verdict, "healthy");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy);
   const DetachOutcome detached = stop(pair);
   EXPECT_EQ(pair.source->sql(kSum), pair.copy->sql(kSum));
   EXPECT_TRUE(detached.last_applied.file.has_value());
@@ -195,29 +195,29 @@ TEST_F(Replica, TheTimeIsUpWhileBothThreadsRunIsASuccessThatLags) {
 TEST_F(Replica, TransactionsOfItsOwnAreDiverged) {
   SourceAndCopy pair;
   start(pair);
-  EXPECT_EQ(status(pair).verdict, "healthy");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy);
   pair.copy->sql("INSERT INTO d.t(a, b) VALUES (900000000, 'errant')");
-  const Verdict verdict = status(pair);
-  EXPECT_EQ(verdict.verdict, "diverged");
+  const ReplicationStatus now = status(pair);
+  EXPECT_EQ(now.verdict, ReplicationVerdict::diverged);
   EXPECT_THAT(facts_.errant, HasSubstr("-2-"));
   // Also when the source has long overtaken its number.
   pair.source->sql("USE d; INSERT INTO t(b) VALUES (1); INSERT INTO t(b) VALUES (2); INSERT INTO t(b) VALUES (3)");
   wait_equal(pair);
-  EXPECT_EQ(status(pair).verdict, "diverged");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::diverged);
 }
 
 TEST_F(Replica, AStoppedThreadIsBrokenWhateverTheServersFigureSays) {
   SourceAndCopy pair;
   start(pair);
   pair.copy->sql("STOP SLAVE IO_THREAD");
-  EXPECT_EQ(status(pair).verdict, "broken");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::broken);
   pair.copy->sql("START SLAVE; DELETE FROM d.t WHERE a=1");
   pair.source->sql("UPDATE d.t SET b='missing there' WHERE a=1");
   wait_for([&] { return channel(pair).sql == ThreadState::stopped; });
-  const Verdict verdict = status(pair);
-  EXPECT_EQ(verdict.verdict, "diverged");
-  const JsonDocument document = parse_json(write_status(facts_, verdict), "status");
-  EXPECT_EQ(JsonReader((*JsonReader(document, "s").array("errors"))[0], "e").string("thread"), "sql");
+  const ReplicationStatus now = status(pair);
+  EXPECT_EQ(now.verdict, ReplicationVerdict::diverged);
+  const JsonDocument document = parse_json(now.errors_json, "errors");
+  EXPECT_EQ(JsonReader(document[0], "e").string("thread"), "sql");
 }
 
 TEST_F(Replica, ADetachWithAStoppedApplyingThreadIsRefusedUnlessForced) {
@@ -260,7 +260,7 @@ TEST_F(Replica, ADetachThatCannotDrainInTimeLeavesItFollowing) {
   wait_for([&] { return channel(pair).io == ThreadState::running; });
   wait_equal(pair);
   EXPECT_EQ(pair.copy->sql("SELECT @@read_only"), "1\n");
-  EXPECT_EQ(status(pair).verdict, "healthy");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy);
 }
 
 TEST_F(Replica, ADetachWhoseOptionsCannotBeWrittenLeavesItFollowing) {
@@ -270,7 +270,7 @@ TEST_F(Replica, ADetachWhoseOptionsCannotBeWrittenLeavesItFollowing) {
   EXPECT_EQ(code_of([&] { stop(pair, {}, role); }), "RESOURCE_EXHAUSTED");
   pair.source->sql("INSERT INTO d.t(b) VALUES ('after')");
   wait_equal(pair);
-  EXPECT_EQ(status(pair).verdict, "healthy");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy);
 }
 
 TEST_F(Replica, ACrashInTheDrainGoesOnFollowingOneAfterItIsFinished) {
@@ -308,9 +308,13 @@ TEST_F(Replica, TheRecordIsForTheAgentAlone) {
   SourceAndCopy pair;
   start(pair);
   EXPECT_EQ(fs::status(state(pair) / "replica.json").permissions() & fs::perms::mask, fs::perms(0600));
-  EXPECT_EQ(status(pair).verdict, "healthy");
-  EXPECT_EQ(write_status(facts_, judge(facts_, Seconds(60))).find(pair.attach.snapshot.replication_password.reveal()),
-            std::string::npos);
+  const ReplicationStatus now = status(pair);
+  EXPECT_EQ(now.verdict, ReplicationVerdict::healthy);
+  std::string told = now.errors_json + now.errant + now.source.value().host;
+  for (const std::string& reason : now.reasons) told += reason;
+  for (const auto& position : {now.received, now.applied, now.source_position})
+    told += position.value().file.value_or("") + position.value().gtid.value_or("");
+  EXPECT_EQ(told.find(pair.attach.snapshot.replication_password.reveal()), std::string::npos);
 }
 
 TEST_F(Replica, ASourceWithReplicasSaysSo) {
@@ -318,7 +322,7 @@ TEST_F(Replica, ASourceWithReplicasSaysSo) {
   start(pair);
   const StatusFacts facts =
       collect_status(pair.parts->settings, pair.parts->state, pair.parts->accounts, system_clock());
-  EXPECT_EQ(judge(facts, Seconds(60)).verdict, "source");
+  EXPECT_EQ(judge(facts, Seconds(60)).verdict, ReplicationVerdict::source);
   EXPECT_EQ(facts.replicas, 1U);
 }
 
@@ -326,7 +330,7 @@ TEST_F(Replica, AServerThatIsDownIsUnreachableAndNoError) {
   SourceAndCopy pair;
   start(pair);
   pair.copy->stop();
-  EXPECT_EQ(status(pair).verdict, "unreachable");
+  EXPECT_EQ(status(pair).verdict, ReplicationVerdict::unreachable);
 }
 
 TEST_F(Replica, WithACertificateTheAccountRequiresTlsAndTheReplicaVerifiesIt) {
@@ -356,7 +360,7 @@ TEST_F(Replica, WithACertificateTheAccountRequiresTlsAndTheReplicaVerifiesIt) {
     settings(pair).replication_ca_file = *ca != '\0' ? key(ca) : "";
     EXPECT_TRUE(start(pair).caught_up) << ca;
     EXPECT_TRUE(channel(pair).tls);
-    EXPECT_EQ(status(pair).verdict, "healthy") << ca;
+    EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy) << ca;
     EXPECT_TRUE(facts_.source_now.has_value()) << facts_.not_asked_because;
   }
   pair.attach.snapshot.require_tls = false;

@@ -239,10 +239,13 @@ TEST_F(DispatcherTest, ADryRunTouchesNothingAndIsNoJob) {
 
 TEST_F(DispatcherTest, ADryRunOfADetachLooksAtTheStatus) {
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
-  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(R"({"role":"replica","verdict":"broken","sql_thread":"stopped"})"));
+  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(test::replica_status(ReplicationVerdict::broken, "stopped")));
   EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true,"force":true})")["ok"].GetBool());
-  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(R"({"role":"standalone","verdict":"standalone"})"));
+  ReplicationStatus alone;
+  alone.role = ReplicationRole::standalone;
+  alone.verdict = ReplicationVerdict::standalone;
+  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(alone));
   EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
   EXPECT_CALL(datastore, stop_replicating).Times(0);
 }

@@ -23,7 +23,7 @@ class MockDatastore : public Datastore {
 
 class MockUpkeep : public DatastoreUpkeep {
  public:
-  MOCK_METHOD(std::string, status, (), (override));
+  MOCK_METHOD(ReplicationStatus, status, (), (override));
   MOCK_METHOD(void, tend, (), (override));
   MOCK_METHOD(bool, has_part, (const fs::path&), (override));
   MOCK_METHOD(void, keep_staged, (const fs::path&, const PieceSource::Kind&, JobContext&), (override));
@@ -35,6 +35,15 @@ class MockUpkeep : public DatastoreUpkeep {
                JobContext&),
               (override));
 };
+
+// Of a replica whose applying thread is in `state`.
+inline ReplicationStatus replica_status(ReplicationVerdict verdict, const std::string& state) {
+  ReplicationStatus status;
+  status.role = ReplicationRole::replica;
+  status.verdict = verdict;
+  status.threads = {{"receiver", "running"}, {"applier", state, true}};
+  return status;
+}
 
 class MockInstallation : public Installation {
  public:

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <thread>
 
+#include "agent/foreground_job.h"
 #include "storage/snapshot_writer.h"
 #include "storage/snapshots.h"
 #include "tests/support/gate.h"
@@ -202,6 +203,24 @@ TEST_F(OperationsTest, AFailedAttachIsUndone) {
       .WillOnce(Throw(Error(Code::deadline_exceeded, "the IO thread stays at Connecting")));
   EXPECT_CALL(upkeep, recover(Undertaking::attach, _)).WillOnce(Return("put the old data back"));
   EXPECT_EQ(failure("attach_replication_slave", attach_params(metadata)).code(), Code::deadline_exceeded);
+}
+
+// By the names of methods, as the journals of older agents hold them too.
+TEST_F(OperationsTest, TheDatastoreIsToldWhatAJobUndertook) {
+  const std::pair<const char*, Undertaking> all[] = {{"get_replication_snapshot", Undertaking::snapshot},
+                                                     {"attach_replication_slave", Undertaking::attach},
+                                                     {"stage_replication_snapshot", Undertaking::stage},
+                                                     {"detach_replication_slave", Undertaking::detach},
+                                                     {"cleanup_replication_source", Undertaking::release},
+                                                     {"delete_replication_snapshot", Undertaking::other},
+                                                     {"checksum_tables", Undertaking::other},
+                                                     {"of_another_version", Undertaking::other}};
+  for (const auto& [method, undertaking] : all) {
+    EXPECT_CALL(upkeep, recover(undertaking, _)).WillOnce(Return(method));
+    ForegroundJob job;
+    EXPECT_EQ(operations.recover(method, job).what, method);
+    testing::Mock::VerifyAndClearExpectations(&upkeep);
+  }
 }
 
 TEST_F(OperationsTest, OldDataThatCannotBeRemovedDoesNotUndoTheAttach) {

@@ -74,11 +74,17 @@ class MetricsTest : public test::AgentFixture {};
 TEST_F(MetricsTest, TellVerdictLagAndJobs) {
   call("delete_replication_snapshot", R"({"snapshot_href":"memory://x/manifest.json"})");
   ask(R"({"jsonrpc":"2.0","id":1,"method":"list_jobs"})");
-  const std::string text =
-      render_metrics(jobs, dispatcher, R"({"verdict":"lagging","lag_seconds":12.5,"lag_transactions":3})");
+  ReplicationStatus status = test::replica_status(ReplicationVerdict::lagging, "stopped");
+  status.lag_seconds = 12.5;
+  status.lag_transactions = 3;
+  const std::string text = render_metrics(jobs, dispatcher, status);
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"lagging\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"healthy\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_lag_seconds 12.5\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_replication_lag_transactions 3\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_replication_receiver_running 1\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_replication_applier_running 0\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_replication_errant 0\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_jobs{method=\"delete_replication_snapshot\",state=\"succeeded\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_rpc_requests_total{method=\"list_jobs\",code=\"OK\"} 1\n"));
 }

@@ -100,9 +100,9 @@ class ReceiveTest : public testing::Test {
     return out;
   }
   void receive() { receive(stream_of_copy()); }
-  std::uint64_t receive(std::string stream, const std::string& digest = "sha256:1") {
+  std::uint64_t receive(std::string stream, const std::string& digest = "sha256:1", std::uint64_t piece = 100) {
     StringSource source(std::move(stream), 1000);
-    PiecesOf pieces(source, {"xbstream", "mariadb-backup 10.11.19", digest}, 100);
+    PiecesOf pieces(source, {"xbstream", "mariadb-backup 10.11.19", digest}, piece);
     return receive_copy(pieces, to_, settings_, job_);
   }
   void prepare_tool(const std::string& script) {
@@ -282,13 +282,13 @@ TEST_F(ReceiveTest, WhatWasFetchedStaysForTheNextTryWhereThatCanHelp) {
   EXPECT_EQ(one_piece_by(Code::unavailable, "sha256:1"), Code::unavailable);
   EXPECT_TRUE(is_staged(to_));
   // Another stream has nothing to do with it, and does not touch it.
-  EXPECT_EQ(error_of([&] { receive(all, "sha256:2"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { receive(all, "sha256:2", chunk.size()); }).code(), Code::failed_precondition);
   EXPECT_TRUE(is_staged(to_));
   // Nor does anything that others could have put there.
   ASSERT_EQ(::chmod(to_.c_str(), 0777), 0);
-  EXPECT_EQ(error_of([&] { receive(all, "sha256:1"); }).code(), Code::failed_precondition);
+  EXPECT_EQ(error_of([&] { receive(all, "sha256:1", chunk.size()); }).code(), Code::failed_precondition);
   ASSERT_EQ(::chmod(to_.c_str(), 0700), 0);
-  receive(all, "sha256:1");
+  receive(all, "sha256:1", chunk.size());
   EXPECT_EQ(read_file(to_ / "a.ibd"), std::string(60, 'a'));
   EXPECT_FALSE(is_staged(to_));
 }

@@ -29,8 +29,8 @@ StatusFacts a_replica() {
   return facts;
 }
 
-std::string verdict(const StatusFacts& facts) {
-  return judge(facts, Seconds(60)).verdict;
+std::string_view verdict(const StatusFacts& facts) {
+  return to_string(judge(facts, Seconds(60)).verdict);
 }
 
 TEST(Verdict, OfServersThatFollowNobody) {
@@ -50,9 +50,9 @@ TEST(Verdict, OfServersThatFollowNobody) {
 }
 
 TEST(Verdict, AReplicaThatReachesItsSourcesPlaceSoonIsHealthy) {
-  const Verdict out = judge(a_replica(), Seconds(60));
-  EXPECT_EQ(out.verdict, "healthy");
-  EXPECT_EQ(out.role, "replica");
+  const ReplicationStatus out = judge(a_replica(), Seconds(60));
+  EXPECT_EQ(out.verdict, ReplicationVerdict::healthy);
+  EXPECT_EQ(out.role, ReplicationRole::replica);
   EXPECT_TRUE(out.reasons.empty());
   EXPECT_DOUBLE_EQ(out.lag_seconds.value(), 0.01);
 }
@@ -104,8 +104,8 @@ TEST(Verdict, AZeroOfTheServerIsNotBelievedWhileItStillReceives) {
   facts.received_all = false;
   facts.waited_s = 0.5;
   facts.behind = 70000;
-  const Verdict out = judge(facts, Seconds(60));
-  EXPECT_EQ(out.verdict, "lagging");
+  const ReplicationStatus out = judge(facts, Seconds(60));
+  EXPECT_EQ(out.verdict, ReplicationVerdict::lagging);
   EXPECT_FALSE(out.lag_seconds.has_value());
 }
 
@@ -146,24 +146,31 @@ TEST(Verdict, ADelayOnPurposeIsAllowedFor) {
   EXPECT_EQ(verdict(facts), "lagging");
 }
 
-TEST(Status, TheTextHasTheContractsKeys) {
+TEST(Status, TellsWhatIsKnownOfAReplica) {
   StatusFacts facts = a_replica();
+  facts.reached_after_s = 0.0126;
   facts.channels[0].io_errno = 1236;
   facts.channels[0].io_error = "gone \xff";
-  const JsonDocument document = parse_json(write_status(facts, judge(facts, Seconds(60))), "status");
-  const JsonReader in(document, "status");
-  EXPECT_EQ(in.string("role"), "replica");
-  EXPECT_EQ(in.string("verdict"), "healthy");
-  EXPECT_EQ(in.uint("server_id"), 2U);
-  EXPECT_TRUE(in.boolean("read_only"));
-  EXPECT_EQ(in.object("source").string("host"), "10.0.0.1");
-  EXPECT_EQ(in.string("io_thread"), "running");
-  EXPECT_EQ(in.uint("lag_transactions"), 0U);
-  for (const char* name : {"received", "applied", "source"}) {
-    EXPECT_EQ(in.object("position").object(name).string("gtid"), "0-1-9") << name;
+  const ReplicationStatus out = judge(facts, Seconds(60));
+  EXPECT_EQ(out.role, ReplicationRole::replica);
+  EXPECT_EQ(out.verdict, ReplicationVerdict::healthy);
+  EXPECT_EQ(out.server_id, 2U);
+  EXPECT_EQ(out.read_only, true);
+  EXPECT_EQ(out.source.value().host, "10.0.0.1");
+  ASSERT_EQ(out.threads.size(), 2U);
+  EXPECT_EQ(out.threads[0].name, "io_thread");
+  EXPECT_FALSE(out.threads[0].applies);
+  EXPECT_EQ(out.threads[1].name, "sql_thread");
+  EXPECT_TRUE(out.threads[1].applies);
+  EXPECT_TRUE(out.threads[1].running());
+  EXPECT_DOUBLE_EQ(out.lag_seconds.value(), 0.013);
+  EXPECT_EQ(out.lag_transactions, 0U);
+  for (const auto& position : {out.received, out.applied, out.source_position}) {
+    EXPECT_EQ(position.value().gtid, "0-1-9");
   }
-  ASSERT_EQ(in.array("errors")->Size(), 1U);
-  const JsonReader error((*in.array("errors"))[0], "error");
+  const JsonDocument errors = parse_json(out.errors_json, "errors");
+  ASSERT_EQ(errors.Size(), 1U);
+  const JsonReader error(errors[0], "error");
   EXPECT_EQ(error.string("thread"), "io");
   EXPECT_EQ(error.uint("code"), 1236U);
 }
@@ -171,12 +178,20 @@ TEST(Status, TheTextHasTheContractsKeys) {
 TEST(Status, AnUnreachableServerHasNoFieldsOfAServer) {
   StatusFacts facts;
   facts.unreachable_because = "down";
-  const JsonDocument document = parse_json(write_status(facts, judge(facts, Seconds(60))), "status");
-  const JsonReader in(document, "status");
-  EXPECT_EQ(in.string("verdict"), "unreachable");
-  EXPECT_FALSE(in.has("server_id"));
-  EXPECT_FALSE(in.has("role"));
-  EXPECT_FALSE(in.has("io_thread"));
+  const ReplicationStatus out = judge(facts, Seconds(60));
+  EXPECT_EQ(out.verdict, ReplicationVerdict::unreachable);
+  EXPECT_FALSE(out.server_id.has_value());
+  EXPECT_FALSE(out.role.has_value());
+  EXPECT_TRUE(out.threads.empty());
+}
+
+TEST(Status, ItsWordsAreReadBack) {
+  for (const std::string_view name : kReplicationVerdicts) EXPECT_EQ(to_string(read_verdict(name).value()), name);
+  for (const std::string_view name : kReplicationRoles) EXPECT_EQ(to_string(read_role(name).value()), name);
+  EXPECT_EQ(to_string(ReplicationVerdict::unreachable), "unreachable");
+  EXPECT_EQ(to_string(ReplicationRole::standalone), "standalone");
+  EXPECT_FALSE(read_verdict("").has_value());
+  EXPECT_FALSE(read_role("unreachable").has_value());
 }
 
 }  // namespace

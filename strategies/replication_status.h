@@ -1,0 +1,80 @@
+// What a datastore says of itself and of the source that it follows. All text may hold any bytes but where a field says
+// otherwise: who shows it makes UTF-8 of it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strategies/metadata.h"
+
+namespace guestagent {
+
+enum class ReplicationRole { source, replica, standalone };
+enum class ReplicationVerdict { source, healthy, lagging, broken, diverged, standalone, restoring, unreachable };
+
+// Their names in the RPC contract and in metrics, in the order of the values.
+inline constexpr std::array<std::string_view, 3> kReplicationRoles = {"source", "replica", "standalone"};
+inline constexpr std::array<std::string_view, 8> kReplicationVerdicts = {
+    "source", "healthy", "lagging", "broken", "diverged", "standalone", "restoring", "unreachable"};
+
+inline std::string_view to_string(ReplicationRole role) {
+  return kReplicationRoles.at(static_cast<std::size_t>(role));
+}
+inline std::string_view to_string(ReplicationVerdict verdict) {
+  return kReplicationVerdicts.at(static_cast<std::size_t>(verdict));
+}
+// nullopt for a text that names none.
+inline std::optional<ReplicationRole> read_role(std::string_view text) {
+  const auto* const at = std::find(kReplicationRoles.begin(), kReplicationRoles.end(), text);
+  if (at == kReplicationRoles.end()) return std::nullopt;
+  return static_cast<ReplicationRole>(at - kReplicationRoles.begin());
+}
+inline std::optional<ReplicationVerdict> read_verdict(std::string_view text) {
+  const auto* const at = std::find(kReplicationVerdicts.begin(), kReplicationVerdicts.end(), text);
+  if (at == kReplicationVerdicts.end()) return std::nullopt;
+  return static_cast<ReplicationVerdict>(at - kReplicationVerdicts.begin());
+}
+
+struct ReplicationStatus {
+  // One of those that replicate.
+  struct Thread {
+    std::string name;      // [a-z_]+: a key of the status and a part of a metric's name
+    std::string state;     // "running", or a word for why it does not
+    bool applies = false;  // what was received; else it receives
+    bool running() const { return state == "running"; }
+  };
+  struct Source {
+    std::string host;
+    std::uint16_t port = 0;
+    std::uint32_t server_id = 0;  // 0: not known
+  };
+
+  std::optional<ReplicationRole> role;  // absent when nobody can tell
+  ReplicationVerdict verdict = ReplicationVerdict::unreachable;
+  std::vector<std::string> reasons;  // in words, for verdicts that are not good
+
+  // Absent of a server that does not answer.
+  std::optional<std::uint32_t> server_id;
+  std::optional<bool> read_only;
+  std::optional<std::uint64_t> replicas;  // that are connected to it, where it follows nobody
+
+  // Of a replica, absent or empty else.
+  std::optional<Source> source;
+  std::vector<Thread> threads;        // in the order in which they are shown
+  std::optional<double> lag_seconds;  // whole milliseconds; absent rather than wrong
+  std::optional<std::uint64_t> lag_transactions;
+  std::string errant;  // transactions of its own that the source has not, in the server's own spelling
+  std::optional<std::uint64_t> relay_log_bytes;
+
+  std::optional<Position> received, applied;  // of a replica
+  std::optional<Position> source_position;    // the source's, or its own on a server that follows nobody
+
+  std::string errors_json = "[]";  // what the engine tells of its errors, carried unread: a JSON array
+};
+
+}  // namespace guestagent
