@@ -74,6 +74,13 @@ class Daemon {
       } catch (const std::exception& e) {
         log_error("leases cannot be looked after now", {{"error", e.what()}});
       }
+      try {
+        // The lock only where there is something to do: who comes meanwhile is told that the host is busy.
+        DatastoreUpkeep& upkeep = *app_.parts.upkeep;
+        if (upkeep.tidy_due()) app_.jobs.while_idle([&] { upkeep.tidy(); });
+      } catch (const std::exception& e) {
+        log_error("what is too old to keep cannot be removed now", {{"error", e.what()}});
+      }
     } while (system_clock().sleep(kTendEvery, stop));
   }
 

@@ -144,6 +144,13 @@ void Jobs::recover() {
   state_->prune();
 }
 
+bool Jobs::while_idle(const std::function<void()>& work) {
+  state_->files.make_dirs();
+  const auto lock = FileLock::try_take(state_->files.host_lock(), write_holder("", "tidying"));
+  if (lock) work();
+  return lock.has_value();
+}
+
 bool Jobs::State::is_recovered_now() {
   {
     const std::lock_guard lock(mutex);

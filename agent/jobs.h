@@ -63,6 +63,8 @@ class Jobs {
   // settings keep. Also done by every start() of a changing job, whose work does not begin when a dead job's
   // data could not be set right; what is left otherwise is named in its warnings.
   void recover();
+  // Runs `work` while no job changes anything on this host, and none begins; not at all (false) where one runs.
+  bool while_idle(const std::function<void()>& work);
   // A daemon's word, before it serves, that it will call recover() at once.
   void recovery_is_due();
 

@@ -114,9 +114,9 @@ void require_places_apart(const Settings& settings, JobContext& job) {
   require_passed(places, job);
 }
 
-void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings) {
+void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings, const std::string& doing) {
   if (snapshot.datastore == settings.datastore) return;
-  throw Error(Code::failed_precondition, "attach snapshot " + snapshot.id + ": it is of datastore " +
+  throw Error(Code::failed_precondition, doing + " snapshot " + snapshot.id + ": it is of datastore " +
                                              snapshot.datastore + ", this agent serves " + settings.datastore);
 }
 
@@ -161,7 +161,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
 }
 
 std::string Operations::attach_replication_slave(const AttachRequest& request, JobContext& job) {
-  check_datastore(request.snapshot, settings_);
+  check_datastore(request.snapshot, settings_, "attach");
   job.phase("check");
   require_places_apart(settings_, job);
   fs::path staging;
@@ -199,6 +199,7 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
 }
 
 std::string Operations::stage_replication_snapshot(const StageParams& params, JobContext& job) {
+  if (params.snapshot) check_datastore(*params.snapshot, settings_, "stage");
   job.phase("check");
   require_places_apart(settings_, job);
   upkeep_.tend();
@@ -340,7 +341,6 @@ std::string Operations::finished_result(Undertaking what, const Journal& journal
 
 Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   Jobs::Recovery recovery;
-  remove_followed(job.journal());
   const Method* known = find_method(method);  // a journal may be of another version's agent
   const Undertaking undertaking = known ? known->undertaking : Undertaking::other;
   try {
@@ -348,6 +348,11 @@ Jobs::Recovery Operations::recover(const std::string& method, JobContext& job) {
   } catch (const LeftBehind& e) {
     recovery.what = e.done();
     recovery.left = e.what();
+  }
+  try {
+    remove_followed(job.journal());
+  } catch (const Error& e) {
+    recovery.left += (recovery.left.empty() ? "" : "; ") + std::string(e.what());
   }
   if (job.journal().find(kResultStep)) return recovery;
   if (job.journal().find(kFinishedStep)) {
@@ -402,7 +407,7 @@ void Operations::cat(std::string_view href, ByteSink& out, JobContext& job) {
 void Operations::restore(std::string_view href, const fs::path& to, JobContext& job) {
   job.phase("fetch");
   SnapshotReader reader(store_, href, settings_.snapshot, throttle_, job);
-  require_space(to, reader.manifest().raw_bytes);
+  require_space(to, reader.manifest().raw_bytes, upkeep_.has_part(to) ? tree_bytes(to) : 0);
   datastore_.receive(reader, to, job);
 }
 

@@ -46,7 +46,8 @@ MemoryPlan plan_writing(const SnapshotSettings& settings, Codec codec) {
   const std::uint64_t smallest = std::min(wanted, kSmallestWanted);
   MemoryPlan plan;
   for (plan.workers = wanted_workers(settings);; --plan.workers) {
-    const std::uint64_t room = left_of(settings.memory_limit, kProcess + plan.workers * each);
+    const std::uint64_t room =
+        left_of(settings.memory_limit, kProcess + plan.workers * each + std::min(kCarriedBytes, wanted));
     const std::uint64_t share = room / (plan.workers + 2) / kMiB * kMiB;
     plan.segment_bytes = std::min(wanted, share);
     plan.for_segments = room;

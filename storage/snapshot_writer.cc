@@ -135,7 +135,8 @@ Buffer SnapshotWriter::State::read_segment(ByteSource& stream, std::uint64_t siz
 // few bytes costs as many requests as a whole one.
 void SnapshotWriter::State::end_where_a_reader_can_begin(Buffer& raw, const ByteSource& stream) {
   const std::uint64_t begin = read_bytes - raw.size(), start = stream.last_start();
-  if (start > begin + raw.size() / 4 && start < read_bytes) carried = raw.split(start - begin);
+  if (start > begin + raw.size() / 4 && start < read_bytes && read_bytes - start < kCarriedBytes)
+    carried = raw.split(start - begin);
 }
 
 void SnapshotWriter::State::send(SegmentFlow& flow) {

@@ -222,6 +222,11 @@ class DatastoreUpkeep {
   // kind.
   virtual void tend() {}
 
+  // Whether there is something that nobody will go on with any more, and its removal. tidy() only while no job changes
+  // anything on this host (the agent holds its lock): what is old may be in use all the same.
+  virtual bool tidy_due() { return false; }
+  virtual void tidy() {}
+
   // Where extracted data goes before the switch, outside of the server's data directory, mode 0700: one that an earlier
   // job for the same stream left with a part of it, else a new one, empty.
   virtual fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) = 0;

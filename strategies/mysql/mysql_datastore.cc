@@ -156,12 +156,6 @@ DetachOutcome MysqlDatastore::stop_replicating(const DetachRequest& request, Job
 }
 
 void MysqlDatastore::tend() {
-  try {
-    for (const fs::path& dir : remove_old_staged(settings_, keep_partial_, clock_))
-      log_info("removed what an attach had fetched and nobody went on with", {{"path", dir.string()}});
-  } catch (const Error& e) {
-    log_warning("what an attach had fetched cannot be removed", {{"error", e.what()}});
-  }
   if (!accounts_.any()) return;
   try {
     ServerClient client(local_target(settings_));
@@ -192,6 +186,17 @@ fs::path MysqlDatastore::make_staging(const PieceSource::Kind& stream, JobContex
   if (parent == work) make_work_dir(work);
   make_own_dir(dir, 0700);
   return dir;
+}
+
+bool MysqlDatastore::tidy_due() {
+  return !old_staged(settings_, keep_partial_, clock_).empty();
+}
+
+void MysqlDatastore::tidy() {
+  for (const StagedCopy& copy : old_staged(settings_, keep_partial_, clock_)) {
+    remove_staged(copy);
+    log_info("removed what an attach had fetched and nobody went on with", {{"path", copy.dir.string()}});
+  }
 }
 
 void MysqlDatastore::keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) {

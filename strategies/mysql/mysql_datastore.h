@@ -28,6 +28,8 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
 
   ReplicationStatus status() override;
   void tend() override;
+  bool tidy_due() override;
+  void tidy() override;
   bool has_part(const fs::path& dir) override { return is_staged(dir); }
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;

@@ -379,8 +379,8 @@ std::optional<std::uint64_t> take_ready(PieceSource& stream, const HeldDir& dir,
 }
 
 // None but the agent can have put anything into it since.
-bool is_the_agents(const HeldDir& dir) {
-  return dir.info().st_uid == ::geteuid() && (dir.info().st_mode & 0077) == 0;
+bool is_the_agents(const struct stat& info) {
+  return S_ISDIR(info.st_mode) && info.st_uid == ::geteuid() && (info.st_mode & 0077) == 0;
 }
 
 void finish_receiving(const HeldDir& dir, const MysqlSettings& settings, JobContext& job) {
@@ -452,6 +452,8 @@ void keep_ready(const fs::path& dir, const PieceSource::Kind& kind, JobContext& 
 }
 
 bool is_staged_for(const fs::path& dir, const PieceSource::Kind& kind) {
+  struct stat info {};
+  if (::lstat(dir.c_str(), &info) != 0 || !is_the_agents(info)) return false;
   return PlacedRecord::is_for(dir, kind) || is_ready_for(dir, kind);
 }
 
@@ -476,8 +478,8 @@ std::uint64_t receive_copy(PieceSource& stream, const fs::path& dir, const Mysql
   };
   if (!fs::is_directory(fs::symlink_status(dir, ec)) || ec) throw refuse();
   const HeldDir held(dir);
-  const bool goes_on = is_the_agents(held) && PlacedRecord::is_for(dir, stream.kind());
-  const bool is_ready = is_the_agents(held) && is_ready_for(dir, stream.kind());
+  const bool goes_on = is_the_agents(held.info()) && PlacedRecord::is_for(dir, stream.kind());
+  const bool is_ready = is_the_agents(held.info()) && is_ready_for(dir, stream.kind());
   if (!goes_on && !is_ready && !held.empty()) throw refuse();
   server_user(settings);  // or it throws, before the long work
   try {

@@ -48,14 +48,10 @@ void remove_staged(const StagedCopy& copy) {
   if (around.filename().string().ends_with(kHiddenDir)) remove_dir_if_empty(around);
 }
 
-std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock) {
-  std::vector<fs::path> removed;
-  for (const StagedCopy& copy : staged_copies(settings)) {
-    if (copy.last_added + keep > clock.now()) continue;
-    remove_staged(copy);
-    removed.push_back(copy.dir);
-  }
-  return removed;
+std::vector<StagedCopy> old_staged(const MysqlSettings& settings, Millis keep, Clock& clock) {
+  std::vector<StagedCopy> out = staged_copies(settings);
+  std::erase_if(out, [&](const StagedCopy& copy) { return copy.last_added + keep > clock.now(); });
+  return out;
 }
 
 }  // namespace guestagent::mysql

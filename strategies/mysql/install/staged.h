@@ -18,9 +18,10 @@ fs::path staging_parent(const MysqlSettings& settings);
 // Looks into the directories alone. A place that cannot be read has none.
 std::vector<StagedCopy> staged_copies(const MysqlSettings& settings);
 
+// REQUIRES: no job uses it.
 void remove_staged(const StagedCopy& copy);
 
-// Removes those that nothing was added to for `keep`. Answers their directories.
-std::vector<fs::path> remove_old_staged(const MysqlSettings& settings, Millis keep, Clock& clock);
+// Those that nothing was added to for `keep`.
+std::vector<StagedCopy> old_staged(const MysqlSettings& settings, Millis keep, Clock& clock);
 
 }  // namespace guestagent::mysql

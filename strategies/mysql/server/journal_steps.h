@@ -2,7 +2,7 @@
 //
 // It stands in the first wing, which all others may include. Names and keys are on the disks of hosts whose agent is
 // replaced in the middle of a job: a step may be added, none may be renamed. The tables in ARCHITECTURE.md say what a
-// crash after each of them leads to. The agent's own steps (job, objects, result) are in agent/ and storage/,
+// crash after each of them leads to. The agent's own steps (job, objects, follow, result) are in agent/ and storage/,
 // `finished` is in strategies/datastore.h.
 #pragma once
 

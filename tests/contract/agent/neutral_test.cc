@@ -127,7 +127,7 @@ TEST_F(Neutral, SnapshotAttachFollowAndDetach) {
   EXPECT_STREQ(target.call("get_replication_status")["role"].GetString(), "standalone");
   source.call("cleanup_replication_source", R"({"replication_user":"repl_s"})");
   EXPECT_EQ(source.tree.accounts(), 0U);
-  EXPECT_TRUE(target.tree.tidy());
+  EXPECT_TRUE(target.tree.is_tidy());
 }
 
 TEST_F(Neutral, CrashAtEachStepOfASnapshotLeavesNothing) {
@@ -161,7 +161,7 @@ TEST_F(Neutral, CrashAtEachStepOfAnAttachLeavesOldOrNewDataWhole) {
     const bool done = step == "result";
     EXPECT_EQ(target.tree.content(), done ? "a=1;b=2;" : "old=0;");
     EXPECT_EQ(target.tree.is_replica(), done);
-    EXPECT_TRUE(target.tree.tidy());
+    EXPECT_TRUE(target.tree.is_tidy());
     EXPECT_EQ(target.journals(), 0U);
   }
 }

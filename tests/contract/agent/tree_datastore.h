@@ -35,7 +35,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
   bool is_replica() const { return fs::exists(dir_ / "follows"); }
   // Whether no job has left anything.
-  bool tidy() const { return !fs::exists(dir_ / "staging") && !fs::exists(dir_ / "old"); }
+  bool is_tidy() const { return !fs::exists(dir_ / "staging") && !fs::exists(dir_ / "old"); }
   std::size_t accounts() const { return files_in(dir_ / "accounts").size(); }
 
   // --- Datastore ---

@@ -106,6 +106,22 @@ TEST_F(JobsTest, AnswersItsResultAndKeepsIt) {
   EXPECT_FALSE(fs::exists(file(id + ".owner")));
 }
 
+TEST_F(JobsTest, WhatNeedsAnIdleHostIsDoneOnlyThere) {
+  const auto jobs = make();
+  int done = 0;
+  EXPECT_TRUE(jobs->while_idle([&] { ++done; }));
+  const auto other = make();  // as of another process, by the lock file
+  bool ran = false;
+  const std::string id = jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext&) {
+    ran = jobs->while_idle([&] { ++done; }) || other->while_idle([&] { ++done; });
+    return "{}";
+  });
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  EXPECT_FALSE(ran);
+  EXPECT_TRUE(other->while_idle([&] { ++done; }));
+  EXPECT_EQ(done, 2);
+}
+
 TEST_F(JobsTest, AFailureIsUndoneByItsJournalAndTold) {
   recovery_.what = "put it back";
   const auto jobs = make();
