@@ -23,7 +23,7 @@ JobRecord read_event(const std::string& data) {
   const JsonDocument document = parse_json(data, "event");
   const JsonReader in(document, "event", Code::internal);
   JobRecord record;
-  record.state = in.opt_string("state").value_or("running");
+  record.state = kJobStates.read(in, "state");
   record.phase = in.opt_string("phase").value_or("");
   record.progress.done_bytes = in.opt_uint("bytes").value_or(0);
   record.progress.total_bytes = in.opt_uint("total");

@@ -93,10 +93,10 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
     return out.text();
   }
   const JobRecord record = wait_for_job(jobs, id, Millis::max(), gone);
-  if (record.state == "succeeded" && record.result) return *record.result;
+  if (record.state == JobState::succeeded && record.result) return *record.result;
   if (record.error) throw JobError(read_rpc_error(*record.error), id);
   throw JobError(Error(Code::unavailable,
-                       std::string(method.name) + ": job " + id + " is " + record.state +
+                       std::string(method.name) + ": job " + id + " is " + to_string(record.state) +
                            " in a process that cannot be waited for",
                        "ask again with get_job"),
                  id);

@@ -8,9 +8,7 @@ constexpr Millis kTell{200};
 }
 
 ForegroundJob::ForegroundJob(std::stop_token stop, std::function<void(const JobRecord&)> observer)
-    : stop_(std::move(stop)), observer_(std::move(observer)), phase_began_(std::chrono::steady_clock::now()) {
-  record_.state = "running";
-}
+    : stop_(std::move(stop)), observer_(std::move(observer)), phase_began_(std::chrono::steady_clock::now()) {}
 
 void ForegroundJob::phase(std::string_view name) {
   LogScope::set_phase(name);

@@ -18,7 +18,7 @@ namespace {
 constexpr std::size_t kMaxRecordBytes = std::size_t{16} << 20;
 
 void write_members(JsonWriter& out, const JobRecord& record, bool with_result) {
-  out.member("job_id", record.job_id).member("method", record.method).member("state", record.state);
+  out.member("job_id", record.job_id).member("method", record.method).member("state", to_string(record.state));
   out.member("phase", record.phase).member("started_at", record.started_at);
   if (record.finished_at) out.member("finished_at", *record.finished_at);
   out.key("progress").raw(write_progress(record.progress));
@@ -34,7 +34,7 @@ void write_members(JsonWriter& out, const JobRecord& record, bool with_result) {
 std::string file_text(const JobRecord& record) {
   JsonWriter out;
   out.begin_object();
-  out.member("kind", record.kind == JobKind::changing ? "changing" : "reading");
+  out.member("kind", kJobKinds.text(record.kind));
   out.member("params_digest", record.params_digest);
   write_members(out, record, true);
   out.end_object();
@@ -47,10 +47,10 @@ JobRecord parse_record(const std::string& text, const std::string& job_id) {
   JobRecord record;
   record.job_id = in.string("job_id");
   if (record.job_id != job_id) throw in.error("job_id", "is not the file's name");
-  record.kind = in.string("kind") == "reading" ? JobKind::reading : JobKind::changing;
+  record.kind = kJobKinds.read(in, "kind");
   record.method = in.string("method");
   record.params_digest = in.string("params_digest");
-  record.state = in.string("state");
+  record.state = kJobStates.read(in, "state");
   record.phase = in.opt_string("phase").value_or("");
   record.started_at = in.string("started_at");
   record.finished_at = in.opt_string("finished_at");
@@ -62,16 +62,13 @@ JobRecord parse_record(const std::string& text, const std::string& job_id) {
   record.warnings = in.strings("warnings");
   if (document.HasMember("result")) record.result = to_json(document["result"]);
   if (in.has("error")) record.error = to_json(in.object("error").value());
-  for (const char* known : {"running", "succeeded", "failed", "cancelled"}) {
-    if (record.state == known) return record;
-  }
-  throw in.error("state", "unknown");
+  return record;
 }
 
 JobRecord unreadable(const std::string& job_id, WallTime when, const std::string& why) {
   JobRecord record;
   record.job_id = job_id;
-  record.state = "failed";
+  record.state = JobState::failed;
   record.started_at = record.finished_at.emplace(format_utc(when));
   JsonWriter out;
   const CodeRow& row = code_row(Code::internal);

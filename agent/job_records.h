@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/enum_text.h"
 #include "base/file.h"
 
 namespace guestagent {
@@ -20,6 +21,15 @@ enum class JobKind {
   changing,  // one at a time on a host
   reading,   // changes nothing here; one of a method at a time, in one process
 };
+
+enum class JobState { running, succeeded, failed, cancelled };
+
+// Their names in the RPC contract, in the records and in metrics.
+inline constexpr EnumTexts<JobKind, 2> kJobKinds = {{"changing", "reading"}};
+inline constexpr EnumTexts<JobState, 4> kJobStates = {{"running", "succeeded", "failed", "cancelled"}};
+inline std::string to_string(JobState state) {
+  return std::string(kJobStates.text(state));
+}
 
 struct JobProgress {
   std::uint64_t done_bytes = 0;
@@ -32,7 +42,7 @@ struct JobRecord {
   std::string job_id, method;
   JobKind kind = JobKind::changing;
   std::string params_digest;  // sha256 of the params, to tell a repeat from another job
-  std::string state;          // running | succeeded | failed | cancelled
+  JobState state = JobState::running;
   std::string phase;
   std::string started_at;
   std::optional<std::string> finished_at;
@@ -41,7 +51,7 @@ struct JobRecord {
   std::optional<std::string> result;  // JSON text
   std::optional<std::string> error;   // JSON text: an RPC error object
 
-  bool ended() const { return state != "running"; }
+  bool ended() const { return state != JobState::running; }
 };
 
 // The record as the RPC contract has it. Without its result where many may read it: a result can hold a

@@ -182,7 +182,6 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
   record.method = method;
   record.kind = kind;
   record.params_digest = params_digest;
-  record.state = "running";
   record.started_at = format_utc(state.clock.now());
   const auto job = std::make_shared<Live>(state, std::move(record));
   try {
@@ -313,7 +312,8 @@ void Jobs::cancel(const std::string& job_id) {
   }
   const JobRecord record = get(job_id);
   if (record.ended()) {
-    throw Error(Code::failed_precondition, "cancel job " + job_id + ": it has ended already (" + record.state + ")");
+    throw Error(Code::failed_precondition,
+                "cancel job " + job_id + ": it has ended already (" + to_string(record.state) + ")");
   }
   if (!state_->files.has_owner(job_id)) {
     throw Error(Code::failed_precondition, "cancel job " + job_id + ": its process has died",

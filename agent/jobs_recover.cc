@@ -74,7 +74,6 @@ std::string Jobs::State::recover_one(const std::string& id) {
   if (!record) {
     record.emplace();
     record->job_id = id;
-    record->state = "running";
     record->started_at = format_utc(clock.now());
   }
   if (record->method.empty() && journal && journal->find(kJobStep)) {
@@ -84,18 +83,18 @@ std::string Jobs::State::recover_one(const std::string& id) {
   const bool was_running = !record->ended();
   std::optional<std::string> result;
   Recovery recovery;
-  if (journal && record->state != "succeeded" && has_work_to_undo(*journal)) {
+  if (journal && record->state != JobState::succeeded && has_work_to_undo(*journal)) {
     RecoveryContext context(*journal, record->warnings);
     result = journaled_result(*journal);
     recovery = recover(record->method, context);
     if (was_running && recovery.result) result = recovery.result;
   }
   if (result) {
-    record->state = "succeeded";
+    record->state = JobState::succeeded;
     record->result = result;
     record->error.reset();
   } else if (was_running) {
-    record->state = "failed";
+    record->state = JobState::failed;
     const std::string done = !recovery.what.empty() ? recovery.what
                              : journal              ? "there was nothing to undo"
                                                     : "it had changed nothing";
@@ -113,8 +112,10 @@ std::string Jobs::State::recover_one(const std::string& id) {
   std::error_code ignored;
   fs::remove(files.cancel(id), ignored);
   fs::remove(files.owner(id), ignored);
-  log_info("recovered a job that died",
-           {{"method", record->method}, {"state", record->state}, {"done", recovery.what}, {"left", recovery.left}});
+  log_info("recovered a job that died", {{"method", record->method},
+                                         {"state", to_string(record->state)},
+                                         {"done", recovery.what},
+                                         {"left", recovery.left}});
   return recovery.left;
 }
 

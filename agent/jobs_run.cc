@@ -225,7 +225,9 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
   }
   {
     const std::lock_guard lock(mutex);
-    job.record.state = !error ? "succeeded" : error->code() == Code::cancelled ? "cancelled" : "failed";
+    job.record.state = !error                             ? JobState::succeeded
+                       : error->code() == Code::cancelled ? JobState::cancelled
+                                                          : JobState::failed;
     job.record.finished_at = format_utc(clock.now());
     job.record.result = std::move(result);
     if (error) job.record.error = write_rpc_error(*error, id);
@@ -246,7 +248,7 @@ void Jobs::State::finish(Live& job, std::optional<std::string> result, std::opti
   }
   if (error) {
     log_error(
-        "job " + job.record.state,
+        "job " + to_string(job.record.state),
         {{"method", job.record.method}, {"code", std::string(code_row(error->code()).wire)}, {"error", error->what()}});
   } else {
     log_info("job succeeded", {{"method", job.record.method}});

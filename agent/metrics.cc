@@ -19,7 +19,7 @@ void write_jobs(MetricsText& out, Jobs& jobs) {
       done[record.method] += double(record.progress.done_bytes);
       continue;
     }
-    auto& [count, last] = ended[{record.method, record.state}];
+    auto& [count, last] = ended[{record.method, to_string(record.state)}];
     ++count;
     if (record.finished_at)
       last = std::max(last, double(std::chrono::system_clock::to_time_t(parse_utc(*record.finished_at))));
@@ -36,7 +36,7 @@ void write_jobs(MetricsText& out, Jobs& jobs) {
 
 void write_replication(MetricsText& out, const ReplicationStatus& status) {
   out.family("guestagent_replication_verdict", "gauge", "1 for the verdict of get_replication_status.");
-  for (const std::string_view each : kReplicationVerdicts)
+  for (const std::string_view each : kReplicationVerdicts.texts)
     out.sample({{"verdict", each}}, each == to_string(status.verdict) ? 1 : 0);
   if (status.lag_seconds) {
     out.family("guestagent_replication_lag_seconds", "gauge", "How far the replica is behind its source.");

@@ -66,8 +66,8 @@ Plan Operations::plan_detach(const DetachRequest& request) {
   const ReplicationStatus status = upkeep_.status();
   plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
     if (status.role != ReplicationRole::replica) {
-      const std::string_view is = status.role ? to_string(*status.role) : to_string(status.verdict);
-      throw Error(Code::failed_precondition, "this server is no replica: " + std::string(is),
+      const std::string is = status.role ? to_string(*status.role) : to_string(status.verdict);
+      throw Error(Code::failed_precondition, "this server is no replica: " + is,
                   "there is nothing to detach; get_replication_status tells more");
     }
   }));
@@ -77,7 +77,8 @@ Plan Operations::plan_detach(const DetachRequest& request) {
     const bool known = thread != status.threads.end();
     if ((!known || !thread->running()) && !request.force) {
       throw Error(Code::failed_precondition,
-                  "the SQL thread is " + (known ? thread->state : "unknown") + ": what was received cannot be applied",
+                  "the SQL thread is " + (known ? to_string(thread->state) : "unknown") +
+                      ": what was received cannot be applied",
                   "mend what stopped it (errors in get_replication_status); force: true gives up what it has "
                   "not applied");
     }

@@ -2,22 +2,17 @@
 
 #include <algorithm>
 
-#include "base/json.h"
+#include "base/enum_text.h"
 
 namespace guestagent {
+namespace {
+
+constexpr EnumTexts<Check::Result, 4> kCheckResults = {{"ok", "warning", "failed", "skipped"}};
+
+}  // namespace
 
 std::string_view result_name(Check::Result result) {
-  switch (result) {
-    case Check::Result::ok:
-      return "ok";
-    case Check::Result::warning:
-      return "warning";
-    case Check::Result::failed:
-      return "failed";
-    case Check::Result::skipped:
-      return "skipped";
-  }
-  return "failed";
+  return kCheckResults.text(result);
 }
 
 std::string write_plan(const Plan& plan) {

@@ -82,7 +82,7 @@ HttpServerSettings server_settings(const AgentSettings& settings, const ServerLi
 std::string event_of(const JobRecord& record) {
   JsonWriter out;
   out.begin_object()
-      .member("state", record.state)
+      .member("state", to_string(record.state))
       .member("phase", record.phase)
       .member("bytes", record.progress.done_bytes);
   out.member_or_null("total", record.progress.total_bytes);

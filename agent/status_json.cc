@@ -40,7 +40,7 @@ std::string write_status(const ReplicationStatus& status) {
   if (status.read_only) out.member("read_only", *status.read_only);
   if (status.replicas) out.member("replicas", *status.replicas);
   if (status.source) write_source(out, *status.source);
-  for (const ReplicationStatus::Thread& thread : status.threads) out.member(thread.name, thread.state);
+  for (const ReplicationStatus::Thread& thread : status.threads) out.member(thread.name, to_string(thread.state));
   if (status.lag_seconds) out.member("lag_seconds", *status.lag_seconds);
   if (status.lag_transactions) out.member("lag_transactions", *status.lag_transactions);
   if (!status.errant.empty()) out.member("errant", to_utf8(status.errant));

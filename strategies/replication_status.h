@@ -2,14 +2,12 @@
 // otherwise: who shows it makes UTF-8 of it.
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "base/enum_text.h"
 #include "strategies/metadata.h"
 
 namespace guestagent {
@@ -17,36 +15,31 @@ namespace guestagent {
 enum class ReplicationRole { source, replica, standalone };
 enum class ReplicationVerdict { source, healthy, lagging, broken, diverged, standalone, restoring, unreachable };
 
-// Their names in the RPC contract and in metrics, in the order of the values.
-inline constexpr std::array<std::string_view, 3> kReplicationRoles = {"source", "replica", "standalone"};
-inline constexpr std::array<std::string_view, 8> kReplicationVerdicts = {
-    "source", "healthy", "lagging", "broken", "diverged", "standalone", "restoring", "unreachable"};
+// Of what replicates: it works, it tries to, it does not.
+enum class ThreadState { stopped, connecting, running };
 
-inline std::string_view to_string(ReplicationRole role) {
-  return kReplicationRoles.at(static_cast<std::size_t>(role));
+// Their names in the RPC contract and in metrics.
+inline constexpr EnumTexts<ReplicationRole, 3> kReplicationRoles = {{"source", "replica", "standalone"}};
+inline constexpr EnumTexts<ReplicationVerdict, 8> kReplicationVerdicts = {
+    {"source", "healthy", "lagging", "broken", "diverged", "standalone", "restoring", "unreachable"}};
+inline constexpr EnumTexts<ThreadState, 3> kThreadStates = {{"stopped", "connecting", "running"}};
+inline std::string to_string(ReplicationRole role) {
+  return std::string(kReplicationRoles.text(role));
 }
-inline std::string_view to_string(ReplicationVerdict verdict) {
-  return kReplicationVerdicts.at(static_cast<std::size_t>(verdict));
+inline std::string to_string(ReplicationVerdict verdict) {
+  return std::string(kReplicationVerdicts.text(verdict));
 }
-// nullopt for a text that names none.
-inline std::optional<ReplicationRole> read_role(std::string_view text) {
-  const auto* const at = std::find(kReplicationRoles.begin(), kReplicationRoles.end(), text);
-  if (at == kReplicationRoles.end()) return std::nullopt;
-  return static_cast<ReplicationRole>(at - kReplicationRoles.begin());
-}
-inline std::optional<ReplicationVerdict> read_verdict(std::string_view text) {
-  const auto* const at = std::find(kReplicationVerdicts.begin(), kReplicationVerdicts.end(), text);
-  if (at == kReplicationVerdicts.end()) return std::nullopt;
-  return static_cast<ReplicationVerdict>(at - kReplicationVerdicts.begin());
+inline std::string to_string(ThreadState state) {
+  return std::string(kThreadStates.text(state));
 }
 
 struct ReplicationStatus {
   // One of those that replicate.
   struct Thread {
-    std::string name;      // [a-z_]+: a key of the status and a part of a metric's name
-    std::string state;     // "running", or a word for why it does not
+    std::string name;  // [a-z_]+: a key of the status and a part of a metric's name
+    ThreadState state = ThreadState::stopped;
     bool applies = false;  // what was received; else it receives
-    bool running() const { return state == "running"; }
+    bool running() const { return state == ThreadState::running; }
   };
   struct Source {
     std::string host;

@@ -169,7 +169,7 @@ ReplicationStatus MysqlDatastore::status() {
   StatusFacts facts = collect_status(settings_, state_dir_, accounts_, clock_);
   facts.restoring = guard_stands(settings_.managed_file);
   const auto options = read_managed(settings_.managed_file);
-  facts.wants_read_only = options && options->role == ManagedOptions::Role::replica && options->read_only;
+  facts.wants_read_only = options && options->role == ReplicationRole::replica && options->read_only;
   return judge(facts, settings_.lag_limit);
 }
 

@@ -41,7 +41,7 @@ ManagedOptions standalone_options(const MysqlSettings& settings, ServerClient& c
     options.server_id = identity.server_id;
     options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
   }
-  options.role = ManagedOptions::Role::standalone;
+  options.role = ReplicationRole::standalone;
   options.read_only = false;
   return options;
 }
@@ -65,7 +65,7 @@ RoleChange role_change(const MysqlSettings& settings, JobContext& job) {
 
 void restore_scheduler(const MysqlSettings& settings) {
   const auto options = read_managed(settings.managed_file);
-  if (!options || options->role != ManagedOptions::Role::standalone || !options->scheduler_before) return;
+  if (!options || options->role != ReplicationRole::standalone || !options->scheduler_before) return;
   ServerClient(local_target(settings)).set_event_scheduler(*options->scheduler_before);
 }
 
@@ -76,7 +76,7 @@ void turn_on_binlog(const MysqlSettings& settings, ServerControl& control, JobCo
   {
     ServerClient client(local_target(settings));
     const ServerIdentity identity = client.identity();
-    options.role = ManagedOptions::Role::source;
+    options.role = ReplicationRole::source;
     options.server_id = identity.server_id != 0 ? identity.server_id : 1;
     options.log_bin = "binlog";
     options.mysql_gtid = client.dialect().gtid == GtidKind::mysql && settings.replication == "gtid";

@@ -10,18 +10,6 @@
 namespace guestagent::mysql {
 namespace {
 
-std::string word_of(ThreadState state) {
-  switch (state) {
-    case ThreadState::running:
-      return "running";
-    case ThreadState::connecting:
-      return "connecting";
-    case ThreadState::stopped:
-      return "stopped";
-  }
-  return "stopped";
-}
-
 std::string seconds_text(double seconds) {
   return std::to_string(static_cast<std::int64_t>(std::llround(seconds))) + " s";
 }
@@ -113,7 +101,7 @@ ReplicationStatus shown(const StatusFacts& facts) {
   }
   const ReplicaStatus& channel = facts.channels.front();
   out.source = {channel.source_host, channel.source_port, channel.source_server_id};
-  out.threads = {{"io_thread", word_of(channel.io)}, {"sql_thread", word_of(channel.sql), true}};
+  out.threads = {{"io_thread", channel.io}, {"sql_thread", channel.sql, true}};
   out.lag_transactions = facts.behind;
   out.errant = facts.errant;
   out.relay_log_bytes = channel.relay_log_bytes;

@@ -18,23 +18,11 @@ constexpr std::string_view kHeader =
     "# Written by guestagent, which replaces it whole: put options of your own in another file.\n";
 constexpr std::string_view kMemory = "# guestagent: ";
 
-std::string_view role_name(ManagedOptions::Role role) {
-  switch (role) {
-    case ManagedOptions::Role::source:
-      return "source";
-    case ManagedOptions::Role::replica:
-      return "replica";
-    case ManagedOptions::Role::standalone:
-      break;
-  }
-  return "standalone";
-}
-
 // What the text alone does not tell, as a comment in it: one file, so that the two cannot disagree.
 std::string memory_line(const ManagedOptions& options) {
   JsonWriter out;
   out.begin_object()
-      .member("role", role_name(options.role))
+      .member("role", to_string(options.role))
       .member("server_id", static_cast<std::uint64_t>(options.server_id))
       .member("read_only", options.read_only);
   if (options.scheduler_before) out.member("scheduler_before", *options.scheduler_before);
@@ -118,11 +106,11 @@ Check command_check(const MysqlSettings& settings, bool replica) {
 }  // namespace
 
 std::string write_managed(const ManagedOptions& options, const Dialect& dialect) {
-  const bool replica = options.role == ManagedOptions::Role::replica;
+  const bool replica = options.role == ReplicationRole::replica;
   std::ostringstream out;
   out << kHeader << memory_line(options) << "[mysqld]\n";
   out << "server_id = " << options.server_id << "\n";
-  if (options.role != ManagedOptions::Role::source) {
+  if (options.role != ReplicationRole::source) {
     out << "read_only = " << (options.read_only && replica ? "ON" : "OFF") << "\n";
     if (dialect.super_read_only) out << "super_read_only = " << (options.read_only && replica ? "ON" : "OFF") << "\n";
   }
@@ -163,10 +151,7 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
   const JsonDocument document = parse_json(text.substr(begin, text.find('\n', begin) - begin), file.string());
   const JsonReader in(document, file.string(), Code::failed_precondition);
   ManagedOptions options;
-  const std::string role = in.string("role");
-  options.role = role == "source"    ? ManagedOptions::Role::source
-                 : role == "replica" ? ManagedOptions::Role::replica
-                                     : ManagedOptions::Role::standalone;
+  options.role = kReplicationRoles.read(in, "role");
   options.server_id = static_cast<std::uint32_t>(in.uint("server_id", 1, UINT32_MAX));
   options.read_only = in.boolean("read_only");
   options.scheduler_before = in.opt_boolean("scheduler_before");
@@ -182,7 +167,7 @@ std::optional<ManagedOptions> read_managed(const fs::path& file) {
 
 bool renew_managed(const fs::path& file, const Dialect& dialect) {
   const auto options = read_managed(file);
-  if (!options || options->role != ManagedOptions::Role::replica) return false;
+  if (!options || options->role != ReplicationRole::replica) return false;
   const std::string text = write_managed(*options, dialect);
   if (text == read_file(file)) return false;
   put_managed(file, text);

@@ -18,7 +18,7 @@ namespace guestagent::mysql {
 
 // What the agent wants of the server from its next start on. It holds no secret.
 struct ManagedOptions {
-  enum class Role { source, replica, standalone } role = Role::replica;
+  ReplicationRole role = ReplicationRole::replica;
   std::uint32_t server_id = 0;
   bool read_only = true;
   // The event scheduler as it was before this server became a replica; a replica's own is off, a standalone one gets

@@ -68,14 +68,13 @@ DataLayout layout_of(ServerClient& client, const ServerIdentity& identity, const
 ManagedOptions replica_options(const MysqlSettings& settings, const AttachRequest& request, std::uint32_t server_id,
                                const ServerIdentity& identity, const Dialect& dialect) {
   ManagedOptions options;
-  options.role = ManagedOptions::Role::replica;
+  options.role = ReplicationRole::replica;
   options.server_id = server_id;
   options.read_only = request.read_only;
   // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
   if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
   // Attached again: what counts is how it was before the first time.
-  if (const auto before = read_managed(settings.managed_file);
-      before && before->role == ManagedOptions::Role::replica) {
+  if (const auto before = read_managed(settings.managed_file); before && before->role == ReplicationRole::replica) {
     options.scheduler_before = before->scheduler_before;
   }
   options.report_host = settings.advertised_address;

@@ -24,6 +24,7 @@
 #include "config/settings.h"
 #include "strategies/metadata.h"
 #include "strategies/mysql/server/dialect.h"
+#include "strategies/replication_status.h"
 
 namespace guestagent::mysql {
 
@@ -92,8 +93,6 @@ struct BinlogFile {
   std::string name;
   std::uint64_t bytes = 0;
 };
-
-enum class ThreadState { stopped, connecting, running };
 
 struct ReplicaStatus {
   std::string channel;  // name of the channel (MySQL) or connection (MariaDB); empty for the default one

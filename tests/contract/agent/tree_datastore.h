@@ -110,7 +110,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
       catch_up();
       out.role = ReplicationRole::replica;
       out.verdict = ReplicationVerdict::healthy;
-      out.threads = {{"feed_reader", "running", true}};
+      out.threads = {{"feed_reader", ThreadState::running, true}};
     } else {
       out.role = accounts() > 0 ? ReplicationRole::source : ReplicationRole::standalone;
       out.verdict = accounts() > 0 ? ReplicationVerdict::source : ReplicationVerdict::standalone;

@@ -42,7 +42,7 @@ class Host {
   // `at_end`: what the tool does when all its bytes have been read.
   Host(const StorageSettings& storage, const std::string& data, const std::function<void()>& at_end = {})
       : store_(make_store(storage, clock)) {
-    ON_CALL(upkeep_, status).WillByDefault(Return(replica_status(ReplicationVerdict::healthy, "running")));
+    ON_CALL(upkeep_, status).WillByDefault(Return(replica_status(ReplicationVerdict::healthy, ThreadState::running)));
     ON_CALL(upkeep_, make_staging).WillByDefault([this](const PieceSource::Kind&, JobContext&) {
       return dir_.path() / "staging";
     });

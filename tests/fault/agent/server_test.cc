@@ -311,7 +311,7 @@ TEST_F(ServerTest, AClientThatHangsUpDoesNotStopItsJob) {
     begun.wait();
   }
   go_on.open();
-  EXPECT_EQ(jobs.wait("mine", Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs.wait("mine", Millis::max()).state, JobState::succeeded);
   expect_well();
 }
 
@@ -337,7 +337,7 @@ TEST_F(ServerTest, ThoseWhoHungUpInALongJobLeaveTheirPlaces) {
   for (int i = 0; i < 5000 && !answer.starts_with("HTTP/1.1 200 "); ++i) answer = get("/healthz");
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
   go_on.open();
-  EXPECT_EQ(jobs.wait("mine", Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs.wait("mine", Millis::max()).state, JobState::succeeded);
 }
 
 TEST_F(ServerTest, EventsTellHowAJobGoesAndEndWithoutItsResult) {
@@ -515,9 +515,9 @@ TEST_F(ServerTest, TheClientHearsWhatTheAgentSays) {
   EXPECT_EQ(refused.code(), Code::not_found);
   EXPECT_FALSE(refused.hint().empty());
   jobs.start("do_it", JobKind::reading, "mine", "digest", [](JobContext& job) { return job.phase("copy"), "{}"; });
-  std::string last;
+  JobState last = JobState::running;
   client.follow("mine", [&](const JobRecord& record) { last = record.state; });
-  EXPECT_EQ(last, "succeeded");
+  EXPECT_EQ(last, JobState::succeeded);
   stop();
   EXPECT_EQ(test::code_of([&] { client.call("list_jobs", "{}"); }), "UNAVAILABLE");
 }

@@ -19,7 +19,7 @@ class AgentFixture : public testing::Test {
     log_setup(LogLevel::error, LogFormat::logfmt);
     using testing::_;
     using testing::Return;
-    ON_CALL(upkeep, status).WillByDefault(Return(replica_status(ReplicationVerdict::healthy, "running")));
+    ON_CALL(upkeep, status).WillByDefault(Return(replica_status(ReplicationVerdict::healthy, ThreadState::running)));
     ON_CALL(upkeep, make_staging).WillByDefault([this](const PieceSource::Kind&, JobContext&) {
       return dir.path() / "staging";
     });

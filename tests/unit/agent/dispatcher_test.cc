@@ -239,7 +239,8 @@ TEST_F(DispatcherTest, ADryRunTouchesNothingAndIsNoJob) {
 
 TEST_F(DispatcherTest, ADryRunOfADetachLooksAtTheStatus) {
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
-  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(test::replica_status(ReplicationVerdict::broken, "stopped")));
+  EXPECT_CALL(upkeep, status)
+      .WillRepeatedly(Return(test::replica_status(ReplicationVerdict::broken, ThreadState::stopped)));
   EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
   EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true,"force":true})")["ok"].GetBool());
   ReplicationStatus alone;

@@ -37,11 +37,11 @@ class MockUpkeep : public DatastoreUpkeep {
 };
 
 // Of a replica whose applying thread is in `state`.
-inline ReplicationStatus replica_status(ReplicationVerdict verdict, const std::string& state) {
+inline ReplicationStatus replica_status(ReplicationVerdict verdict, ThreadState state) {
   ReplicationStatus status;
   status.role = ReplicationRole::replica;
   status.verdict = verdict;
-  status.threads = {{"receiver", "running"}, {"applier", state, true}};
+  status.threads = {{"receiver", ThreadState::running}, {"applier", state, true}};
   return status;
 }
 

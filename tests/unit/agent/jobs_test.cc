@@ -10,6 +10,7 @@
 #include <atomic>
 #include <csignal>
 #include <future>
+#include <regex>
 #include <thread>
 
 #include "base/json.h"
@@ -95,7 +96,7 @@ TEST_F(JobsTest, AnswersItsResultAndKeepsIt) {
     const auto jobs = make();
     id = jobs->start("do_it", JobKind::changing, {}, "digest", [](JobContext&) { return R"({"password":"pw"})"; });
     const JobRecord record = jobs->wait(id, Millis::max());
-    EXPECT_EQ(record.state, "succeeded");
+    EXPECT_EQ(record.state, JobState::succeeded);
     EXPECT_EQ(record.result, R"({"password":"pw"})");
     EXPECT_TRUE(record.finished_at);
   }
@@ -116,7 +117,7 @@ TEST_F(JobsTest, WhatNeedsAnIdleHostIsDoneOnlyThere) {
     ran = jobs->while_idle([&] { ++done; }) || other->while_idle([&] { ++done; });
     return "{}";
   });
-  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
   EXPECT_FALSE(ran);
   EXPECT_TRUE(other->while_idle([&] { ++done; }));
   EXPECT_EQ(done, 2);
@@ -130,7 +131,7 @@ TEST_F(JobsTest, AFailureIsUndoneByItsJournalAndTold) {
     throw Error(Code::data_loss, "reading: a thing: torn", "take another");
   });
   const JobRecord record = jobs->wait(id, Millis::max());
-  EXPECT_EQ(record.state, "failed");
+  EXPECT_EQ(record.state, JobState::failed);
   const JsonDocument error = parse_json(*record.error, "error");
   EXPECT_STREQ(error["data"]["code"].GetString(), "DATA_LOSS");
   EXPECT_STREQ(error["data"]["hint"].GetString(), "take another");
@@ -146,7 +147,7 @@ TEST_F(JobsTest, AFailureThatChangedNothingIsNotUndone) {
   const std::string id = jobs->start("do_it", JobKind::changing, {}, "digest",
                                      [](JobContext&) -> std::string { throw std::runtime_error("no Error at all"); });
   const JobRecord record = jobs->wait(id, Millis::max());
-  EXPECT_EQ(record.state, "failed");
+  EXPECT_EQ(record.state, JobState::failed);
   EXPECT_THAT(*record.error, HasSubstr("INTERNAL"));
   EXPECT_TRUE(recovered_.empty());
 }
@@ -165,7 +166,7 @@ TEST_F(JobsTest, WhatCannotBeRemovedIsNamedAndTriedAgain) {
   jobs->recover();
   EXPECT_FALSE(fs::exists(file(id + ".journal")));
   const JobRecord record = jobs->get(id);
-  EXPECT_EQ(record.state, "failed");
+  EXPECT_EQ(record.state, JobState::failed);
   EXPECT_THAT(record.warnings, testing::Contains(HasSubstr("removed object x")));
   jobs->recover();
   EXPECT_EQ(recovered_.size(), 2u);
@@ -186,12 +187,13 @@ TEST_F(JobsTest, AnUndoThatFailsStopsTheNextJobBeforeItBegins) {
     return "{}";
   };
   const JobRecord second = jobs->wait(jobs->start("other", JobKind::changing, {}, "digest", work), Millis::max());
-  EXPECT_EQ(second.state, "failed");
+  EXPECT_EQ(second.state, JobState::failed);
   EXPECT_THAT(*second.error, testing::AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr(first)));
   EXPECT_FALSE(ran);
 
   recovery_error_.reset();
-  EXPECT_EQ(jobs->wait(jobs->start("other", JobKind::changing, {}, "digest", work), Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait(jobs->start("other", JobKind::changing, {}, "digest", work), Millis::max()).state,
+            JobState::succeeded);
   EXPECT_TRUE(ran);
 }
 
@@ -204,7 +206,7 @@ TEST_F(JobsTest, ARepeatIsTheSameJob) {
   EXPECT_EQ(jobs->start("do_it", JobKind::changing, "mine", "digest", work), "mine");
   EXPECT_EQ(code_of([&] { jobs->start("do_it", JobKind::changing, "mine", "other", work); }), "ALREADY_EXISTS");
   EXPECT_EQ(code_of([&] { jobs->start("do_that", JobKind::changing, "mine", "digest", work); }), "ALREADY_EXISTS");
-  EXPECT_EQ(jobs->wait("mine", Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait("mine", Millis::max()).state, JobState::succeeded);
   EXPECT_EQ(make()->start("do_it", JobKind::changing, "mine", "digest", work), "mine");
   EXPECT_EQ(runs, 1);
 }
@@ -242,7 +244,7 @@ TEST_F(JobsTest, OneChangingJobAtATimeAndTheSecondHearsWhich) {
               testing::AllOf(HasSubstr("first"), HasSubstr("copy_it"), HasSubstr(std::to_string(::getpid()))));
   // Reading needs no lock.
   const std::string reading = jobs->start("look", JobKind::reading, {}, "digest", [](JobContext&) { return "{}"; });
-  EXPECT_EQ(jobs->wait(reading, Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait(reading, Millis::max()).state, JobState::succeeded);
   gate.open();
   jobs->wait("first", Millis::max());
   EXPECT_EQ(code_of([&] { jobs->get("second"); }), "NOT_FOUND");
@@ -253,7 +255,7 @@ TEST_F(JobsTest, TheNextMayStartAsSoonAsTheLastWasAnswered) {
   for (int i = 0; i < 50; ++i) {
     const std::string id = "job-" + std::to_string(i);
     jobs->start("do_it", JobKind::changing, id, "digest", [](JobContext&) { return "{}"; });
-    ASSERT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+    ASSERT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
   }
 }
 
@@ -273,7 +275,7 @@ TEST_F(JobsTest, OneChangingJobAtATimeAcrossProcesses) {
     });
     jobs->wait("theirs", Millis::max());
     static_cast<void>(!::read(to_child[0], &byte, 1));
-    ::kill(::getpid(), jobs->get("theirs").state == "cancelled" ? SIGKILL : SIGABRT);
+    ::kill(::getpid(), jobs->get("theirs").state == JobState::cancelled ? SIGKILL : SIGABRT);
   }
   char byte = 0;
   ASSERT_EQ(::read(to_parent[0], &byte, 1), 1);
@@ -283,12 +285,12 @@ TEST_F(JobsTest, OneChangingJobAtATimeAcrossProcesses) {
   EXPECT_EQ(busy.code(), Code::busy);
   EXPECT_THAT(busy.what(), testing::AllOf(HasSubstr("theirs"), HasSubstr(std::to_string(child))));
 
-  EXPECT_EQ(jobs->get("theirs").state, "running");
-  EXPECT_EQ(jobs->wait("theirs", Millis(1)).state, "running");
+  EXPECT_EQ(jobs->get("theirs").state, JobState::running);
+  EXPECT_EQ(jobs->wait("theirs", Millis(1)).state, JobState::running);
   jobs->recover();  // it is alive: nothing to recover
   EXPECT_TRUE(recovered_.empty());
   jobs->cancel("theirs");
-  EXPECT_EQ(jobs->wait("theirs", Millis::max()).state, "cancelled");
+  EXPECT_EQ(jobs->wait("theirs", Millis::max()).state, JobState::cancelled);
   EXPECT_EQ(code_of([&] { jobs->cancel("theirs"); }), "FAILED_PRECONDITION");
   EXPECT_EQ(::write(to_child[1], "x", 1), 1);
   int status = 0;
@@ -309,7 +311,7 @@ TEST_F(JobsTest, CancelStopsTheWorkAndSaysSo) {
   begun.wait();
   jobs->cancel(id);
   const JobRecord record = jobs->wait(id, Millis::max());
-  EXPECT_EQ(record.state, "cancelled");
+  EXPECT_EQ(record.state, JobState::cancelled);
   EXPECT_THAT(*record.error, testing::AllOf(HasSubstr("CANCELLED"), HasSubstr("the tool was killed")));
   EXPECT_EQ(recovered_.size(), 1u);
 }
@@ -319,9 +321,9 @@ TEST_F(JobsTest, AWaitEndsWithoutAnErrorWhenItsTimeIsUp) {
   Gate gate;
   const std::string id =
       jobs->start("do_it", JobKind::changing, {}, "digest", [&](JobContext&) { return gate.wait(), "{}"; });
-  EXPECT_EQ(jobs->wait(id, Millis(1)).state, "running");
+  EXPECT_EQ(jobs->wait(id, Millis(1)).state, JobState::running);
   gate.open();
-  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
 }
 
 TEST_F(JobsTest, TellsPhaseAndProgress) {
@@ -343,7 +345,7 @@ TEST_F(JobsTest, TellsPhaseAndProgress) {
   EXPECT_EQ(record.progress.total_bytes, 400u);
   gate.open();
   while (!record.ended()) record = jobs->wait_change(id, seen, Millis(10000));
-  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.state, JobState::succeeded);
 }
 
 TEST_F(JobsTest, TheRateIsThatOfTheLastSeconds) {
@@ -361,18 +363,18 @@ TEST_F(JobsTest, TheRateIsThatOfTheLastSeconds) {
     EXPECT_DOUBLE_EQ(rate.get_future().get(), 2500);
     return "{}";
   });
-  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
 }
 
 TEST_F(JobsTest, ADeadJobIsRecoveredAndSaysWhatWasDone) {
   leave_dead_job("dead", {{"made", R"({"what":"a thing"})"}});
   recovery_.what = "took the thing away";
   const auto jobs = make();
-  EXPECT_EQ(jobs->get("dead").state, "running");
-  EXPECT_EQ(jobs->wait("dead", Millis::max()).state, "running");  // nobody will end it while we wait
+  EXPECT_EQ(jobs->get("dead").state, JobState::running);
+  EXPECT_EQ(jobs->wait("dead", Millis::max()).state, JobState::running);  // nobody will end it while we wait
   jobs->recover();
   const JobRecord record = jobs->get("dead");
-  EXPECT_EQ(record.state, "failed");
+  EXPECT_EQ(record.state, JobState::failed);
   EXPECT_THAT(*record.error, testing::AllOf(HasSubstr("took the thing away"), HasSubstr("UNAVAILABLE")));
   EXPECT_TRUE(record.finished_at);
   EXPECT_THAT(recovered_, testing::ElementsAre("do_it"));
@@ -388,7 +390,7 @@ TEST_F(JobsTest, ADeadJobThatRecoveryFinishedHasSucceeded) {
   const auto jobs = make();
   jobs->recover();
   const JobRecord record = jobs->get("dead");
-  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.state, JobState::succeeded);
   EXPECT_EQ(record.result, R"({"n":1})");
   EXPECT_FALSE(record.error);
   EXPECT_TRUE(record.finished_at);
@@ -402,7 +404,7 @@ TEST_F(JobsTest, AFailureThatItsUndoFinishedIsASuccessThatTells) {
     throw Error(Code::unavailable, "the server is away");
   });
   const JobRecord record = jobs->wait(id, Millis::max());
-  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.state, JobState::succeeded);
   EXPECT_EQ(record.result, R"({"n":1})");
   EXPECT_FALSE(record.error);
   EXPECT_THAT(record.warnings, testing::Contains(testing::HasSubstr("the server is away")));
@@ -415,8 +417,8 @@ TEST_F(JobsTest, StartRecoversFirst) {
     EXPECT_EQ(recovered_.size(), 1u);
     return "{}";
   });
-  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
-  EXPECT_EQ(jobs->get("dead").state, "failed");
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
+  EXPECT_EQ(jobs->get("dead").state, JobState::failed);
 }
 
 // What bars the host is a recovery that throws; what is only left is named to whoever comes next, and tried again until
@@ -431,7 +433,7 @@ TEST_F(JobsTest, WhatIsLeftBarsNobodyAndIsNamed) {
   };
   for (const char* id : {"one", "two"}) {
     const JobRecord record = run(id);
-    EXPECT_EQ(record.state, "succeeded");
+    EXPECT_EQ(record.state, JobState::succeeded);
     EXPECT_THAT(record.warnings,
                 testing::ElementsAre(testing::AllOf(HasSubstr("job dead"), HasSubstr("the account repl_x is left"))));
   }
@@ -444,7 +446,7 @@ TEST_F(JobsTest, WhatIsLeftBarsNobodyAndIsNamed) {
   leave_dead_job("worse", {{"made", "{}"}});
   recovery_error_ = Error(Code::unavailable, "the data is half switched");
   const JobRecord barred = run("four");
-  EXPECT_EQ(barred.state, "failed");
+  EXPECT_EQ(barred.state, JobState::failed);
   EXPECT_THAT(*barred.error,
               testing::AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr("worse"), HasSubstr("half switched")));
 }
@@ -454,7 +456,7 @@ TEST_F(JobsTest, ADeadJobWhoseResultWasJournaledHasSucceeded) {
   const auto jobs = make();
   jobs->recover();
   const JobRecord record = jobs->get("dead");
-  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.state, JobState::succeeded);
   EXPECT_EQ(record.result, R"({"server_id":7})");
   EXPECT_FALSE(record.error);
   EXPECT_EQ(recovered_.size(), 1u) << "what was left of it is finished";
@@ -465,8 +467,8 @@ TEST_F(JobsTest, ADeadJobThatChangedNothingIsOnlyMarked) {
   leave_dead_job("reading", {}, JobKind::reading);
   const auto jobs = make();
   jobs->recover();
-  EXPECT_EQ(jobs->get("dead").state, "failed");
-  EXPECT_EQ(jobs->get("reading").state, "failed");
+  EXPECT_EQ(jobs->get("dead").state, JobState::failed);
+  EXPECT_EQ(jobs->get("reading").state, JobState::failed);
   EXPECT_TRUE(recovered_.empty());
 }
 
@@ -484,7 +486,7 @@ TEST_F(JobsTest, AFailureAfterTheJournaledResultIsASuccessWithAWarning) {
     throw Error(Code::internal, "the old data cannot be removed");
   });
   const JobRecord record = jobs->wait(id, Millis::max());
-  EXPECT_EQ(record.state, "succeeded");
+  EXPECT_EQ(record.state, JobState::succeeded);
   EXPECT_EQ(record.result, R"({"ok":true})");
   EXPECT_THAT(record.warnings, testing::Contains(HasSubstr("cannot be removed")));
 }
@@ -502,11 +504,26 @@ TEST_F(JobsTest, ADamagedRecordIsAFailedJobAndNoCrash) {
   EXPECT_EQ(jobs->list().size(), damaged.size() + 1);
   for (std::size_t i = 0; i < damaged.size(); ++i) {
     const JobRecord record = jobs->get("bad" + std::to_string(i));
-    EXPECT_EQ(record.state, "failed") << i;
+    EXPECT_EQ(record.state, JobState::failed) << i;
     EXPECT_THAT(*record.error, HasSubstr("INTERNAL")) << i;
     EXPECT_NO_THROW(parse_json(write_job(record), "record")) << i;
   }
   jobs->recover();
+}
+
+TEST_F(JobsTest, AWordThatThisAgentDoesNotKnowIsToldAndNoCrash) {
+  const auto jobs = make();
+  jobs->start("do_it", JobKind::changing, "good", "digest", [](JobContext&) { return "{}"; });
+  jobs->wait("good", Millis::max());
+  const std::string good = std::regex_replace(read_file(file("good.json")), std::regex("\"good\""), "\"bad\"");
+  log_setup(LogLevel::error, LogFormat::logfmt);
+  for (const auto& [key, was] : {std::pair("state", "succeeded"), std::pair("kind", "changing")}) {
+    const std::string member = "\"" + std::string(key) + "\":\"";
+    write_file_atomic(file("bad.json"), std::regex_replace(good, std::regex(member + was), member + "paused"), 0600);
+    const JobRecord record = jobs->get("bad");
+    EXPECT_EQ(record.state, JobState::failed);
+    EXPECT_THAT(*record.error, HasSubstr("record." + std::string(key) + R"(: unknown: \"paused\")"));
+  }
 }
 
 TEST_F(JobsTest, ADamagedRecordOfADeadJobIsRecoveredByItsJournal) {
@@ -533,14 +550,14 @@ TEST_F(JobsTest, OldRecordsGoButNeitherNewNorPendingOnes) {
   jobs->wait("pending", Millis::max());
   jobs->recover();
   EXPECT_EQ(code_of([&] { jobs->get("old"); }), "NOT_FOUND");
-  EXPECT_EQ(jobs->get("new").state, "succeeded");
+  EXPECT_EQ(jobs->get("new").state, JobState::succeeded);
   clock_.advance(std::chrono::hours(24 * 100));
   Gate gate;
   jobs->start("look", JobKind::reading, "running", "digest", [&](JobContext&) { return gate.wait(), "{}"; });
   clock_.advance(std::chrono::hours(24 * 100));
   jobs->recover();
-  EXPECT_EQ(jobs->get("pending").state, "failed");
-  EXPECT_EQ(jobs->get("running").state, "running");
+  EXPECT_EQ(jobs->get("pending").state, JobState::failed);
+  EXPECT_EQ(jobs->get("running").state, JobState::running);
   gate.open();
   jobs->wait("running", Millis::max());
 }
@@ -580,7 +597,7 @@ TEST_F(JobsTest, WithoutAThreadNothingOfAJobIsLeft) {
     EXPECT_FALSE(fs::exists(file("one.owner")));
   }
   jobs->start("do_it", JobKind::changing, "one", "digest", [](JobContext&) { return "{}"; });
-  EXPECT_EQ(jobs->wait("one", Millis::max()).state, "succeeded");
+  EXPECT_EQ(jobs->wait("one", Millis::max()).state, JobState::succeeded);
 }
 
 TEST_F(JobsTest, JobsThatReadTakeTurnsAndAreNotTooMany) {
@@ -611,17 +628,18 @@ TEST_F(JobsTest, JobsThatReadTakeTurnsAndAreNotTooMany) {
   EXPECT_EQ(code_of([&] { jobs->get("more"); }), "NOT_FOUND");
   EXPECT_TRUE(jobs->start("do_it", JobKind::changing, "change", "digest", [](JobContext&) { return "{}"; }) ==
               "change");
-  EXPECT_EQ(jobs->wait("change", Millis::max()).state, "succeeded") << "they do not hold up what changes";
+  EXPECT_EQ(jobs->wait("change", Millis::max()).state, JobState::succeeded) << "they do not hold up what changes";
   jobs->cancel("r2");
-  EXPECT_EQ(jobs->wait("r2", Millis::max()).state, "cancelled") << "nor is it their turn before they can be cancelled";
+  EXPECT_EQ(jobs->wait("r2", Millis::max()).state, JobState::cancelled)
+      << "nor is it their turn before they can be cancelled";
   jobs->start("peek", JobKind::reading, "peek", "digest", [](JobContext&) { return "{}"; });
-  EXPECT_EQ(jobs->wait("peek", Millis::max()).state, "succeeded") << "another method has a turn of its own";
+  EXPECT_EQ(jobs->wait("peek", Millis::max()).state, JobState::succeeded) << "another method has a turn of its own";
   first.open();
   std::vector<std::string> wanted = {"r0"};
   for (unsigned i = 1; i < Jobs::kMaxReading; ++i) {
     const std::string id = "r" + std::to_string(i);
     if (i == 2) continue;
-    EXPECT_EQ(jobs->wait(id, Millis::max()).state, "succeeded");
+    EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::succeeded);
     wanted.push_back(id);
   }
   EXPECT_EQ(most, 1u);
@@ -632,7 +650,7 @@ TEST_F(JobsTest, AWaiterOfADeadJobHearsHowItWasRecovered) {
   leave_dead_job("one", {{"made", "{}"}});
   recovery_.what = "put it back";
   const auto jobs = make();
-  EXPECT_EQ(jobs->wait("one", Millis::max()).state, "running") << "nobody is about to recover it";
+  EXPECT_EQ(jobs->wait("one", Millis::max()).state, JobState::running) << "nobody is about to recover it";
   jobs->recovery_is_due();
   std::promise<void> waiting;
   auto heard = std::async(std::launch::async, [&] {
@@ -641,7 +659,7 @@ TEST_F(JobsTest, AWaiterOfADeadJobHearsHowItWasRecovered) {
   });
   waiting.get_future().wait();
   jobs->recover();
-  EXPECT_EQ(heard.get().state, "failed");
+  EXPECT_EQ(heard.get().state, JobState::failed);
 }
 
 TEST_F(JobsTest, WhatACrashWhileWritingLeftIsSwept) {
@@ -653,7 +671,7 @@ TEST_F(JobsTest, WhatACrashWhileWritingLeftIsSwept) {
   jobs->recover();
   EXPECT_FALSE(fs::exists(file(".one.json.abc.tmp")));
   EXPECT_TRUE(fs::exists(file(".fresh.tmp"))) << "somebody may be writing it";
-  EXPECT_EQ(jobs->get("one").state, "succeeded");
+  EXPECT_EQ(jobs->get("one").state, JobState::succeeded);
 }
 
 TEST_F(JobsTest, AFullDiskForRecordsFailsTheStartAndNothingElse) {
@@ -674,7 +692,7 @@ TEST_F(JobsTest, ShutDownCancelsAndRefusesNewOnes) {
     }
   });
   jobs->shut_down();
-  EXPECT_EQ(jobs->wait(id, Millis::max()).state, "cancelled");
+  EXPECT_EQ(jobs->wait(id, Millis::max()).state, JobState::cancelled);
   EXPECT_EQ(code_of([&] { jobs->start("do_it", JobKind::changing, "late", "d", [](JobContext&) { return "{}"; }); }),
             "UNAVAILABLE");
   EXPECT_EQ(code_of([&] { jobs->get("late"); }), "NOT_FOUND");
@@ -688,7 +706,7 @@ TEST_F(JobsTest, TwoStartsOfOneIdAtOnceAreOneJob) {
     std::atomic<int> runs = 0;
     const auto go = [&](Jobs& through) {
       through.start("do_it", JobKind::changing, id, "digest", [&](JobContext&) { return ++runs, "{}"; });
-      EXPECT_EQ(through.wait(id, Millis::max()).state, "succeeded");
+      EXPECT_EQ(through.wait(id, Millis::max()).state, JobState::succeeded);
     };
     std::thread first([&] { go(*jobs); });
     std::thread second([&] { go(*others); });

@@ -14,7 +14,7 @@ TEST(StatusJson, OfAReplicaHasEveryKeyInItsOrder) {
   status.server_id = 2;
   status.read_only = true;
   status.source = {"10.0.0.1", 3306, 1};
-  status.threads = {{"receiver", "connecting"}, {"applier", "running", true}};
+  status.threads = {{"receiver", ThreadState::connecting}, {"applier", ThreadState::running, true}};
   status.lag_seconds = 0.012;
   status.lag_transactions = 0;
   status.errant = "0-2-10\xfe";

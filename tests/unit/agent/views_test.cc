@@ -14,7 +14,7 @@ using testing::Not;
 JobRecord copying(std::uint64_t done, std::optional<std::uint64_t> total = {}, double rate = 0,
                   std::optional<std::uint64_t> eta = {}) {
   JobRecord record;
-  record.state = "running";
+  record.state = JobState::running;
   record.phase = "copy";
   record.progress = {done, total, rate, eta};
   return record;
@@ -74,7 +74,7 @@ class MetricsTest : public test::AgentFixture {};
 TEST_F(MetricsTest, TellVerdictLagAndJobs) {
   call("delete_replication_snapshot", R"({"snapshot_href":"memory://x/manifest.json"})");
   ask(R"({"jsonrpc":"2.0","id":1,"method":"list_jobs"})");
-  ReplicationStatus status = test::replica_status(ReplicationVerdict::lagging, "stopped");
+  ReplicationStatus status = test::replica_status(ReplicationVerdict::lagging, ThreadState::stopped);
   status.lag_seconds = 12.5;
   status.lag_transactions = 3;
   const std::string text = render_metrics(jobs, dispatcher, status);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/errors.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -74,7 +75,7 @@ TEST(ManagedFile, ReplicaOfMysqlSpeaksItsWords) {
 
 TEST(ManagedFile, StandaloneIsWritableAndHasItsSchedulerBack) {
   ManagedOptions options = replica();
-  options.role = ManagedOptions::Role::standalone;
+  options.role = ReplicationRole::standalone;
   std::string text = write_managed(options, mariadb());
   EXPECT_TRUE(has_line(text, "read_only = OFF"));
   EXPECT_TRUE(has_line(text, "event_scheduler = ON"));
@@ -102,7 +103,7 @@ TEST_F(OptionFiles, ReadsBackWhatItWrote) {
   put_managed(settings.managed_file, write_managed(replica(), mariadb()));
   const auto back = read_managed(settings.managed_file);
   ASSERT_TRUE(back);
-  EXPECT_EQ(back->role, ManagedOptions::Role::replica);
+  EXPECT_EQ(back->role, ReplicationRole::replica);
   EXPECT_EQ(back->server_id, 4000000001U);
   EXPECT_EQ(back->scheduler_before, true);
   EXPECT_EQ(write_managed(*back, mariadb()), write_managed(replica(), mariadb()));
@@ -117,6 +118,16 @@ TEST_F(OptionFiles, ReadsBackWhatItWrote) {
   put_managed(settings.managed_file, std::nullopt);
   put("conf.d/zz-guestagent.cnf", "[mysqld]\nserver_id=1\n");
   EXPECT_FALSE(read_managed(settings.managed_file)) << "an administrator's file is not ours";
+}
+
+TEST_F(OptionFiles, ARoleThatNobodyKnowsIsToldAndNotGuessed) {
+  std::string text = write_managed(replica(), mariadb());
+  const std::string role = R"("role":"replica")";
+  ASSERT_NE(text.find(role), std::string::npos);
+  put_managed(settings.managed_file, text.replace(text.find(role), role.size(), R"("role":"relay")"));
+  const Error error = test::error_of([&] { read_managed(settings.managed_file); });
+  EXPECT_EQ(error.code(), Code::failed_precondition);
+  EXPECT_NE(std::string(error.what()).find(R"(role: unknown: "relay")"), std::string::npos) << error.what();
 }
 
 TEST_F(OptionFiles, AnEarlierVersionsReplicaIsWrittenAnew) {

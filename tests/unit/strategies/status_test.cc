@@ -29,7 +29,7 @@ StatusFacts a_replica() {
   return facts;
 }
 
-std::string_view verdict(const StatusFacts& facts) {
+std::string verdict(const StatusFacts& facts) {
   return to_string(judge(facts, Seconds(60)).verdict);
 }
 
@@ -186,12 +186,14 @@ TEST(Status, AnUnreachableServerHasNoFieldsOfAServer) {
 }
 
 TEST(Status, ItsWordsAreReadBack) {
-  for (const std::string_view name : kReplicationVerdicts) EXPECT_EQ(to_string(read_verdict(name).value()), name);
-  for (const std::string_view name : kReplicationRoles) EXPECT_EQ(to_string(read_role(name).value()), name);
+  for (const std::string_view name : kReplicationVerdicts.texts)
+    EXPECT_EQ(to_string(kReplicationVerdicts.value(name).value()), name);
+  for (const std::string_view name : kReplicationRoles.texts)
+    EXPECT_EQ(to_string(kReplicationRoles.value(name).value()), name);
   EXPECT_EQ(to_string(ReplicationVerdict::unreachable), "unreachable");
   EXPECT_EQ(to_string(ReplicationRole::standalone), "standalone");
-  EXPECT_FALSE(read_verdict("").has_value());
-  EXPECT_FALSE(read_role("unreachable").has_value());
+  EXPECT_FALSE(kReplicationVerdicts.value("").has_value());
+  EXPECT_FALSE(kReplicationRoles.value("unreachable").has_value());
 }
 
 }  // namespace
