@@ -57,13 +57,7 @@ void check_store(App& app, Report& report) {
 }
 
 bool check_server(const ServerDescription& server, const HostNeeds& needs, Report& report) {
-  Check check =
-      check_by("server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
-        if (server.reachable) return;
-        throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because,
-                    needs.no_answer_hint);
-      });
-  report.add(check);
+  report.add(check_answers(server, needs));
   report.add({"address",
               Check::Result::ok,
               "replicas connect to " + needs.address + ":" + std::to_string(server.port),

@@ -30,13 +30,6 @@ std::vector<Check> mistakes(const std::string& name, const Error& error) {
   return out;
 }
 
-Check check_answers(const ServerDescription& server, const HostNeeds& needs) {
-  return check_by("server", server.datastore_version + " answers, server_id " + std::to_string(server.server_id), [&] {
-    if (server.reachable) return;
-    throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because, needs.no_answer_hint);
-  });
-}
-
 void examine(const Settings& read, HostReport& report) {
   report.add(check_own_rights(read));
   report.add(check_named_files(read));

@@ -122,16 +122,16 @@ std::vector<Check> check_named_files(const Settings& settings) {
 std::vector<Check> check_own_rights(const Settings& settings) {
   std::vector<Check> out;
   const HostNeeds needs = host_needs(settings);
-  const passwd* server_user = ::getpwnam(needs.os_user.c_str());
+  const passwd* server_user = ::getpwnam(needs.owner.c_str());
   out.push_back(
       check_by("rights", "the agent runs as " + std::string(::geteuid() == 0 ? "root" : "the server's user"), [&] {
         if (server_user == nullptr) {
-          throw Error(Code::failed_precondition, needs.os_user_key + ": " + needs.os_user + ": there is no such user",
+          throw Error(Code::failed_precondition, needs.owner_key + ": " + needs.owner + ": there is no such user",
                       "install the server's package, or set it to the user that the server runs as");
         }
         if (::geteuid() == 0 || ::geteuid() == server_user->pw_uid) return;
         throw Error(Code::permission_denied,
-                    "uid " + std::to_string(::geteuid()) + " is neither root nor " + needs.os_user +
+                    "uid " + std::to_string(::geteuid()) + " is neither root nor " + needs.owner +
                         ": it may not exchange the server's data",
                     "run it as root (the systemd unit does)");
       }));
@@ -203,6 +203,13 @@ std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore&
             {"store's clock", Check::Result::skipped, "the store could not be used", "", Code::internal}};
   }
   return {std::move(check), compare_clocks(stored, earliest, latest)};
+}
+
+Check check_answers(const ServerDescription& server, const HostNeeds& needs) {
+  return check_by("server", server.answers, [&] {
+    if (server.reachable) return;
+    throw Error(Code::unavailable, "the server does not answer: " + server.unreachable_because, needs.no_answer_hint);
+  });
 }
 
 std::vector<Check> check_space(const Settings& settings, const ServerDescription& server) {

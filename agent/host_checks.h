@@ -24,6 +24,9 @@ Check check_places_apart(const Settings& settings);
 // host's. The second check is skipped where the first failed.
 std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore& store);
 
+// Whether the datastore's server answered describe(), and who it is.
+Check check_answers(const ServerDescription& server, const HostNeeds& needs);
+
 std::vector<Check> check_space(const Settings& settings, const ServerDescription& server);
 
 // Whether the kernel says that its clock is kept right, and whether it can be right at all.

@@ -4,6 +4,7 @@
 
 #include "agent/params.h"
 #include "agent/status_json.h"
+#include "base/text.h"
 
 namespace guestagent {
 namespace {
@@ -16,8 +17,15 @@ constexpr std::size_t kNameWidth = 30;
 // Binds what `kRead` makes of the params to a method of Operations and its dry run.
 template <auto kRead, auto kRun, auto kPlan>
 PreparedJob job_of(Operations& operations, const JsonReader& params) {
-  using Request = decltype(kRead(params));
-  const auto request = std::make_shared<const Request>(kRead(params));
+  const auto read = [&] {
+    if constexpr (std::is_invocable_v<decltype(kRead), const JsonReader&>)
+      return kRead(params);
+    else if constexpr (std::is_invocable_v<decltype(kRead), const JsonReader&, const Datastore&>)
+      return kRead(params, operations.datastore());
+    else
+      return kRead(params, operations.datastore(), operations.datastore_name());
+  };
+  const auto request = std::make_shared<const decltype(read())>(read());
   return {[&operations, request](JobContext& job) { return (operations.*kRun)(*request, job); },
           [&operations, request] { return (operations.*kPlan)(*request); }};
 }
@@ -96,7 +104,7 @@ JobRecord wait_for_job(Jobs& jobs, const std::string& id, Millis timeout, const 
 const std::vector<Method>& methods() {
   using O = Operations;
   constexpr std::string_view kSnapshot = ": {...}", kOptSnapshot = "?: {...}";
-  constexpr std::string_view kSlaveConfig = R"(?: {"read_only", "server_id", "overwrite", "keep_previous_data"})";
+  static const std::string kSlaveConfig = "?: {\"" + join(slave_config_members(attach_members()), "\", \"") + "\"}";
   static const std::vector<Method> kMethods = {
       {"get_replication_snapshot",
        MethodKind::changing,

@@ -35,7 +35,7 @@ Plan Operations::plan_attach(const AttachRequest& request) {
         }
         ForegroundJob look;
         SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
-        check_same_snapshot(request.snapshot, reader.manifest());
+        check_same_snapshot(request.snapshot, reader.manifest(), datastore_);
         server = read_server(reader.manifest().dataset_json);
       }));
   if (plan.checks.back().result == Check::Result::failed) return plan;
@@ -55,7 +55,7 @@ Plan Operations::plan_stage(const StageParams& params) {
       return;
     }
     const SnapshotReader reader(store_, params.href, settings_.snapshot, throttle_, look);
-    if (params.snapshot) check_same_snapshot(*params.snapshot, reader.manifest());
+    if (params.snapshot) check_same_snapshot(*params.snapshot, reader.manifest(), datastore_);
   }));
   plan.steps.push_back("fetch " + params.href + ", verify, extract and prepare it beside the data");
   return plan;

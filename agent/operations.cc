@@ -84,7 +84,7 @@ std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, 
   JsonWriter out;
   out.begin_object()
       .member("state", "replica")
-      .member("server_id", outcome.server_id)
+      .members(outcome.own.text())
       .member("read_only", outcome.read_only)
       .member("resumed_bytes", resumed_bytes);
   out.key("status").raw(write_status(status)).end_object();
@@ -97,10 +97,10 @@ std::string released(const std::string& replication_user) {
   return out.text();
 }
 
-std::string detached(const std::string& last_applied, const std::vector<std::string>& dropped,
+std::string detached(const OwnJson& last_applied, const std::vector<std::string>& dropped,
                      const ReplicationStatus& status) {
   JsonWriter out;
-  out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied);
+  out.begin_object().member("state", "standalone").key("last_applied").raw(last_applied.text());
   out.key("dropped_accounts").begin_array();
   for (const std::string& user : dropped) out.value(user);
   out.end_array();
@@ -170,7 +170,7 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   AttachRequest told = request;
   {
     SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
-    check_same_snapshot(request.snapshot, reader.manifest());
+    check_same_snapshot(request.snapshot, reader.manifest(), datastore_);
     told.server_json = read_server(reader.manifest().dataset_json);
     const Plan plan = datastore_.plan_attach(request, told.server_json);
     require_passed(plan, job);
@@ -214,7 +214,7 @@ std::string Operations::stage_replication_snapshot(const StageParams& params, Jo
   ObjectStore& store = follower ? follower->store() : store_;
   SnapshotReader reader(store, params.href, settings_.snapshot, throttle_, job);
   const Manifest& manifest = reader.manifest();
-  if (params.snapshot) check_same_snapshot(*params.snapshot, manifest);
+  if (params.snapshot) check_same_snapshot(*params.snapshot, manifest, datastore_);
   const fs::path staging = upkeep_.make_staging(reader.kind(), job);
   require_space(staging, manifest.raw_bytes, tree_bytes(staging));
   job.phase("fetch");
@@ -231,9 +231,7 @@ std::string Operations::detach_replication_slave(const DetachRequest& request, J
   job.phase("drain");
   upkeep_.tend();
   const DetachOutcome outcome = datastore_.stop_replicating(request, job);
-  JsonWriter last_applied;
-  write_position(last_applied, outcome.last_applied);
-  return journal_result(job, detached(last_applied.text(), outcome.dropped_accounts, upkeep_.status()));
+  return journal_result(job, detached(outcome.last_applied, outcome.dropped_accounts, upkeep_.status()));
 }
 
 std::string Operations::delete_replication_snapshot(const std::string& href, JobContext& job) {
@@ -269,12 +267,11 @@ std::string Operations::verify_replication_snapshot(const std::string& href, Job
 
 std::string Operations::checksum_tables(const ChecksumParams& params, JobContext& job) {
   job.phase("checksum");
-  Position read_at;
+  OwnJson read_at;
   const std::vector<TableChecksum> sums =
       upkeep_.checksum_tables(params.tables, params.sample, params.at, read_at, job);
   JsonWriter out;
-  out.begin_object().key("at");
-  write_position(out, read_at);
+  out.begin_object().key("at").raw(read_at.text());
   out.key("tables").begin_array();
   for (const TableChecksum& sum : sums) {
     out.begin_object().member("table", sum.table).member("rows", sum.rows).member("digest", sum.digest).end_object();
@@ -317,8 +314,7 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   if (!server.reachable) out.member("unreachable_because", server.unreachable_because);
   out.key("host").begin_object().member("advertised_address", server.advertised_address);
   out.member("port", unsigned{server.port});
-  out.member_or_null("server_id", server.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
-  out.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
+  out.members(server.own.text());
   out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
   out.end_object().key("staged").begin_array();
@@ -334,7 +330,7 @@ std::string Operations::finished_result(Undertaking what, const Journal& journal
   const JsonDocument document = parse_json(journal.find(kFinishedStep)->data, "journal step finished");
   const JsonReader in(document, "finished", Code::internal);
   if (what == Undertaking::detach) {
-    return detached(to_json(in.object("last_applied").value()), in.strings("dropped_accounts"), upkeep_.status());
+    return detached(OwnJson::of(in.object("last_applied")), in.strings("dropped_accounts"), upkeep_.status());
   }
   return released(in.string("replication_user"));
 }

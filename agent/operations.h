@@ -30,6 +30,10 @@ class Operations {
   Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
              Throttle& throttle, Clock& clock);
 
+  // What reads those params that are the engine's own; and the name that snapshots for it have.
+  const Datastore& datastore() const { return datastore_; }
+  const std::string& datastore_name() const { return settings_.datastore; }
+
   // Long, changing; run as jobs.
   std::string get_replication_snapshot(const SnapshotParams& params, JobContext& job);
   std::string attach_replication_slave(const AttachRequest& request, JobContext& job);

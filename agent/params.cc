@@ -22,6 +22,14 @@ std::string_view name_of(const JsonValue::Member& member) {
   return {member.name.GetString(), member.name.GetStringLength()};
 }
 
+SnapshotMetadata read_snapshot(const JsonReader& in, const Datastore& datastore, const std::string& name) {
+  SnapshotMetadata read = read_metadata(in.value(), in.path());
+  if (read.datastore != name) return read;
+  read.data_position = datastore.read_position(in.object(kDataPosition));
+  read.lease_position = datastore.read_position(in.object(kLeasePosition));
+  return read;
+}
+
 void write_canonical(const JsonValue& value, bool top, JsonWriter& out) {
   if (value.IsArray()) {
     out.begin_array();
@@ -69,13 +77,13 @@ SnapshotParams read_snapshot_params(const JsonReader& params) {
   return read;
 }
 
-AttachRequest read_attach_params(const JsonReader& params) {
+AttachRequest read_attach_params(const JsonReader& params, const Datastore& datastore, const std::string& name) {
   AttachRequest read;
-  read.snapshot = read_metadata(params.object("snapshot").value(), params.path() + ".snapshot");
+  read.snapshot = read_snapshot(params.object("snapshot"), datastore, name);
   if (const auto config = params.opt_object("slave_config")) {
-    allow_only(*config, {"read_only", "server_id", "overwrite", "keep_previous_data"});
+    allow_only(*config, slave_config_members(datastore.attach_members()));
     read.read_only = config->opt_boolean("read_only").value_or(true);
-    if (const auto id = config->opt_uint("server_id", 1, UINT32_MAX)) read.server_id = static_cast<std::uint32_t>(*id);
+    read.own = datastore.read_attach_members(*config);
     read.overwrite = config->opt_boolean("overwrite").value_or(false);
     read.keep_previous_data = config->opt_boolean("keep_previous_data");
   }
@@ -83,11 +91,11 @@ AttachRequest read_attach_params(const JsonReader& params) {
   return read;
 }
 
-StageParams read_stage_params(const JsonReader& params) {
+StageParams read_stage_params(const JsonReader& params, const Datastore& datastore, const std::string& name) {
   StageParams read;
   if (const auto snapshot = params.opt_object("snapshot")) {
     if (params.opt_string("snapshot_href")) throw params.error("snapshot_href", "not beside snapshot, which names it");
-    read.snapshot = read_metadata(snapshot->value(), params.path() + ".snapshot");
+    read.snapshot = read_snapshot(*snapshot, datastore, name);
     read.href = read.snapshot->snapshot_href;
   } else {
     read.href = read_name_param(params, "snapshot_href");
@@ -109,11 +117,11 @@ std::string read_name_param(const JsonReader& params, std::string_view key) {
   return name;
 }
 
-ChecksumParams read_checksum_params(const JsonReader& params) {
+ChecksumParams read_checksum_params(const JsonReader& params, const Datastore& datastore) {
   ChecksumParams read;
   read.tables = params.strings("tables");
   read.sample = params.opt_uint("sample", 1);
-  if (const auto at = params.opt_object("at")) read.at = read_position(*at);
+  if (const auto at = params.opt_object("at")) read.at = datastore.read_position(*at);
   return read;
 }
 
@@ -128,6 +136,12 @@ std::optional<Millis> read_seconds(const JsonReader& params, std::string_view ke
   if (!seconds) return std::nullopt;
   if (*seconds < 0 || *seconds > kMaxSeconds) throw params.error(key, "must be a number of seconds from 0 to 10 years");
   return Millis(static_cast<std::int64_t>(*seconds * 1000));
+}
+
+std::vector<std::string_view> slave_config_members(const std::vector<std::string_view>& own) {
+  std::vector<std::string_view> out = {"read_only", "overwrite", "keep_previous_data"};
+  out.insert(out.begin() + 1, own.begin(), own.end());
+  return out;
 }
 
 void allow_only(const JsonReader& object, const std::vector<std::string_view>& known) {

@@ -27,14 +27,16 @@ struct SnapshotParams {
 };
 SnapshotParams read_snapshot_params(const JsonReader& params);
 
-AttachRequest read_attach_params(const JsonReader& params);
+// What is the engine's own in the params of these is read by `datastore`, which is called `name`. A snapshot of another
+// one keeps its positions unread: who uses it refuses it.
+AttachRequest read_attach_params(const JsonReader& params, const Datastore& datastore, const std::string& name);
 // Of the two, one: `snapshot` is what an attach takes. `follow`: it may still be in the making.
 struct StageParams {
   std::string href;
   bool follow = false;
   std::optional<SnapshotMetadata> snapshot;
 };
-StageParams read_stage_params(const JsonReader& params);
+StageParams read_stage_params(const JsonReader& params, const Datastore& datastore, const std::string& name);
 
 DetachRequest read_detach_params(const JsonReader& params);
 // `snapshot_href`, `replication_user`
@@ -43,13 +45,16 @@ std::string read_name_param(const JsonReader& params, std::string_view key);
 struct ChecksumParams {
   std::vector<std::string> tables;
   std::optional<std::uint64_t> sample;
-  std::optional<Position> at;
+  std::optional<OwnJson> at;  // a position
 };
-ChecksumParams read_checksum_params(const JsonReader& params);
+ChecksumParams read_checksum_params(const JsonReader& params, const Datastore& datastore);
 
 std::string read_job_id(const JsonReader& params);
 // "…_s": seconds, whole or not.
 std::optional<Millis> read_seconds(const JsonReader& params, std::string_view key);
+
+// The members of an attach's slave_config, of which `own` are an engine's: what it takes, in the order of its help.
+std::vector<std::string_view> slave_config_members(const std::vector<std::string_view>& own);
 
 // Throws for the first member of `object` that is not in `known`, naming what it may have meant.
 void allow_only(const JsonReader& object, const std::vector<std::string_view>& known);

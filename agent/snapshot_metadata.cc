@@ -26,10 +26,8 @@ std::string write_dataset(const std::string& datastore, const SourceFacts& facts
       .member("host", facts.master_host)
       .member("port", unsigned{facts.master_port})
       .end_object();
-  out.key(kDataPosition);
-  write_position(out, facts.data_position);
-  out.key("lease_position");
-  write_position(out, facts.lease_position);
+  out.key(kDataPosition).raw(facts.data_position.text());
+  out.key(kLeasePosition).raw(facts.lease_position.text());
   out.key("server").raw(facts.server_json.empty() ? "{}" : facts.server_json);
   out.end_object();
   return out.text();
@@ -72,7 +70,7 @@ SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& 
   return metadata;
 }
 
-void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest) {
+void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest, const Datastore& datastore) {
   const std::string doing = "compare the metadata with the manifest of snapshot " + manifest.id + ": ";
   if (metadata.id != manifest.id) {
     throw Error(Code::failed_precondition, doing + "the metadata is of snapshot " + metadata.id,
@@ -97,7 +95,7 @@ void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manif
   const JsonDocument document = parse_dataset(manifest.dataset_json);
   const JsonReader dataset(document, "manifest.dataset", Code::data_loss);
   if (const auto position = dataset.opt_object(kDataPosition);
-      position && !(read_position(*position) == metadata.data_position)) {
+      position && !(datastore.read_position(*position) == metadata.data_position)) {
     throw differ("the replication position");
   }
 }

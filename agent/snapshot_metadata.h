@@ -17,7 +17,8 @@ std::string read_server(const std::string& dataset_json);
 SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored);
 
 // Throws unless `metadata` is of the snapshot that `manifest` describes: failed_precondition for another
-// snapshot's, data_loss where one of the two was altered.
-void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest);
+// snapshot's, data_loss where one of the two was altered. REQUIRES: both are of `datastore`, which has read the
+// positions of the metadata.
+void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest, const Datastore& datastore);
 
 }  // namespace guestagent

@@ -9,17 +9,15 @@ namespace {
 void write_source(JsonWriter& out, const ReplicationStatus::Source& source) {
   out.key("source").begin_object();
   out.member("host", to_utf8(source.host)).member("port", unsigned{source.port});
-  if (source.server_id != 0) out.member("server_id", std::uint64_t{source.server_id});
+  out.members(source.own.text());
   out.end_object();
 }
 
 void write_positions(JsonWriter& out, const ReplicationStatus& status) {
   if (!status.received && !status.applied && !status.source_position) return;
   out.key("position").begin_object();
-  const auto position = [&](std::string_view name, const std::optional<Position>& at) {
-    if (!at) return;
-    out.key(name);
-    write_position(out, *at);
+  const auto position = [&](std::string_view name, const std::optional<OwnJson>& at) {
+    if (at) out.key(name).raw(at->text());
   };
   position("received", status.received);
   position("applied", status.applied);
@@ -36,7 +34,7 @@ std::string write_status(const ReplicationStatus& status) {
   out.member("verdict", to_string(status.verdict)).key("reasons").begin_array();
   for (const std::string& reason : status.reasons) out.value(to_utf8(reason));
   out.end_array();
-  if (status.server_id) out.member("server_id", std::uint64_t{*status.server_id});
+  out.members(status.own.text());
   if (status.read_only) out.member("read_only", *status.read_only);
   if (status.replicas) out.member("replicas", *status.replicas);
   if (status.source) write_source(out, *status.source);

@@ -36,10 +36,10 @@ struct ServerDescription {
   bool reachable = false;
   std::string unreachable_because;
   std::string datastore_version;  // "mariadb-10.11.19"
+  std::string answers;            // of one that is reachable, for people: "mariadb-10.11.19 answers, server_id 5"
+  OwnJson own;                    // by which its engine knows it: members of get_info's `host`
   std::string advertised_address;
   std::uint16_t port = 0;
-  std::uint32_t server_id = 0;
-  std::string server_uuid;  // empty where the server has none
   bool has_user_data = false;
   std::uint64_t data_bytes = 0, volume_bytes = 0, free_bytes = 0;
   std::map<std::string, std::string> tools;  // name -> version, of those found
@@ -57,7 +57,7 @@ struct HostNeeds {
   Place staging;                         // where data is received; not set: beside `data`
   std::vector<Place> places;             // the agent's own, beside its state, for this datastore
   std::vector<Place> secrets, readable;  // files that must be closed to others; that must be there
-  std::string os_user_key, os_user;      // whom the data and the server's process belong to
+  std::string owner_key, owner;          // the user of this host whom the data and the server's process belong to
   std::string no_answer_hint, no_tools_hint;
 };
 
@@ -85,8 +85,8 @@ struct SourceFacts {
   std::uint16_t master_port = 0;
   std::string datastore_version;
   std::uint64_t dataset_bytes = 0;
-  Position data_position;  // of the data
-  Position lease_position;
+  OwnJson data_position;  // of the data
+  OwnJson lease_position;
   std::string replication_user;
   Secret replication_password;
   bool require_tls = false;
@@ -112,8 +112,7 @@ struct SnapshotRequest {
 struct AttachRequest {
   SnapshotMetadata snapshot;
   bool read_only = true;
-  std::optional<std::uint32_t>
-      server_id;  // else kept from an earlier attach, else derived from the host's machine id and data directory
+  OwnJson own;  // what Datastore::read_attach_members made of slave_config
   bool overwrite = false;
   std::optional<bool> keep_previous_data;  // else the setting
   std::optional<Millis> catch_up_timeout;  // else the setting
@@ -130,7 +129,7 @@ class Installation {
 };
 
 struct AttachOutcome {
-  std::uint32_t server_id = 0;
+  OwnJson own;  // members of the result
   bool read_only = true;
   bool caught_up = false;  // else: both threads run, but the timeout passed: the verdict is lagging
 };
@@ -141,7 +140,7 @@ struct DetachRequest {
 };
 
 struct DetachOutcome {
-  Position last_applied;
+  OwnJson last_applied;  // a position
   std::vector<std::string> dropped_accounts =
       {};  // those that its source's agent had made, and that came with the data
 };
@@ -155,6 +154,16 @@ struct TableChecksum {
 class Datastore {
  public:
   virtual ~Datastore() = default;
+
+  // A position of this engine's, as metadata, a manifest or a caller has it: checked, and written anew in the one form
+  // that this engine gives it, so that equal ones are equal. Throws the reader's error. Reads nothing but `in`.
+  virtual OwnJson read_position(const JsonReader& in) const = 0;
+
+  // Those members of an attach's slave_config that are this engine's own, beside what AttachRequest names; and what
+  // they hold in `slave_config`, for AttachRequest::own. Throws the reader's error for a value that cannot be. Reads
+  // nothing but its argument.
+  virtual std::vector<std::string_view> attach_members() const { return {}; }
+  virtual OwnJson read_attach_members(const JsonReader&) const { return {}; }
 
   // What runs here. Never throws for a server that is down: `reachable` says so.
   virtual ServerDescription describe() = 0;
@@ -253,7 +262,7 @@ class DatastoreUpkeep {
   // Digests of tables at a position (waited for), without blocking writers. Empty `tables`: all user tables.
   virtual std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
                                                      std::optional<std::uint64_t> sample,
-                                                     const std::optional<Position>& at, Position& read_at,
+                                                     const std::optional<OwnJson>& at, OwnJson& read_at,
                                                      JobContext& job) = 0;
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "strategies/mysql/host/host_needs.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/mysql_datastore.h"
 #include "strategies/mysql/source/host_checks.h"
 
@@ -17,6 +18,7 @@ struct Row {
   HostNeeds (*needs)(const Settings& settings);
   std::vector<Check> (*check_config)(const Settings& settings);
   std::string (*look)(const Settings& settings, const fs::path& dir);
+  std::vector<std::string_view> (*attach_members)();
   std::vector<const char*> (*environment)();
 };
 
@@ -31,6 +33,7 @@ constexpr std::array<Row, 1> kDatastores = {{
      [](const Settings& settings) { return mysql::host_needs(settings.mysql); },
      [](const Settings& settings) { return std::vector<Check>{mysql::check_managed_file(settings.mysql)}; },
      [](const Settings& settings, const fs::path& dir) { return mysql::how_to_look(settings.mysql, dir); },
+     mysql::attach_members,
      // The client library would load plugins from where these say.
      [] {
        return std::vector<const char*>{"MARIADB_PLUGIN_DIR", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_PLUGINS",
@@ -47,6 +50,16 @@ const Row& row_of(const Settings& settings) {
   throw Error(Code::invalid_argument, "datastore: " + settings.datastore + ": not known", "one of: " + known);
 }
 
+template <typename T>
+std::vector<T> of_all(std::vector<T> (*Row::*part)()) {
+  std::vector<T> out;
+  for (const Row& row : kDatastores) {
+    const std::vector<T> its = (row.*part)();
+    out.insert(out.end(), its.begin(), its.end());
+  }
+  return out;
+}
+
 }  // namespace
 
 DatastoreParts make_datastore(const Settings& settings, Clock& clock) {
@@ -57,13 +70,12 @@ HostNeeds host_needs(const Settings& settings) {
   return row_of(settings).needs(settings);
 }
 
+std::vector<std::string_view> attach_members() {
+  return of_all(&Row::attach_members);
+}
+
 std::vector<const char*> foreign_environment() {
-  std::vector<const char*> out;
-  for (const Row& row : kDatastores) {
-    const std::vector<const char*> names = row.environment();
-    out.insert(out.end(), names.begin(), names.end());
-  }
-  return out;
+  return of_all(&Row::environment);
 }
 
 std::vector<Check> check_config(const Settings& settings) {

@@ -21,6 +21,10 @@ DatastoreParts make_datastore(const Settings& settings, Clock& clock);
 // What the configured datastore's settings mean for this host. Touches nothing.
 HostNeeds host_needs(const Settings& settings);
 
+// The members of an attach's slave_config that are an engine's own, of all of them: for help, which knows no
+// configuration.
+std::vector<std::string_view> attach_members();
+
 // Environment variables that no datastore of this program, nor a library of its, may see.
 std::vector<const char*> foreign_environment();
 

@@ -10,40 +10,15 @@ namespace {
 constexpr unsigned kFormatVersion = 1;
 // More than any of them needs: a name of a user has up to 128 characters (MariaDB), a file's name up to 255 bytes.
 constexpr std::size_t kMaxText = 1024;
-constexpr std::size_t kMaxGtid = std::size_t{16} << 20;  // a set of 3,000 UUIDs has 162 KB
 
 bool is_control(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
 }
 
-// Such texts travel on, into statements, command lines, option files and logs: none needs more than one line without
-// control characters.
-void check_line(const JsonReader& in, std::string_view key, std::string_view text, std::size_t max = kMaxText) {
-  if (text.size() > max) throw in.error(key, "must not be longer than " + std::to_string(max) + " bytes");
-  if (std::any_of(text.begin(), text.end(), is_control))
-    throw in.error(key, "must be one line without control characters");
-}
-
 std::string read_line(const JsonReader& in, std::string_view key) {
   std::string text = in.string(key);
-  check_line(in, key, text);
+  check_line(in, key, text, kMaxText);
   return text;
-}
-
-// A GTID set's text may go over lines (MySQL); what it consists of is the datastore's to judge.
-void check_gtid(const JsonReader& in, std::string_view gtid) {
-  const auto foreign = [](char c) {
-    return !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-             std::string_view(":,-_ \t\r\n").find(c) != std::string_view::npos);
-  };
-  if (gtid.size() > kMaxGtid || std::any_of(gtid.begin(), gtid.end(), foreign))
-    throw in.error("gtid", "is no set of GTIDs");
-}
-
-void check_file(const JsonReader& in, std::string_view file) {
-  check_line(in, "file", file, 255);
-  if (file.empty() || file.find('/') != std::string_view::npos)
-    throw in.error("file", "must be the name of a binary log");
 }
 
 std::uint16_t read_port(const JsonReader& in, std::string_view key) {
@@ -52,32 +27,10 @@ std::uint16_t read_port(const JsonReader& in, std::string_view key) {
 
 }  // namespace
 
-void write_position(JsonWriter& out, const Position& position) {
-  out.begin_object();
-  out.member_or_null("file", position.file);
-  out.member_or_null("position", position.offset);
-  out.member_or_null("gtid", position.gtid);
-  out.member("known", position.restored ? std::string_view("restored") : std::string_view("now"));
-  out.end_object();
-}
-
-Position read_position(const JsonReader& in) {
-  Position out;
-  out.file = in.opt_string("file");
-  out.offset = in.opt_uint("position");
-  out.gtid = in.opt_string("gtid");
-  const std::string known = in.opt_string("known").value_or("now");
-  if (known != "now" && known != "restored") throw in.error("known", "must be \"now\" or \"restored\"");
-  out.restored = known == "restored";
-  if (!out.restored && !out.gtid && !(out.file && out.offset)) {
-    throw in.error("file", "a position needs a file and a position, or a GTID set");
-  }
-  if (out.file.has_value() != out.offset.has_value()) {
-    throw in.error(out.file ? "position" : "file", "file and position go together");
-  }
-  if (out.file) check_file(in, *out.file);
-  if (out.gtid) check_gtid(in, *out.gtid);
-  return out;
+void check_line(const JsonReader& in, std::string_view key, std::string_view text, std::size_t max) {
+  if (text.size() > max) throw in.error(key, "must not be longer than " + std::to_string(max) + " bytes");
+  if (std::any_of(text.begin(), text.end(), is_control))
+    throw in.error(key, "must be one line without control characters");
 }
 
 std::string write_metadata(const SnapshotMetadata& metadata) {
@@ -96,10 +49,8 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   out.member("snapshot_href", metadata.snapshot_href);
   out.end_object();
 
-  out.key(kDataPosition);
-  write_position(out, metadata.data_position);
-  out.key("lease_position");
-  write_position(out, metadata.lease_position);
+  out.key(kDataPosition).raw(metadata.data_position.text());
+  out.key(kLeasePosition).raw(metadata.lease_position.text());
 
   out.key("replication_user").begin_object();
   out.member("name", metadata.replication_user);
@@ -154,7 +105,7 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   out.format = read_line(snapshot, "format");
   out.compression = read_line(snapshot, "compression");
   out.encryption = snapshot.opt_string("encryption");
-  if (out.encryption) check_line(snapshot, "encryption", *out.encryption);
+  if (out.encryption) check_line(snapshot, "encryption", *out.encryption, kMaxText);
   out.segments = snapshot.uint("segments");
   out.raw_bytes = snapshot.uint("raw_bytes");
   out.stored_bytes = snapshot.uint("stored_bytes");
@@ -172,13 +123,13 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   out.snapshot_href = dataset.string("snapshot_href");
   check_line(dataset, "snapshot_href", out.snapshot_href, 4096);
 
-  out.data_position = read_position(in.object(kDataPosition));
-  out.lease_position = read_position(in.object("lease_position"));
+  out.data_position = OwnJson::of(in.object(kDataPosition));
+  out.lease_position = OwnJson::of(in.object(kLeasePosition));
 
   const JsonReader user = in.object("replication_user");
   out.replication_user = read_line(user, "name");
   const std::string password = user.string("password");
-  check_line(user, "password", password);
+  check_line(user, "password", password, kMaxText);
   out.replication_password = Secret(password);
   out.require_tls = user.opt_boolean("require_tls").value_or(false);
   if (out.replication_user.empty()) throw user.error("name", "must not be empty");

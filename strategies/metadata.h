@@ -10,17 +10,9 @@
 
 #include "base/json.h"
 #include "base/secret.h"
+#include "strategies/own_json.h"
 
 namespace guestagent {
-
-// A place in the source's history. Fields the server cannot tell are null.
-struct Position {
-  std::optional<std::string> file;
-  std::optional<std::uint64_t> offset;
-  std::optional<std::string> gtid;  // a GTID set in the server's own spelling
-  bool restored = false;            // "known": true -> "restored" (only the restored data can tell), false -> "now"
-  bool operator==(const Position&) const = default;
-};
 
 struct SnapshotMetadata {
   std::string master_host;
@@ -32,8 +24,8 @@ struct SnapshotMetadata {
   std::uint64_t dataset_bytes = 0;  // bytes of data on the source when the copy began
   std::string snapshot_href;
 
-  Position data_position;  // of the data
-  Position lease_position;
+  OwnJson data_position;  // of the data
+  OwnJson lease_position;
 
   std::string replication_user;
   Secret replication_password;
@@ -52,14 +44,16 @@ struct SnapshotMetadata {
 std::string write_metadata(const SnapshotMetadata& metadata);
 // Lenient: unknown keys are ignored; missing or mistyped ones are invalid_argument naming the path below `path`; an
 // unknown entry in snapshot.requires or a newer format_version is failed_precondition. What is read is safe to pass on:
-// the host is a HostName, every other text one line without control characters and of bounded length (a GTID set may
-// have line breaks, and only what such sets are made of), a position's file has no slash.
+// the host is a HostName, every other text one line without control characters and of bounded length; but the positions
+// are as they came, for the datastore to read (Datastore::read_position).
 SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path);
 
-// The name that the data's position has in the metadata, and in a manifest.
+// The names that the positions have in the metadata, and in a manifest.
 inline constexpr std::string_view kDataPosition = "binlog_position";
+inline constexpr std::string_view kLeasePosition = "lease_position";
 
-void write_position(JsonWriter& out, const Position& position);
-Position read_position(const JsonReader& in);
+// Throws the reader's error unless `text`, the member `key`, is one line without control characters of at most `max`
+// bytes: such texts travel on, into statements, command lines, option files and logs.
+void check_line(const JsonReader& in, std::string_view key, std::string_view text, std::size_t max);
 
 }  // namespace guestagent

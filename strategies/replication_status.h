@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/enum_text.h"
-#include "strategies/metadata.h"
+#include "strategies/own_json.h"
 
 namespace guestagent {
 
@@ -44,15 +44,15 @@ struct ReplicationStatus {
   struct Source {
     std::string host;
     std::uint16_t port = 0;
-    std::uint32_t server_id = 0;  // 0: not known
+    OwnJson own = {};  // what the engine tells of it beside that: members of `source`
   };
 
   std::optional<ReplicationRole> role;  // absent when nobody can tell
   ReplicationVerdict verdict = ReplicationVerdict::unreachable;
   std::vector<std::string> reasons;  // in words, for verdicts that are not good
 
-  // Absent of a server that does not answer.
-  std::optional<std::uint32_t> server_id;
+  // Absent or empty of a server that does not answer.
+  OwnJson own;  // by which its engine knows it: members of the status
   std::optional<bool> read_only;
   std::optional<std::uint64_t> replicas;  // that are connected to it, where it follows nobody
 
@@ -64,8 +64,8 @@ struct ReplicationStatus {
   std::string errant;  // transactions of its own that the source has not, in the server's own spelling
   std::optional<std::uint64_t> relay_log_bytes;
 
-  std::optional<Position> received, applied;  // of a replica
-  std::optional<Position> source_position;    // the source's, or its own on a server that follows nobody
+  std::optional<OwnJson> received, applied;  // positions, of a replica
+  std::optional<OwnJson> source_position;    // the source's, or its own on a server that follows nobody
 
   std::string errors_json = "[]";  // what the engine tells of its errors, carried unread: a JSON array
 };

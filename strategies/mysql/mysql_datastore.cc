@@ -15,7 +15,6 @@
 #include "strategies/mysql/follow/role_change.h"
 #include "strategies/mysql/follow/status.h"
 #include "strategies/mysql/host/option_file.h"
-#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/install.h"
 #include "strategies/mysql/install/preflight.h"
@@ -77,6 +76,7 @@ ServerDescription MysqlDatastore::describe() {
   out.port = settings_.advertised_port.value_or(0);
   out.tools = tools_found(settings_);
   out.staged = staged_copies(settings_);
+  ServerIdentity server;
   try {
     out.volume_bytes = volume_bytes(settings_.data_dir);
     out.free_bytes = free_bytes(settings_.data_dir);
@@ -84,8 +84,8 @@ ServerDescription MysqlDatastore::describe() {
     const ServerIdentity identity = client.identity();
     out.datastore_version = identity.version.text();
     out.port = settings_.advertised_port.value_or(identity.port);
-    out.server_id = identity.server_id;
-    out.server_uuid = identity.server_uuid;
+    out.answers = out.datastore_version + " answers, server_id " + std::to_string(identity.server_id);
+    server = identity;
     out.has_user_data = client.has_user_data();
     out.data_bytes = copied_bytes(identity);
     if (out.data_bytes == 0) out.data_bytes = client.data_bytes();
@@ -93,6 +93,11 @@ ServerDescription MysqlDatastore::describe() {
   } catch (const Error& e) {
     out.unreachable_because = e.what();
   }
+  JsonWriter own;
+  own.begin_object();
+  own.member_or_null("server_id", out.reachable ? std::optional<std::uint64_t>(server.server_id) : std::nullopt);
+  own.member_or_null("server_uuid", server.server_uuid.empty() ? std::nullopt : std::optional(server.server_uuid));
+  out.own = OwnJson(own.end_object().text());
   return out;
 }
 
@@ -126,8 +131,8 @@ std::uint64_t MysqlDatastore::receive(PieceSource& stream, const fs::path& dir, 
 
 std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& request, const fs::path& dir,
                                                       JobContext& job) {
-  const std::uint32_t id =
-      choose_server_id(request.server_id, source_server_id(request.snapshot), settings_.data_dir, state_dir_);
+  const std::uint32_t id = choose_server_id(asked_server_id(request.own), source_server_id(request.snapshot),
+                                            settings_.data_dir, state_dir_);
   return install_data({settings_, state_dir_, *control_, clock_}, request, id, dir, job);
 }
 
@@ -257,9 +262,13 @@ void MysqlDatastore::release_source(const std::string& replication_user, JobCont
 
 std::vector<TableChecksum> MysqlDatastore::checksum_tables(const std::vector<std::string>& tables,
                                                            std::optional<std::uint64_t> sample,
-                                                           const std::optional<Position>& at, Position& read_at,
+                                                           const std::optional<OwnJson>& at, OwnJson& read_at,
                                                            JobContext& job) {
-  return mysql::checksum_tables(settings_, tables, sample, at, read_at, job, clock_);
+  Position place;
+  std::vector<TableChecksum> sums = mysql::checksum_tables(
+      settings_, tables, sample, at ? std::optional(position_of(*at)) : std::nullopt, place, job, clock_);
+  read_at = own(place);
+  return sums;
 }
 
 }  // namespace guestagent::mysql

@@ -6,7 +6,9 @@
 #include "strategies/datastore.h"
 #include "strategies/mysql/follow/replica_stop.h"
 #include "strategies/mysql/host/server_control.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/install/receive.h"
+#include "strategies/mysql/server/position.h"
 #include "strategies/mysql/source/snapshot_source.h"
 #include "strategies/mysql/source/source_accounts.h"
 
@@ -17,6 +19,11 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   // `clock` outlives it. Connects to nothing.
   MysqlDatastore(const Settings& settings, Clock& clock);
 
+  OwnJson read_position(const JsonReader& in) const override { return own(mysql::read_position(in)); }
+  std::vector<std::string_view> attach_members() const override { return mysql::attach_members(); }
+  OwnJson read_attach_members(const JsonReader& slave_config) const override {
+    return mysql::read_attach_members(slave_config);
+  }
   ServerDescription describe() override;
   Plan plan_snapshot(const SnapshotRequest& request) override;
   std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest& request, JobContext& job) override;
@@ -36,8 +43,8 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   std::string recover(Undertaking what, JobContext& job) override;
   void release_source(const std::string& replication_user, JobContext& job) override;
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
-                                             std::optional<std::uint64_t> sample, const std::optional<Position>& at,
-                                             Position& read_at, JobContext& job) override;
+                                             std::optional<std::uint64_t> sample, const std::optional<OwnJson>& at,
+                                             OwnJson& read_at, JobContext& job) override;
 
  private:
   std::uint32_t source_server_id(const SnapshotMetadata& snapshot);

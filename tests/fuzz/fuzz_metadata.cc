@@ -7,6 +7,7 @@
 
 #include "base/host_name.h"
 #include "strategies/metadata.h"
+#include "strategies/mysql/server/position.h"
 
 namespace {
 
@@ -21,7 +22,11 @@ void must_be_a_line(std::string_view text) {
 
 SnapshotMetadata read_text(std::string_view text) {
   const JsonDocument document = parse_json(text, "fuzz");
-  return read_metadata(document, "snapshot");
+  SnapshotMetadata read = read_metadata(document, "snapshot");
+  const JsonReader in(document, "snapshot");
+  read.data_position = mysql::own(mysql::read_position(in.object(kDataPosition)));
+  read.lease_position = mysql::own(mysql::read_position(in.object(kLeasePosition)));
+  return read;
 }
 
 }  // namespace
@@ -36,8 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       must_be_a_line(*text);
     }
     must_be_a_line(read.replication_password.reveal());
-    for (const Position* position : {&read.data_position, &read.lease_position})
-      must_be_a_line(position->file.value_or(""));
+    for (const OwnJson* position : {&read.data_position, &read.lease_position})
+      must_be_a_line(mysql::position_of(*position).file.value_or(""));
     const std::string written = write_metadata(read);
     if (write_metadata(read_text(written)) != written) std::abort();
   } catch (const Error& error) {

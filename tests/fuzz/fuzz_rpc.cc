@@ -21,6 +21,7 @@ using namespace guestagent;
 
 class NoDatastore final : public Datastore, public DatastoreUpkeep {
  public:
+  OwnJson read_position(const JsonReader& in) const override { return OwnJson::of(in); }
   ServerDescription describe() override { return {}; }
   Plan plan_snapshot(const SnapshotRequest&) override { return {}; }
   std::unique_ptr<SnapshotStream> open_snapshot(const SnapshotRequest&, JobContext&) override { nothing(); }
@@ -36,7 +37,7 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   std::string recover(Undertaking, JobContext&) override { return ""; }
   void release_source(const std::string&, JobContext&) override { nothing(); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,
-                                             const std::optional<Position>&, Position&, JobContext&) override {
+                                             const std::optional<OwnJson>&, OwnJson&, JobContext&) override {
     nothing();
   }
 };

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/job_context.h"
 #include "config/settings.h"
-#include "strategies/metadata.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/server/server_client.h"
 #include "stream/byte_stream.h"

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "strategies/metadata.h"
 #include "strategies/mysql/server/dialect.h"
+#include "strategies/mysql/server/position.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "strategies/metadata.h"
+#include "strategies/mysql/server/position.h"
 
 namespace guestagent::mysql {
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "config/settings.h"
 #include "strategies/datastore.h"
+#include "strategies/mysql/server/position.h"
 
 namespace guestagent::mysql {
 

@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "strategies/mysql/follow/replica_record.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
 #include "strategies/mysql/server/sql_connection.h"
@@ -43,7 +44,7 @@ class Follower {
     ask_source(record);
 
     AttachOutcome out;
-    out.server_id = server.server_id;
+    out.own = own_server_id(server.server_id);
     out.read_only = request_.read_only;
     out.caught_up = catch_up();
     save_replica_record(state_dir, record);
@@ -54,8 +55,9 @@ class Follower {
   void point_at(const SnapshotMetadata& snapshot) {
     client_.stop_replica();
     client_.reset_replica_all();
-    const Position position = snapshot.data_position.restored ? restored_position(snapshot) : snapshot.data_position;
-    if (by_gtid_ && !snapshot.data_position.restored && !request_.data_is_here) client_.start_from(*position.gtid);
+    const Position told = position_of(snapshot.data_position);
+    const Position position = told.restored ? restored_position(snapshot) : told;
+    if (by_gtid_ && !told.restored && !request_.data_is_here) client_.start_from(*position.gtid);
     NewSource source;
     source.host = snapshot.master_host;
     source.port = snapshot.master_port;
@@ -228,8 +230,9 @@ bool follow_by_gtid(const MysqlSettings& settings, const SnapshotMetadata& snaps
   return told_gtid(snapshot).has_value();
 }
 
-const std::optional<std::string>& told_gtid(const SnapshotMetadata& snapshot) {
-  return (snapshot.data_position.restored ? snapshot.lease_position : snapshot.data_position).gtid;
+std::optional<std::string> told_gtid(const SnapshotMetadata& snapshot) {
+  const Position data = position_of(snapshot.data_position);
+  return data.restored ? position_of(snapshot.lease_position).gtid : data.gtid;
 }
 
 AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& state_dir, const AttachRequest& request,
@@ -269,16 +272,14 @@ void check_source_reachable(const MysqlSettings& settings, const SnapshotMetadat
     } else {
       add("server id", Check::Result::ok, std::to_string(server_id) + " is not the source's");
     }
-    if (snapshot.lease_position.file) {
+    if (const auto first = position_of(snapshot.lease_position).file) {
       const auto files = source.binlog_files();
-      const bool there = std::any_of(files.begin(), files.end(), [&](const BinlogFile& each) {
-        return each.name == *snapshot.lease_position.file;
-      });
+      const bool there =
+          std::any_of(files.begin(), files.end(), [&](const BinlogFile& each) { return each.name == *first; });
       if (there) {
-        add("binary logs", Check::Result::ok, "the source has them from " + *snapshot.lease_position.file + " on");
+        add("binary logs", Check::Result::ok, "the source has them from " + *first + " on");
       } else {
-        add("binary logs", Check::Result::failed, "the source has no " + *snapshot.lease_position.file + " any more",
-            "take a new snapshot");
+        add("binary logs", Check::Result::failed, "the source has no " + *first + " any more", "take a new snapshot");
       }
     }
   } catch (const SqlError& e) {

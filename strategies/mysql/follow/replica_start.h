@@ -17,7 +17,7 @@ AttachOutcome start_replicating(const MysqlSettings& settings, const fs::path& s
 
 // A set of GTIDs that the snapshot's data has at least: that of its position, or of the lease where only the restored
 // data tells the position. nullopt when its source has no GTIDs.
-const std::optional<std::string>& told_gtid(const SnapshotMetadata& snapshot);
+std::optional<std::string> told_gtid(const SnapshotMetadata& snapshot);
 
 // Whether a snapshot is followed by GTID here: it has a set, the settings want it, and the server knows that
 // kind.

@@ -157,7 +157,7 @@ void end_replication(const fs::path& state_dir, const RoleChange& role, ServerCl
   client.stop_replica();
   std::string user;
   if (const auto channels = client.replica_status(); !channels.empty()) {
-    out.last_applied = channels.front().applied;
+    out.last_applied = own(channels.front().applied);
     user = channels.front().source_user;
   }
   if (const auto record = load_replica_record(state_dir)) user = record->user;
@@ -169,8 +169,7 @@ void end_replication(const fs::path& state_dir, const RoleChange& role, ServerCl
 
 std::string write_detached(const DetachOutcome& outcome) {
   JsonWriter end;
-  end.begin_object().key("last_applied");
-  write_position(end, outcome.last_applied);
+  end.begin_object().key("last_applied").raw(outcome.last_applied.text());
   end.key("dropped_accounts").begin_array();
   for (const std::string& user : outcome.dropped_accounts) end.value(user);
   return end.end_array().end_object().text();
@@ -206,7 +205,7 @@ DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& st
   // What can fail for want of space or rights comes before the point of no return.
   if (role.become_standalone) role.become_standalone(client);
   DetachOutcome out;
-  out.last_applied = only_channel(client).applied;
+  out.last_applied = own(only_channel(client).applied);
   job.journal().record(step::kDetachEnd, write_detached(out));
   end_replication(state_dir, role, client, out);
   return out;
@@ -217,7 +216,7 @@ std::string recover_stop_replicating(const MysqlSettings& settings, const fs::pa
   if (const Journal::Step* const end = job.journal().find(step::kDetachEnd)) {
     const JsonDocument document = parse_json(end->data, "journal");
     DetachOutcome outcome;
-    outcome.last_applied = read_position(JsonReader(document, "journal", Code::data_loss).object("last_applied"));
+    outcome.last_applied = OwnJson::of(JsonReader(document, "journal", Code::data_loss).object("last_applied"));
     ServerClient client(local_target(settings));
     if (role.become_standalone) role.become_standalone(client);
     end_replication(state_dir, role, client, outcome);

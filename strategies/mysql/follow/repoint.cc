@@ -4,6 +4,7 @@
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/server/journal_steps.h"
 
@@ -103,7 +104,7 @@ std::optional<std::string> unfit(const MysqlSettings& settings, const AttachRequ
     return "its applying thread is stopped by an error";
   if (channel.sql == ThreadState::stopped && channel.io != ThreadState::stopped)
     return "it receives, but its applying thread is stopped";
-  if (request.server_id && *request.server_id != here.server_id) return "another server_id is asked for";
+  if (asked_server_id(request.own).value_or(here.server_id) != here.server_id) return "another server_id is asked for";
   if (request.read_only != here.read_only) return "another read_only is asked for";
   return std::nullopt;
 }
@@ -126,7 +127,8 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
 
   // The source keeps its binary logs from the lease on: what comes after it can be had from there.
   const SnapshotMetadata& snapshot = request.snapshot;
-  const auto& from = snapshot.lease_position.gtid ? snapshot.lease_position.gtid : snapshot.data_position.gtid;
+  auto from = position_of(snapshot.lease_position).gtid;
+  if (!from) from = position_of(snapshot.data_position).gtid;
   if (!from) return "the snapshot has no GTID position";
   const bool waits = channel.io == ThreadState::running && channel.sql == ThreadState::running;
   if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) &&

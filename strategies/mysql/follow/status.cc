@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/server/replication_errors.h"
 
 namespace guestagent::mysql {
@@ -91,23 +92,24 @@ std::string errors_of(const std::vector<ReplicaStatus>& channels) {
 ReplicationStatus shown(const StatusFacts& facts) {
   ReplicationStatus out;
   if (facts.reachable) {
-    out.server_id = facts.server_id;
+    out.own = own_server_id(facts.server_id);
     out.read_only = facts.read_only;
   }
   if (facts.channels.empty()) {
     if (facts.reachable) out.replicas = facts.replicas;
-    if (facts.reachable && facts.own.file) out.source_position = facts.own;
+    if (facts.reachable && facts.own.file) out.source_position = own(facts.own);
     return out;
   }
   const ReplicaStatus& channel = facts.channels.front();
-  out.source = {channel.source_host, channel.source_port, channel.source_server_id};
+  out.source = {channel.source_host, channel.source_port};
+  if (channel.source_server_id != 0) out.source->own = own_server_id(channel.source_server_id);
   out.threads = {{"io_thread", channel.io}, {"sql_thread", channel.sql, true}};
   out.lag_transactions = facts.behind;
   out.errant = facts.errant;
   out.relay_log_bytes = channel.relay_log_bytes;
-  out.received = channel.received;
-  out.applied = channel.applied;
-  out.source_position = facts.source_now;
+  out.received = own(channel.received);
+  out.applied = own(channel.applied);
+  if (facts.source_now) out.source_position = own(*facts.source_now);
   out.errors_json = errors_of(facts.channels);
   return out;
 }

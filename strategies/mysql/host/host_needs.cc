@@ -57,8 +57,8 @@ HostNeeds host_needs(const MysqlSettings& settings) {
                  {"mysql.client_file", settings.client_file.value_or(fs::path())}};
   out.readable = {{"mysql.replication_ca_file", settings.replication_ca_file},
                   {"mysql.tls.ca_file", settings.tls.ca_file}};
-  out.os_user_key = "mysql.os_user";
-  out.os_user = settings.os_user;
+  out.owner_key = "mysql.os_user";
+  out.owner = settings.os_user;
   out.no_answer_hint = "is it running? see mysql.socket, mysql.user and mysql.password_file";
   out.no_tools_hint = "install mariadb-backup (or xtrabackup for MySQL), or set mysql.tools_dir";
   return out;

@@ -12,6 +12,8 @@
 namespace guestagent::mysql {
 namespace {
 
+constexpr std::string_view kServerId = "server_id";
+
 fs::path kept_file(const fs::path& state_dir) {
   return state_dir / "mysql" / "server_id.json";
 }
@@ -54,9 +56,8 @@ std::uint32_t choose_server_id(const std::optional<std::uint32_t>& asked, std::u
   }
   if (const auto text = read_if_there(kept_file(state_dir))) {
     const JsonDocument document = parse_json(*text, kept_file(state_dir).string());
-    const auto id =
-        static_cast<std::uint32_t>(JsonReader(document, kept_file(state_dir).string(), Code::failed_precondition)
-                                       .uint("server_id", 1, UINT32_MAX));
+    const auto id = static_cast<std::uint32_t>(
+        JsonReader(document, kept_file(state_dir).string(), Code::failed_precondition).uint(kServerId, 1, UINT32_MAX));
     if (id != source_id) return id;
   }
   const std::string base = machine_id() + ":" + fs::weakly_canonical(data_dir).string();
@@ -66,11 +67,28 @@ std::uint32_t choose_server_id(const std::optional<std::uint32_t>& asked, std::u
   }
 }
 
+std::vector<std::string_view> attach_members() {
+  return {kServerId};
+}
+
+OwnJson read_attach_members(const JsonReader& slave_config) {
+  const auto id = slave_config.opt_uint(kServerId, 1, UINT32_MAX);
+  return id ? own_server_id(static_cast<std::uint32_t>(*id)) : OwnJson();
+}
+
+std::optional<std::uint32_t> asked_server_id(const OwnJson& own) {
+  const JsonDocument document = parse_json(own.text(), "slave_config");
+  const auto id = JsonReader(document, "slave_config", Code::internal).opt_uint(kServerId, 1, UINT32_MAX);
+  return id ? std::optional(static_cast<std::uint32_t>(*id)) : std::nullopt;
+}
+
+OwnJson own_server_id(std::uint32_t id) {
+  return OwnJson(JsonWriter().begin_object().member(kServerId, id).end_object().text());
+}
+
 void keep_server_id(std::uint32_t id, const fs::path& state_dir) {
   make_dir(kept_file(state_dir).parent_path(), 0755);
-  JsonWriter out;
-  out.begin_object().member("server_id", static_cast<std::uint64_t>(id)).end_object();
-  write_file_atomic(kept_file(state_dir), out.text() + "\n");
+  write_file_atomic(kept_file(state_dir), own_server_id(id).text() + "\n");
 }
 
 }  // namespace guestagent::mysql

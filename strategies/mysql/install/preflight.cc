@@ -389,7 +389,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   checks.add("server control", [&] { return check_control(settings); });
   std::uint32_t chosen = 0;
   checks.add("server id", [&] {
-    chosen = choose_server_id(request.server_id, source.server_id, settings.data_dir, state_dir);
+    chosen = choose_server_id(asked_server_id(request.own), source.server_id, settings.data_dir, state_dir);
     return std::to_string(chosen);
   });
   check_persisted(checks, settings);

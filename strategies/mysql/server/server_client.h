@@ -22,8 +22,8 @@
 #include "base/file.h"
 #include "base/secret.h"
 #include "config/settings.h"
-#include "strategies/metadata.h"
 #include "strategies/mysql/server/dialect.h"
+#include "strategies/mysql/server/position.h"
 #include "strategies/replication_status.h"
 
 namespace guestagent::mysql {

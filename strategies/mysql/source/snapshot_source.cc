@@ -41,7 +41,7 @@ class Stream : public SnapshotStream {
 
   SourceFacts facts() override {
     SourceFacts out = facts_;
-    out.data_position = copy_->position();
+    out.data_position = own(copy_->position());
     out.tool = copy_->tool();
     out.format = copy_->format();
     // The tool has ended. Its files are no reason to give up a whole copy.
@@ -125,7 +125,8 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   const SourceAccount account =
       accounts_.make(client, request.snapshot_id, facts.replication_password, facts.require_tls, job);
   facts.replication_user = account.user;
-  facts.lease_position = client.binlog_status().position;
+  const Position lease = client.binlog_status().position;
+  facts.lease_position = own(lease);
   facts.master_host = settings_.advertised_address;
   facts.master_port = settings_.advertised_port.value_or(server.port);
   facts.datastore_version = server.version.text();
@@ -139,7 +140,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   BackupSpec spec{tool, server, target, work, job.stop_token(), [&job](std::string_view words) { job.warn(words); },
                   &job};
   auto copy = start_copy(settings_, std::move(spec), clock_);
-  const auto prove = [this, lease = facts.lease_position](const Position& position) {
+  const auto prove = [this, lease](const Position& position) {
     ServerClient now(local_target(settings_));
     require_place(position, lease, now.binlog_files(), now.dialect().gtid);
   };

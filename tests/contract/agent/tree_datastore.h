@@ -39,12 +39,19 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   std::size_t accounts() const { return files_in(dir_ / "accounts").size(); }
 
   // --- Datastore ---
+  OwnJson read_position(const JsonReader& in) const override { return place(in.uint("changes")); }
+  std::vector<std::string_view> attach_members() const override { return {"pot"}; }
+  OwnJson read_attach_members(const JsonReader& in) const override {
+    const auto pot = in.opt_uint("pot", 1, 9);
+    return pot ? number("pot", *pot) : OwnJson();
+  }
   ServerDescription describe() override {
     ServerDescription out;
     out.reachable = true;
     out.datastore_version = "tree-1";
     out.advertised_address = name_;
     out.port = 1;
+    out.own = number("rings", 12);
     out.has_user_data = !files_in(data_).empty();
     return out;
   }
@@ -57,7 +64,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     facts.master_host = name_;
     facts.master_port = 1;
     facts.datastore_version = "tree-1";
-    facts.data_position.gtid = facts.lease_position.gtid = std::to_string(lines(read(dir_ / "feed")).size());
+    facts.data_position = facts.lease_position = place(lines(read(dir_ / "feed")).size());
     facts.replication_user = account;
     facts.replication_password = Secret("none");
     facts.tool = "tree 1";
@@ -88,16 +95,16 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override {
     job.journal().record("tree.follow");
-    write(dir_ / "applied", *request.snapshot.data_position.gtid);
+    write(dir_ / "applied", std::to_string(number_of(request.snapshot.data_position, "changes")));
     write(dir_ / "follows", request.snapshot.master_host);
     catch_up();
-    return {0, request.read_only, true};
+    return {request.own, request.read_only, true};
   }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext& job) override {
     if (!is_replica()) throw Error(Code::failed_precondition, "it is no replica", "attach it first");
     catch_up();
     DetachOutcome out;
-    out.last_applied.gtid = read(dir_ / "applied");
+    out.last_applied = place(std::stoul(read(dir_ / "applied")));
     job.journal().record("tree.detach", text_step(read(dir_ / "follows")));
     fs::remove(dir_ / "follows");
     return out;
@@ -110,6 +117,8 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
       catch_up();
       out.role = ReplicationRole::replica;
       out.verdict = ReplicationVerdict::healthy;
+      out.applied = place(std::stoul(read(dir_ / "applied")));
+      out.own = number("rings", 12);
       out.threads = {{"feed_reader", ThreadState::running, true}};
     } else {
       out.role = accounts() > 0 ? ReplicationRole::source : ReplicationRole::standalone;
@@ -141,7 +150,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
   void release_source(const std::string& user, JobContext&) override { fs::remove(dir_ / "accounts" / user); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,
-                                             const std::optional<Position>&, Position&, JobContext&) override {
+                                             const std::optional<OwnJson>&, OwnJson&, JobContext&) override {
     return {};
   }
 
@@ -187,6 +196,13 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     return JsonWriter().begin_object().member("text", text).end_object().text();
   }
   static std::string text_of(const Journal::Step& step) { return parse_json(step.data, "step")["text"].GetString(); }
+  static OwnJson number(std::string_view name, std::uint64_t value) {
+    return OwnJson(JsonWriter().begin_object().member(name, value).end_object().text());
+  }
+  static std::uint64_t number_of(const OwnJson& own, const std::string& name) {
+    return parse_json(own.text(), "tree")[name].GetUint64();
+  }
+  static OwnJson place(std::uint64_t changes) { return number("changes", changes); }
   static std::vector<fs::path> files_in(const fs::path& dir) {
     std::vector<fs::path> out;
     for (const fs::directory_entry& entry : fs::directory_iterator(dir)) out.push_back(entry.path());

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "strategies/datastores.h"
+#include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/server/server_client.h"
 #include "tests/support/fake_job.h"
 #include "tests/support/mariadb_server.h"
@@ -116,8 +117,9 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   const AttachOutcome outcome = attach();
   EXPECT_TRUE(outcome.caught_up);
   EXPECT_TRUE(outcome.read_only);
-  EXPECT_NE(outcome.server_id, 0U);
-  EXPECT_NE(outcome.server_id, 101U);
+  const std::uint32_t id = mysql::asked_server_id(outcome.own).value_or(0);
+  EXPECT_NE(id, 0U);
+  EXPECT_NE(id, 101U);
   EXPECT_EQ(target.verdict(), "healthy");
   EXPECT_EQ(source.verdict(), "source");
   EXPECT_EQ(target.server.sql("SELECT @@event_scheduler, @@read_only"), "OFF\t1\n");
@@ -126,8 +128,7 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
   catch_up();
   EXPECT_EQ(target.server.sql("SELECT v FROM d.t ORDER BY id"), "before\nmeanwhile\nafter\n");
   const std::string written_here = target.server.sql("SELECT @@gtid_binlog_state");
-  EXPECT_EQ(written_here.find("-" + std::to_string(outcome.server_id) + "-"), std::string::npos)
-      << "errant: " << written_here;
+  EXPECT_EQ(written_here.find("-" + std::to_string(id) + "-"), std::string::npos) << "errant: " << written_here;
 
   // What the source's agent made is on the target too, by the copy or by replication; so is what others made, and one
   // of its own.
@@ -153,11 +154,11 @@ TEST_F(MysqlDatastore, AttachFollowsAndDetachLivesOn) {
                 .find("DROP USER"),
             std::string::npos)
       << "not in the binary log";
-  EXPECT_TRUE(detached.last_applied.gtid);
+  EXPECT_TRUE(mysql::position_of(detached.last_applied).gtid);
   EXPECT_EQ(target.verdict(), "source") << "it has made a snapshot of its own";
   EXPECT_EQ(target.server.sql("SHOW ALL SLAVES STATUS"), "");
   EXPECT_EQ(target.server.sql("SELECT @@read_only, @@event_scheduler, @@log_bin, @@server_id"),
-            "0\tON\t1\t" + std::to_string(outcome.server_id) + "\n");
+            "0\tON\t1\t" + std::to_string(id) + "\n");
   target.server.sql("INSERT INTO d.t (v) VALUES ('own')");
 }
 
@@ -179,13 +180,13 @@ TEST_F(MysqlDatastore, PreflightTellsWhatIsWrong) {
   changed.snapshot.replication_password = Secret("wrong");
   EXPECT_EQ(failed_check(changed), "source");
   changed = request;
-  changed.server_id = 101;
+  changed.own = mysql::own_server_id(101);
   EXPECT_EQ(failed_check(changed), "server id");
   changed = request;
   changed.snapshot.master_port = target.server.port();
   EXPECT_EQ(failed_check(changed), "itself");
   changed = request;
-  changed.snapshot.lease_position.file = "binlog.999999";
+  changed.snapshot.lease_position = OwnJson(R"({"file":"binlog.999999","position":4})");
   EXPECT_EQ(failed_check(changed), "binary logs");
 
   const std::string right = server_json;

@@ -75,7 +75,7 @@ TEST_F(Replica, FollowsUnderWritesIsHealthyAndDetachesWithAllThatWasReceived) {
   test::Writer writer(*pair.source);
   const AttachOutcome outcome = start(pair);
   EXPECT_TRUE(outcome.caught_up);
-  EXPECT_EQ(outcome.server_id, 2U);
+  EXPECT_EQ(outcome.own.text(), R"({"server_id":2})");
   const ReplicationStatus now = status(pair);
   EXPECT_EQ(now.verdict, ReplicationVerdict::healthy) << ::testing::PrintToString(now.reasons);
   EXPECT_TRUE(facts_.source_now.has_value());
@@ -89,7 +89,7 @@ TEST_F(Replica, FollowsUnderWritesIsHealthyAndDetachesWithAllThatWasReceived) {
   ServerClient source(local_target(pair.source->settings()));
   const std::string last = source.gtid_binlog();
   const DetachOutcome detached = stop(pair);
-  EXPECT_EQ(detached.last_applied.gtid, last);
+  EXPECT_EQ(position_of(detached.last_applied).gtid, last);
   EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");
   EXPECT_EQ(pair.copy->sql("SELECT @@read_only"), "0\n");
   EXPECT_EQ(status(pair).verdict, ReplicationVerdict::standalone);
@@ -106,7 +106,7 @@ TEST_F(Replica, FollowsByFileAndPositionWhereThatIsConfigured) {
   EXPECT_EQ(status(pair).verdict, ReplicationVerdict::healthy);
   const DetachOutcome detached = stop(pair);
   EXPECT_EQ(pair.source->sql(kSum), pair.copy->sql(kSum));
-  EXPECT_TRUE(detached.last_applied.file.has_value());
+  EXPECT_TRUE(position_of(detached.last_applied).file.has_value());
 }
 
 TEST_F(Replica, ASnapshotOfASourceWithoutTransactionsIsFollowed) {
@@ -312,8 +312,7 @@ TEST_F(Replica, TheRecordIsForTheAgentAlone) {
   EXPECT_EQ(now.verdict, ReplicationVerdict::healthy);
   std::string told = now.errors_json + now.errant + now.source.value().host;
   for (const std::string& reason : now.reasons) told += reason;
-  for (const auto& position : {now.received, now.applied, now.source_position})
-    told += position.value().file.value_or("") + position.value().gtid.value_or("");
+  for (const auto& position : {now.received, now.applied, now.source_position}) told += position.value().text();
   EXPECT_EQ(told.find(pair.attach.snapshot.replication_password.reveal()), std::string::npos);
 }
 
@@ -385,7 +384,7 @@ TEST_F(Replica, ForceEndsADrainThatDoesNotEndAndSaysWhatIsLost) {
   request.force = true;
   FakeJob job(pair.copy->dir() / "journal-force");
   const DetachOutcome outcome = stop_replicating(settings(pair), state(pair), request, {}, job, system_clock());
-  EXPECT_NE(outcome.last_applied.gtid, target);
+  EXPECT_NE(position_of(outcome.last_applied).gtid, target);
   ASSERT_EQ(job.warnings().size(), 1U);
   EXPECT_THAT(job.warnings()[0], HasSubstr(target));
   EXPECT_EQ(pair.copy->sql("SHOW ALL SLAVES STATUS"), "");

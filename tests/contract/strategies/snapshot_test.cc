@@ -55,8 +55,9 @@ TEST(Snapshot, ACopyUnderWritesIsWholeAtItsPosition) {
     EXPECT_EQ(stream->read({&more, 1}), 0U) << "the end stays the end";
     facts = stream->facts();
   }
-  ASSERT_TRUE(facts.data_position.gtid.has_value());
-  ASSERT_TRUE(facts.lease_position.gtid.has_value());
+  const Position data = position_of(facts.data_position);
+  ASSERT_TRUE(data.gtid.has_value());
+  ASSERT_TRUE(position_of(facts.lease_position).gtid.has_value());
   EXPECT_EQ(facts.master_host, "127.0.0.1");
   EXPECT_EQ(facts.master_port, source.port());
   EXPECT_EQ(facts.format, "xbstream");
@@ -68,9 +69,9 @@ TEST(Snapshot, ACopyUnderWritesIsWholeAtItsPosition) {
   // The copy has exactly the rows that the source's binary log had made up to that position.
   test::run_on_copy(copy, source.dir() / "snap.xb");
   const std::string rows = copy.sql("SELECT COUNT(*) FROM d.t");
-  const std::string gtid_at_file = source.sql("SELECT BINLOG_GTID_POS('" + *facts.data_position.file + "', " +
-                                              std::to_string(*facts.data_position.offset) + ")");
-  EXPECT_EQ(gtid_at_file, *facts.data_position.gtid + "\n");
+  const std::string gtid_at_file =
+      source.sql("SELECT BINLOG_GTID_POS('" + *data.file + "', " + std::to_string(*data.offset) + ")");
+  EXPECT_EQ(gtid_at_file, *data.gtid + "\n");
   EXPECT_EQ(copy.sql("SELECT COUNT(*) FROM mysql.user WHERE User='" + facts.replication_user + "'"), "1\n");
   EXPECT_GE(std::stoi(rows), 20000);
 }

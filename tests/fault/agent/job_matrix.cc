@@ -61,7 +61,7 @@ class Host {
       ++installed;
       return std::make_unique<NiceMock<MockInstallation>>();
     });
-    ON_CALL(datastore_, start_replicating).WillByDefault(Return(AttachOutcome{42, true, true}));
+    ON_CALL(datastore_, start_replicating).WillByDefault(Return(AttachOutcome{OwnJson(R"({"number":4})"), true, true}));
   }
 
   std::string call(const std::string& method, const std::string& params) { return dispatcher_.call(method, params); }

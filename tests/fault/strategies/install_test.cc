@@ -84,7 +84,7 @@ AttachRequest any_request() {
   request.overwrite = true;
   request.snapshot.master_host = "127.0.0.1";
   request.snapshot.master_port = 3306;
-  request.snapshot.data_position.gtid = "0-11-1";
+  request.snapshot.data_position = OwnJson(R"({"gtid":"0-11-1"})");
   return request;
 }
 

@@ -93,7 +93,7 @@ TEST(ToolFaults, AGoodToolIsBelieved) {
   FakeJob job(server.dir() / "journal");
   auto stream = parts.source.open({"snap"}, job);
   EXPECT_EQ(test::drain_to_file(*stream, server.dir() / "snap.xb"), 15U);
-  const Position at = stream->facts().data_position;
+  const Position at = position_of(stream->facts().data_position);
   EXPECT_EQ(server.sql("SHOW MASTER STATUS").substr(0, at.file->size() + 1 + std::to_string(*at.offset).size()),
             *at.file + "\t" + std::to_string(*at.offset));
 }
@@ -331,7 +331,7 @@ TEST(SourceFaults, TheOptionFilesOfTheSiteLeadTheToolNowhereElse) {
   FakeJob job(server.dir() / "journal");
   auto stream = parts.source.open({"snap"}, job);
   test::drain_to_file(*stream, server.dir() / "snap.xb");
-  const Position at = stream->facts().data_position;
+  const Position at = position_of(stream->facts().data_position);
   EXPECT_EQ(server.sql("SELECT @@gtid_binlog_pos"), *at.gtid + "\n");
   EXPECT_NE(other.sql("SELECT @@gtid_binlog_pos"), *at.gtid + "\n");
 }
@@ -445,7 +445,7 @@ TEST_P(ReplicaFaults, ASourceKilledInsideALargeTransactionEndsAtTheLastWholeOne)
   const DetachOutcome outcome = stop_replicating(settings, state, {}, {}, stop, system_clock());
   // Unless the whole of it had come, which this test is not about.
   if (torn.received.gtid == whole.gtid || !torn.received.gtid) {
-    EXPECT_EQ(outcome.last_applied.gtid, whole.gtid);
+    EXPECT_EQ(position_of(outcome.last_applied).gtid, whole.gtid);
     EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b LIKE 'z%'"), "0\n");
   }
   EXPECT_EQ(pair.copy->sql("SELECT COUNT(*) FROM d.t WHERE b='last whole one'"), "1\n");

@@ -37,7 +37,7 @@ class AgentFixture : public testing::Test {
     ON_CALL(datastore, install).WillByDefault([](auto&, auto&, auto&) {
       return std::make_unique<testing::NiceMock<MockInstallation>>();
     });
-    ON_CALL(datastore, start_replicating).WillByDefault(Return(AttachOutcome{42, true, true}));
+    ON_CALL(datastore, start_replicating).WillByDefault(Return(AttachOutcome{OwnJson(R"({"number":4})"), true, true}));
   }
 
   // The result of a call as JSON, or the test fails.

@@ -133,7 +133,7 @@ TEST_F(DispatcherTest, GetInfoListsWhatThereIs) {
   ServerDescription server;
   server.reachable = true;
   server.datastore_version = "mariadb-10.11.19";
-  server.server_id = 7;
+  server.own = OwnJson(R"({"server_id":7})");
   server.tools = {{"mariadb-backup", "10.11.19"}};
   EXPECT_CALL(datastore, describe).WillOnce(Return(server));
   const JsonDocument info = call("get_info");

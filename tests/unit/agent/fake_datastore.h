@@ -11,6 +11,14 @@ namespace guestagent::test {
 
 class MockDatastore : public Datastore {
  public:
+  OwnJson read_position(const JsonReader& in) const override {
+    return OwnJson(JsonWriter().begin_object().member("at", in.uint("at")).end_object().text());
+  }
+  std::vector<std::string_view> attach_members() const override { return {"number"}; }
+  OwnJson read_attach_members(const JsonReader& in) const override {
+    const auto number = in.opt_uint("number", 1, 9);
+    return number ? OwnJson(JsonWriter().begin_object().member("number", *number).end_object().text()) : OwnJson();
+  }
   MOCK_METHOD(ServerDescription, describe, (), (override));
   MOCK_METHOD(Plan, plan_snapshot, (const SnapshotRequest&), (override));
   MOCK_METHOD(std::unique_ptr<SnapshotStream>, open_snapshot, (const SnapshotRequest&, JobContext&), (override));
@@ -31,7 +39,7 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
-              (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<Position>&, Position&,
+              (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<OwnJson>&, OwnJson&,
                JobContext&),
               (override));
 };
@@ -58,8 +66,8 @@ inline SourceFacts source_facts() {
   facts.master_port = 3306;
   facts.datastore_version = "mariadb-10.11.19";
   facts.dataset_bytes = (std::uint64_t{1} << 30) + 1;
-  facts.data_position = {"binlog.000003", 4711, "0-1-205", false};
-  facts.lease_position = {"binlog.000003", 120, "0-1-3", false};
+  facts.data_position = OwnJson(R"({"at":205})");
+  facts.lease_position = OwnJson(R"({"at":3})");
   facts.replication_user = "repl_x";
   facts.replication_password = Secret("the-password");
   facts.tool = "mariadb-backup 10.11.19";

@@ -49,8 +49,8 @@ TEST_F(OperationsTest, ASnapshotAnswersTheMetadataOfTheContract) {
   EXPECT_STREQ(metadata["dataset"]["datastore_version"].GetString(), "mariadb-10.11.19");
   EXPECT_EQ(metadata["dataset"]["dataset_size"].GetInt(), 2) << "GiB, rounded up";
   EXPECT_STREQ(metadata["dataset"]["snapshot_href"].GetString(), "memory://snap/manifest.json");
-  EXPECT_STREQ(metadata["binlog_position"]["gtid"].GetString(), "0-1-205");
-  EXPECT_STREQ(metadata["lease_position"]["gtid"].GetString(), "0-1-3");
+  EXPECT_EQ(metadata["binlog_position"]["at"].GetInt(), 205);
+  EXPECT_EQ(metadata["lease_position"]["at"].GetInt(), 3);
   EXPECT_STREQ(metadata["replication_user"]["name"].GetString(), "repl_x");
   EXPECT_STREQ(metadata["replication_user"]["password"].GetString(), "the-password");
   EXPECT_STREQ(metadata["snapshot"]["id"].GetString(), "snap");
@@ -168,16 +168,32 @@ TEST_F(OperationsTest, AttachGoesStepByStep) {
   ON_CALL(datastore, install).WillByDefault([&](auto& request, auto&, auto&) {
     EXPECT_TRUE(request.read_only);
     EXPECT_FALSE(request.overwrite);
+    EXPECT_EQ(request.own.text(), R"({"number":4})");
     EXPECT_EQ(request.catch_up_timeout, Millis(1500));
     EXPECT_EQ(request.snapshot.replication_password.reveal(), "the-password");
     return std::move(installation);
   });
-  const JsonDocument result = call("attach_replication_slave", attach_params(metadata, R"(,"catch_up_timeout_s":1.5)"));
+  const JsonDocument result = call("attach_replication_slave",
+                                   attach_params(metadata, R"(,"catch_up_timeout_s":1.5,"slave_config":{"number":4})"));
   EXPECT_STREQ(result["state"].GetString(), "replica");
-  EXPECT_EQ(result["server_id"].GetInt(), 42);
+  EXPECT_EQ(result["number"].GetInt(), 4);
   EXPECT_TRUE(result["read_only"].GetBool());
   EXPECT_STREQ(result["status"]["verdict"].GetString(), "healthy");
   EXPECT_EQ(received, data);
+}
+
+TEST_F(OperationsTest, WhatIsTheEnginesOwnIsReadByItBeforeAnythingBegins) {
+  const std::string metadata = take();
+  const Error number = failure("attach_replication_slave", attach_params(metadata, R"(,"slave_config":{"number":10})"));
+  EXPECT_EQ(number.code(), Code::invalid_argument);
+  EXPECT_STREQ(number.what(), "params.slave_config.number: must be a whole number from 1 to 9");
+  const Error unknown = failure("attach_replication_slave", attach_params(metadata, R"(,"slave_config":{"server":1})"));
+  EXPECT_EQ(unknown.hint(), "known are: read_only, number, overwrite, keep_previous_data");
+  const Error place =
+      failure("attach_replication_slave", attach_params(altered(metadata, "lease_position", "at", "\"here\"")));
+  EXPECT_EQ(place.code(), Code::invalid_argument);
+  EXPECT_THAT(place.what(), HasSubstr("params.snapshot.lease_position.at: must be"));
+  EXPECT_TRUE(jobs.list().size() == 1U) << "of take()";
 }
 
 TEST_F(OperationsTest, RestoreLooksForSpaceFirst) {
@@ -255,7 +271,7 @@ TEST_F(OperationsTest, AttachRefusesMetadataThatDoNotFitTheManifest) {
       {"snapshot", "format", "\"tar\"", Code::data_loss},
       {"snapshot", "tool", "\"xtrabackup 8.0\"", Code::data_loss},
       {"snapshot", "created_at", "\"2020-01-01T00:00:00Z\"", Code::data_loss},
-      {"binlog_position", "gtid", "\"0-1-999\"", Code::data_loss},
+      {"binlog_position", "at", "999", Code::data_loss},
       {"dataset", "snapshot_href", "\"memory://other/manifest.json\"", Code::failed_precondition},
       {"dataset", "snapshot_href", "\"memory://none/manifest.json\"", Code::not_found},
       {"dataset", "snapshot_href", "\"https://evil.example/snap/manifest.json\"", Code::permission_denied},
@@ -285,11 +301,11 @@ TEST_F(OperationsTest, DetachAnswersThePosition) {
   EXPECT_CALL(datastore, stop_replicating).WillOnce([](const DetachRequest& request, JobContext&) {
     EXPECT_TRUE(request.force);
     EXPECT_EQ(request.drain_timeout, Millis(60000));
-    return DetachOutcome{{"binlog.000001", 5, "0-1-9", false}, {"repl_a", "repl_b"}};
+    return DetachOutcome{OwnJson(R"({"at":9})"), {"repl_a", "repl_b"}};
   });
   const JsonDocument result = call("detach_replication_slave", R"({"force":true,"drain_timeout_s":60})");
   EXPECT_STREQ(result["state"].GetString(), "standalone");
-  EXPECT_STREQ(result["last_applied"]["gtid"].GetString(), "0-1-9");
+  EXPECT_EQ(result["last_applied"]["at"].GetInt(), 9);
   EXPECT_EQ(to_json(result["dropped_accounts"]), R"(["repl_a","repl_b"])");
   EXPECT_TRUE(result["status"].IsObject());
 }
@@ -448,15 +464,13 @@ TEST_F(OperationsTest, ListsWhatIsThere) {
 
 TEST_F(OperationsTest, ChecksumsNameWhereTheyWereRead) {
   EXPECT_CALL(upkeep, checksum_tables(testing::ElementsAre("db.t"), std::optional<std::uint64_t>(10), _, _, _))
-      .WillOnce([](auto&, auto, auto& at, Position& read_at, auto&) {
-        EXPECT_EQ(at->gtid, "0-1-5");
-        read_at.gtid = "0-1-7";
+      .WillOnce([](auto&, auto, auto& at, OwnJson& read_at, auto&) {
+        EXPECT_EQ(at->text(), R"({"at":5})");
+        read_at = OwnJson(R"({"at":7})");
         return std::vector<TableChecksum>{{"db.t", 3, "abc"}};
       });
-  const JsonDocument sums =
-      call("checksum_tables",
-           R"({"tables":["db.t"],"sample":10,"at":{"file":null,"position":null,"gtid":"0-1-5","known":"now"}})");
-  EXPECT_STREQ(sums["at"]["gtid"].GetString(), "0-1-7");
+  const JsonDocument sums = call("checksum_tables", R"({"tables":["db.t"],"sample":10,"at":{"at":5,"more":null}})");
+  EXPECT_EQ(sums["at"]["at"].GetInt(), 7);
   EXPECT_STREQ(sums["tables"][0]["digest"].GetString(), "abc");
 }
 

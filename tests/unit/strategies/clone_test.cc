@@ -159,13 +159,16 @@ TEST_F(Clone, RecoveryRemovesOnlyWhatStandsInItsPlace) {
 TEST(RestoredPosition, IsFollowedByGtidWhereTheLeaseHasOne) {
   MysqlSettings settings;
   SnapshotMetadata snapshot;
-  snapshot.data_position.restored = true;
+  Position data{std::nullopt, std::nullopt, std::nullopt, true}, lease;
+  snapshot.data_position = own(data);
   const Dialect& dialect = dialect_for(version("mysql-9.7.4"));
   EXPECT_FALSE(follow_by_gtid(settings, snapshot, dialect));  // gtid_mode is off there
-  snapshot.lease_position.gtid = "";                          // on, and nothing was ever written
+  lease.gtid = "";                                            // on, and nothing was ever written
+  snapshot.lease_position = own(lease);
   EXPECT_TRUE(follow_by_gtid(settings, snapshot, dialect));
   EXPECT_EQ(told_gtid(snapshot), "");
-  snapshot.data_position.restored = false;
+  data.restored = false;
+  snapshot.data_position = own(data);
   EXPECT_FALSE(follow_by_gtid(settings, snapshot, dialect));
 }
 

@@ -3,12 +3,16 @@
 #include <gtest/gtest.h>
 
 #include "strategies/datastore.h"
+#include "strategies/mysql/server/position.h"
 #include "tests/support/errors.h"
 #include "tests/support/fake_job.h"
 
 namespace guestagent {
 namespace {
 
+using mysql::own;
+using mysql::position_of;
+using mysql::read_position;
 using test::code_of;
 using test::error_of;
 
@@ -30,7 +34,11 @@ std::string with(const std::string& from, const std::string& to) {
 
 SnapshotMetadata read(const std::string& text) {
   const JsonDocument document = parse_json(text, "test");
-  return read_metadata(document, "snapshot");
+  SnapshotMetadata read = read_metadata(document, "snapshot");
+  const JsonReader in(document, "snapshot");
+  read.data_position = own(read_position(in.object(kDataPosition)));
+  read.lease_position = own(read_position(in.object(kLeasePosition)));
+  return read;
 }
 
 TEST(Metadata, IsWrittenAsItIsRead) {
@@ -38,8 +46,8 @@ TEST(Metadata, IsWrittenAsItIsRead) {
   EXPECT_EQ(write_metadata(metadata), kText);
   EXPECT_EQ(metadata.master_port, 3307);
   EXPECT_EQ(metadata.replication_password.reveal(), "p\"w");
-  EXPECT_EQ(metadata.data_position.gtid, "0-1-205");
-  EXPECT_FALSE(metadata.lease_position.gtid.has_value());
+  EXPECT_EQ(position_of(metadata.data_position).gtid, "0-1-205");
+  EXPECT_FALSE(position_of(metadata.lease_position).gtid.has_value());
 }
 
 // Every string that comes with metadata, and what a stranger could put there.
@@ -107,6 +115,20 @@ TEST(Metadata, APositionNamesABinaryLogAndGtidsOnly) {
            R"("gtid":"7b0c1f5c-0000-11ee-8c99-0242ac120002:1-5:tag_1:7,\n7b0c1f5c-0000-11ee-8c99-0242ac120003:1")")));
 }
 
+TEST(Metadata, EqualPositionsAreEqualTextsHoweverTheyWereSent) {
+  const SnapshotMetadata other =
+      read(with(R"({"file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now"})",
+                R"({ "more": [1], "gtid":"0-1-205", "position":4711,"file":"binlog.000003"})"));
+  EXPECT_EQ(other.data_position, read(kText).data_position);
+}
+
+TEST(Metadata, APositionOfAnotherEngineIsCarriedAsItIs) {
+  const std::string theirs = R"({"lsn":"0/16B3748","known":true})";
+  const JsonDocument document =
+      parse_json(with(R"({"file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now"})", theirs), "test");
+  EXPECT_EQ(read_metadata(document, "snapshot").data_position.text(), theirs);
+}
+
 TEST(Metadata, UnknownKeysOfANewerAgentAreIgnored) {
   EXPECT_EQ(read(with("\"master\":{", "\"extra\":[1,{}],\"master\":{\"x\":null,")).master_host, "192.168.0.1");
 }
@@ -139,7 +161,7 @@ TEST(Metadata, APositionIsWholeOrOnlyKnownWhenRestored) {
   const SnapshotMetadata restored =
       read(with(R"("file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now")",
                 R"("file":null,"position":null,"gtid":null,"known":"restored")"));
-  EXPECT_TRUE(restored.data_position.restored);
+  EXPECT_TRUE(position_of(restored.data_position).restored);
   EXPECT_EQ(code_of([] { read(with("\"position\":4711", "\"position\":null")); }), "INVALID_ARGUMENT");
   EXPECT_EQ(code_of([] { read(with("\"known\":\"now\"", "\"known\":\"perhaps\"")); }), "INVALID_ARGUMENT");
 }

@@ -154,7 +154,8 @@ TEST(Status, TellsWhatIsKnownOfAReplica) {
   const ReplicationStatus out = judge(facts, Seconds(60));
   EXPECT_EQ(out.role, ReplicationRole::replica);
   EXPECT_EQ(out.verdict, ReplicationVerdict::healthy);
-  EXPECT_EQ(out.server_id, 2U);
+  EXPECT_EQ(out.own.text(), R"({"server_id":2})");
+  EXPECT_EQ(out.source.value().own.text(), R"({"server_id":1})");
   EXPECT_EQ(out.read_only, true);
   EXPECT_EQ(out.source.value().host, "10.0.0.1");
   ASSERT_EQ(out.threads.size(), 2U);
@@ -166,7 +167,7 @@ TEST(Status, TellsWhatIsKnownOfAReplica) {
   EXPECT_DOUBLE_EQ(out.lag_seconds.value(), 0.013);
   EXPECT_EQ(out.lag_transactions, 0U);
   for (const auto& position : {out.received, out.applied, out.source_position}) {
-    EXPECT_EQ(position.value().gtid, "0-1-9");
+    EXPECT_EQ(position_of(position.value()).gtid, "0-1-9");
   }
   const JsonDocument errors = parse_json(out.errors_json, "errors");
   ASSERT_EQ(errors.Size(), 1U);
@@ -180,7 +181,7 @@ TEST(Status, AnUnreachableServerHasNoFieldsOfAServer) {
   facts.unreachable_because = "down";
   const ReplicationStatus out = judge(facts, Seconds(60));
   EXPECT_EQ(out.verdict, ReplicationVerdict::unreachable);
-  EXPECT_FALSE(out.server_id.has_value());
+  EXPECT_EQ(out.own.text(), "{}");
   EXPECT_FALSE(out.role.has_value());
   EXPECT_TRUE(out.threads.empty());
 }
