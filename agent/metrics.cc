@@ -60,8 +60,10 @@ void write_replication(MetricsText& out, const ReplicationStatus& status) {
   out.family("guestagent_replication_errant", "gauge",
              "1 when there are transactions here that the source does not have.");
   out.sample({}, status.errant.empty() ? 0 : 1);
-  out.family("guestagent_replication_relay_log_bytes", "gauge", "Room that the relay logs take.");
-  out.sample({}, double(status.relay_log_bytes.value_or(0)));
+  for (const ReplicationStatus::Number& number : status.numbers) {
+    out.family("guestagent_replication_" + number.name, "gauge", number.help);
+    out.sample({}, double(number.value));
+  }
 }
 
 }  // namespace

@@ -1,6 +1,4 @@
 // The dry runs of Operations.
-#include <algorithm>
-
 #include "agent/foreground_job.h"
 #include "agent/host_checks.h"
 #include "agent/operations.h"
@@ -11,6 +9,16 @@
 #include "storage/snapshots.h"
 
 namespace guestagent {
+namespace {
+
+Check check_server_answers(Datastore& datastore) {
+  return check_by("server", "the database server answers", [&] {
+    if (const ServerDescription server = datastore.describe(); !server.reachable)
+      throw Error(Code::unavailable, server.unreachable_because);
+  });
+}
+
+}  // namespace
 
 Plan Operations::plan_snapshot(const SnapshotParams& params) {
   const std::string id = params.snapshot_id ? *params.snapshot_id : new_id(clock_);
@@ -62,30 +70,7 @@ Plan Operations::plan_stage(const StageParams& params) {
 }
 
 Plan Operations::plan_detach(const DetachRequest& request) {
-  Plan plan;
-  const ReplicationStatus status = upkeep_.status();
-  plan.checks.push_back(check_by("replica", "this server is a replica", [&] {
-    if (status.role != ReplicationRole::replica) {
-      const std::string is = status.role ? to_string(*status.role) : to_string(status.verdict);
-      throw Error(Code::failed_precondition, "this server is no replica: " + is,
-                  "there is nothing to detach; get_replication_status tells more");
-    }
-  }));
-  plan.checks.push_back(check_by("sql thread", "the SQL thread applies what was received", [&] {
-    const auto thread =
-        std::find_if(status.threads.begin(), status.threads.end(), [](const auto& each) { return each.applies; });
-    const bool known = thread != status.threads.end();
-    if ((!known || !thread->running()) && !request.force) {
-      throw Error(Code::failed_precondition,
-                  "the SQL thread is " + (known ? to_string(thread->state) : "unknown") +
-                      ": what was received cannot be applied",
-                  "mend what stopped it (errors in get_replication_status); force: true gives up what it has "
-                  "not applied");
-    }
-  }));
-  plan.steps = {"stop receiving from the source", "apply every complete transaction that was received",
-                "remove the replication settings, now and for the next start", "make the server writable"};
-  return plan;
+  return datastore_.plan_stop(request);
 }
 
 Plan Operations::plan_delete(const std::string& href) {
@@ -103,12 +88,8 @@ Plan Operations::plan_delete(const std::string& href) {
 }
 
 Plan Operations::plan_cleanup(const std::string& replication_user) {
-  const ServerDescription server = datastore_.describe();
-  Plan plan;
-  plan.checks.push_back(check_by("server", "the database server answers", [&] {
-    if (!server.reachable) throw Error(Code::unavailable, server.unreachable_because);
-  }));
-  plan.steps = {"drop the account " + replication_user, "end its lease on the binary logs"};
+  Plan plan = upkeep_.plan_release(replication_user);
+  plan.checks.insert(plan.checks.begin(), check_server_answers(datastore_));
   return plan;
 }
 
@@ -124,7 +105,8 @@ Plan Operations::plan_verify(const std::string& href) {
 }
 
 Plan Operations::plan_checksum(const ChecksumParams& params) {
-  Plan plan = plan_cleanup("");
+  Plan plan;
+  plan.checks.push_back(check_server_answers(datastore_));
   plan.steps = {(params.tables.empty() ? std::string("read all user tables")
                                        : "read " + std::to_string(params.tables.size()) + " tables") +
                 " in one consistent view"};

@@ -82,11 +82,9 @@ std::string journal_result(JobContext& job, std::string result) {
 
 std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const ReplicationStatus& status) {
   JsonWriter out;
-  out.begin_object()
-      .member("state", "replica")
-      .members(outcome.own.text())
-      .member("read_only", outcome.read_only)
-      .member("resumed_bytes", resumed_bytes);
+  out.begin_object().member("state", "replica");
+  outcome.own.write_members(out);
+  out.member("read_only", outcome.read_only).member("resumed_bytes", resumed_bytes);
   out.key("status").raw(write_status(status)).end_object();
   return out.text();
 }
@@ -314,7 +312,7 @@ std::string Operations::get_info(const std::vector<std::string_view>& methods) {
   if (!server.reachable) out.member("unreachable_because", server.unreachable_because);
   out.key("host").begin_object().member("advertised_address", server.advertised_address);
   out.member("port", unsigned{server.port});
-  out.members(server.own.text());
+  server.own.write_members(out);
   out.member("has_user_data", server.has_user_data).member("data_bytes", server.data_bytes);
   out.member("volume_bytes", server.volume_bytes).member("free_bytes", server.free_bytes);
   out.end_object().key("staged").begin_array();

@@ -9,7 +9,7 @@ namespace {
 void write_source(JsonWriter& out, const ReplicationStatus::Source& source) {
   out.key("source").begin_object();
   out.member("host", to_utf8(source.host)).member("port", unsigned{source.port});
-  out.members(source.own.text());
+  source.own.write_members(out);
   out.end_object();
 }
 
@@ -34,7 +34,7 @@ std::string write_status(const ReplicationStatus& status) {
   out.member("verdict", to_string(status.verdict)).key("reasons").begin_array();
   for (const std::string& reason : status.reasons) out.value(to_utf8(reason));
   out.end_array();
-  out.members(status.own.text());
+  status.own.write_members(out);
   if (status.read_only) out.member("read_only", *status.read_only);
   if (status.replicas) out.member("replicas", *status.replicas);
   if (status.source) write_source(out, *status.source);
@@ -42,7 +42,7 @@ std::string write_status(const ReplicationStatus& status) {
   if (status.lag_seconds) out.member("lag_seconds", *status.lag_seconds);
   if (status.lag_transactions) out.member("lag_transactions", *status.lag_transactions);
   if (!status.errant.empty()) out.member("errant", to_utf8(status.errant));
-  if (status.relay_log_bytes) out.member("relay_log_bytes", *status.relay_log_bytes);
+  for (const ReplicationStatus::Number& number : status.numbers) out.member(number.name, number.value);
   write_positions(out, status);
   out.key("errors").raw(status.errors_json).end_object();
   return out.text();

@@ -270,16 +270,6 @@ JsonWriter& JsonWriter::raw(std::string_view json) {
   return *this;
 }
 
-JsonWriter& JsonWriter::members(std::string_view object) {
-  if (object.size() <= 2) return *this;
-  // To the library it is one member, whose value goes on with the others.
-  std::size_t end = 2;
-  while (object[end] != '"') end += object[end] == '\\' ? 2 : 1;
-  const std::string_view name = object.substr(1, end), rest = object.substr(end + 2, object.size() - end - 3);
-  writer_.RawValue(name.data(), name.size(), rapidjson::kStringType);
-  return raw(rest);
-}
-
 JsonWriter& JsonWriter::member_or_null(std::string_view name, const std::optional<std::string>& v) {
   key(name);
   return v ? value(*v) : null();

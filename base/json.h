@@ -89,8 +89,6 @@ class JsonWriter {
   JsonWriter& value(bool flag);
   JsonWriter& null();
   JsonWriter& raw(std::string_view json);  // already JSON
-  // The members of an object's compact text, as they are. REQUIRES: it is a JSON object's, from JsonWriter or to_json.
-  JsonWriter& members(std::string_view object);
   // key and value in one
   template <typename T>
   JsonWriter& member(std::string_view name, const T& v) {

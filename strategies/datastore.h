@@ -191,6 +191,9 @@ class Datastore {
   // After an Error recover() lets a server with data_is_here follow as before.
   virtual AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) = 0;
 
+  // What stop_replicating would check and do. Touches nothing.
+  virtual Plan plan_stop(const DetachRequest& request) = 0;
+
   // Drains and ends replication (DESIGN invariant: no received transaction is lost); after an Error recover() lets the
   // replica go on following.
   virtual DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) = 0;
@@ -255,6 +258,9 @@ class DatastoreUpkeep {
   // then. Also called for a job that failed in this process, after its objects have gone. Throws LeftBehind as told
   // there; any other Error means that nothing else may be changed before it is mended.
   virtual std::string recover(Undertaking what, JobContext& job) = 0;
+
+  // What release_source would do. Touches nothing.
+  virtual Plan plan_release(const std::string& replication_user) = 0;
 
   // Source: drops the replication account and ends its lease. not_found for an account this agent did not make.
   virtual void release_source(const std::string& replication_user, JobContext& job) = 0;

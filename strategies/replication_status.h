@@ -41,6 +41,12 @@ struct ReplicationStatus {
     bool applies = false;  // what was received; else it receives
     bool running() const { return state == ThreadState::running; }
   };
+  // What the engine counts of a replica: a member of the status, and the metric guestagent_replication_NAME.
+  struct Number {
+    std::string name;  // [a-z_]+
+    std::string help;  // of the metric: a sentence
+    std::uint64_t value = 0;
+  };
   struct Source {
     std::string host;
     std::uint16_t port = 0;
@@ -62,7 +68,7 @@ struct ReplicationStatus {
   std::optional<double> lag_seconds;  // whole milliseconds; absent rather than wrong
   std::optional<std::uint64_t> lag_transactions;
   std::string errant;  // transactions of its own that the source has not, in the server's own spelling
-  std::optional<std::uint64_t> relay_log_bytes;
+  std::vector<Number> numbers;
 
   std::optional<OwnJson> received, applied;  // positions, of a replica
   std::optional<OwnJson> source_position;    // the source's, or its own on a server that follows nobody

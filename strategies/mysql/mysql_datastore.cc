@@ -255,6 +255,10 @@ std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
   return "";
 }
 
+Plan MysqlDatastore::plan_release(const std::string& replication_user) {
+  return {{}, {"drop the account " + replication_user, "end its lease on the binary logs"}};
+}
+
 void MysqlDatastore::release_source(const std::string& replication_user, JobContext& job) {
   ServerClient client(local_target(settings_));
   accounts_.release(client, replication_user, job);

@@ -31,6 +31,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   std::uint64_t receive(PieceSource& stream, const fs::path& dir, JobContext& job) override;
   std::unique_ptr<Installation> install(const AttachRequest& request, const fs::path& dir, JobContext& job) override;
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override;
+  Plan plan_stop(const DetachRequest& request) override { return mysql::plan_stop(status(), request); }
   DetachOutcome stop_replicating(const DetachRequest& request, JobContext& job) override;
 
   ReplicationStatus status() override;
@@ -41,6 +42,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;
   std::string recover(Undertaking what, JobContext& job) override;
+  Plan plan_release(const std::string& replication_user) override;
   void release_source(const std::string& replication_user, JobContext& job) override;
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>& tables,
                                              std::optional<std::uint64_t> sample, const std::optional<OwnJson>& at,

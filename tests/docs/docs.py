@@ -24,12 +24,20 @@ def run(*argv):
 
 
 def metrics_of_the_code():
-    found = set()
-    for name, more in re.findall(
-        r'family\("(guestagent_\w+)"( \+ thread\.name \+ "_running")?', (ROOT / "agent/metrics.cc").read_text()
-    ):
-        found |= {f"{name}{thread}_running" for thread in ("io_thread", "sql_thread")} if more else {name}
-    return found
+    # The datastore names its threads and what it counts.
+    status = (ROOT / "strategies/mysql/follow/status.cc").read_text()
+    own = {
+        "": [""],
+        'thread.name + "_running"': [f"{name}_running" for name in re.findall(r'\{"(\w+)", channel\.\w+', status)],
+        "number.name": re.findall(r'\{"(\w+)", "[^"]+", channel\.\w+', status),
+    }
+    return {
+        name + more
+        for name, what in re.findall(
+            r'family\("(guestagent_\w+)"(?: \+ ([^,]+))?', (ROOT / "agent/metrics.cc").read_text()
+        )
+        for more in own[what]
+    }
 
 
 class Documents(unittest.TestCase):

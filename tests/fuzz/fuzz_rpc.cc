@@ -29,12 +29,14 @@ class NoDatastore final : public Datastore, public DatastoreUpkeep {
   std::uint64_t receive(PieceSource&, const fs::path&, JobContext&) override { nothing(); }
   std::unique_ptr<Installation> install(const AttachRequest&, const fs::path&, JobContext&) override { nothing(); }
   AttachOutcome start_replicating(const AttachRequest&, JobContext&) override { nothing(); }
+  Plan plan_stop(const DetachRequest&) override { return {}; }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext&) override { nothing(); }
   ReplicationStatus status() override { return {}; }
   bool has_part(const fs::path&) override { return false; }
   void keep_staged(const fs::path&, const PieceSource::Kind&, JobContext&) override { nothing(); }
   fs::path make_staging(const PieceSource::Kind&, JobContext&) override { nothing(); }
   std::string recover(Undertaking, JobContext&) override { return ""; }
+  Plan plan_release(const std::string&) override { return {}; }
   void release_source(const std::string&, JobContext&) override { nothing(); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,
                                              const std::optional<OwnJson>&, OwnJson&, JobContext&) override {

@@ -187,6 +187,31 @@ void drain(const MysqlSettings& settings, Millis timeout, JobContext& job, Clock
   Drain(settings, {timeout, false}, job, clock, client).run();
 }
 
+Plan plan_stop(const ReplicationStatus& status, const DetachRequest& request) {
+  Check replica{"replica", Check::Result::ok, "this server is a replica", "", Code::failed_precondition};
+  if (status.role != ReplicationRole::replica) {
+    replica.result = Check::Result::failed;
+    replica.message =
+        "this server is no replica: " + (status.role ? to_string(*status.role) : to_string(status.verdict));
+    replica.hint = "there is nothing to detach; get_replication_status tells more";
+  }
+  Check applies{"sql thread", Check::Result::ok, "the SQL thread applies what was received", "",
+                Code::failed_precondition};
+  const auto thread =
+      std::find_if(status.threads.begin(), status.threads.end(), [](const auto& each) { return each.applies; });
+  const bool known = thread != status.threads.end();
+  if ((!known || !thread->running()) && !request.force) {
+    applies.result = Check::Result::failed;
+    applies.message =
+        "the SQL thread is " + (known ? to_string(thread->state) : "unknown") + ": what was received cannot be applied";
+    applies.hint =
+        "mend what stopped it (errors in get_replication_status); force: true gives up what it has not applied";
+  }
+  return {{std::move(replica), std::move(applies)},
+          {"stop receiving from the source", "apply every complete transaction that was received",
+           "remove the replication settings, now and for the next start", "make the server writable"}};
+}
+
 DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const DetachRequest& request,
                                const RoleChange& role, JobContext& job, Clock& clock) {
   ServerClient client(local_target(settings));

@@ -20,6 +20,9 @@ struct RoleChange {
   std::function<std::vector<std::string>(ServerClient& client, const std::string& user)> forget_source = {};
 };
 
+// Datastore::plan_stop, of a server with that status.
+Plan plan_stop(const ReplicationStatus& status, const DetachRequest& request);
+
 // Datastore::stop_replicating. failed_precondition: not a replica, or its SQL thread is stopped (unless
 // force); deadline_exceeded: not drained in time; cancelled. After any Error recover_stop_replicating() is to be
 // called.

@@ -106,7 +106,7 @@ ReplicationStatus shown(const StatusFacts& facts) {
   out.threads = {{"io_thread", channel.io}, {"sql_thread", channel.sql, true}};
   out.lag_transactions = facts.behind;
   out.errant = facts.errant;
-  out.relay_log_bytes = channel.relay_log_bytes;
+  out.numbers = {{"relay_log_bytes", "Room that the relay logs take.", channel.relay_log_bytes}};
   out.received = own(channel.received);
   out.applied = own(channel.applied);
   if (facts.source_now) out.source_position = own(*facts.source_now);

@@ -100,6 +100,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     catch_up();
     return {request.own, request.read_only, true};
   }
+  Plan plan_stop(const DetachRequest&) override { return {}; }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext& job) override {
     if (!is_replica()) throw Error(Code::failed_precondition, "it is no replica", "attach it first");
     catch_up();
@@ -148,6 +149,7 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     }
     return succeeded ? "" : "made the tree as it was";
   }
+  Plan plan_release(const std::string&) override { return {}; }
   void release_source(const std::string& user, JobContext&) override { fs::remove(dir_ / "accounts" / user); }
   std::vector<TableChecksum> checksum_tables(const std::vector<std::string>&, std::optional<std::uint64_t>,
                                              const std::optional<OwnJson>&, OwnJson&, JobContext&) override {

@@ -237,18 +237,15 @@ TEST_F(DispatcherTest, ADryRunTouchesNothingAndIsNoJob) {
   EXPECT_TRUE(store.names().empty());
 }
 
-TEST_F(DispatcherTest, ADryRunOfADetachLooksAtTheStatus) {
-  EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
-  EXPECT_CALL(upkeep, status)
-      .WillRepeatedly(Return(test::replica_status(ReplicationVerdict::broken, ThreadState::stopped)));
-  EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
-  EXPECT_TRUE(call("detach_replication_slave", R"({"dry_run":true,"force":true})")["ok"].GetBool());
-  ReplicationStatus alone;
-  alone.role = ReplicationRole::standalone;
-  alone.verdict = ReplicationVerdict::standalone;
-  EXPECT_CALL(upkeep, status).WillRepeatedly(Return(alone));
-  EXPECT_FALSE(call("detach_replication_slave", R"({"dry_run":true})")["ok"].GetBool());
+TEST_F(DispatcherTest, ADryRunOfADetachIsTheDatastoresPlan) {
+  EXPECT_CALL(datastore, plan_stop).WillOnce([](const DetachRequest& request) {
+    EXPECT_TRUE(request.force);
+    return Plan{{}, {"let go"}};
+  });
   EXPECT_CALL(datastore, stop_replicating).Times(0);
+  const JsonDocument answer = call("detach_replication_slave", R"({"dry_run":true,"force":true})");
+  EXPECT_TRUE(answer["ok"].GetBool());
+  EXPECT_STREQ(answer["steps"][0].GetString(), "let go");
 }
 
 TEST_F(DispatcherTest, WhatAMethodThrowsIsAnAnswer) {

@@ -26,6 +26,7 @@ class MockDatastore : public Datastore {
   MOCK_METHOD(std::uint64_t, receive, (PieceSource&, const fs::path&, JobContext&), (override));
   MOCK_METHOD(std::unique_ptr<Installation>, install, (const AttachRequest&, const fs::path&, JobContext&), (override));
   MOCK_METHOD(AttachOutcome, start_replicating, (const AttachRequest&, JobContext&), (override));
+  MOCK_METHOD(Plan, plan_stop, (const DetachRequest&), (override));
   MOCK_METHOD(DetachOutcome, stop_replicating, (const DetachRequest&, JobContext&), (override));
 };
 
@@ -37,6 +38,7 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(void, keep_staged, (const fs::path&, const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(fs::path, make_staging, (const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
+  MOCK_METHOD(Plan, plan_release, (const std::string&), (override));
   MOCK_METHOD(void, release_source, (const std::string&, JobContext&), (override));
   MOCK_METHOD(std::vector<TableChecksum>, checksum_tables,
               (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<OwnJson>&, OwnJson&,

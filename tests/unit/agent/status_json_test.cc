@@ -18,7 +18,7 @@ TEST(StatusJson, OfAReplicaHasEveryKeyInItsOrder) {
   status.lag_seconds = 0.012;
   status.lag_transactions = 0;
   status.errant = "0-2-10\xfe";
-  status.relay_log_bytes = 4711;
+  status.numbers = {{"queue_bytes", "Room that the queue takes.", 4711}};
   status.received = OwnJson(R"({"at":900})");
   status.applied = OwnJson();
   status.source_position = status.received;
@@ -28,7 +28,7 @@ TEST(StatusJson, OfAReplicaHasEveryKeyInItsOrder) {
       R"({"role":"replica","verdict":"diverged","reasons":["it has \"some\" �"],"server_id":2,)"
       R"("read_only":true,"source":{"host":"10.0.0.1","port":3306,"server_id":1},"receiver":"connecting",)"
       R"("applier":"running","lag_seconds":0.012,"lag_transactions":0,"errant":"0-2-10�",)"
-      R"("relay_log_bytes":4711,"position":{"received":{"at":900},"applied":{},"source":{"at":900}},"errors":[{"thread":"io"}]})");
+      R"("queue_bytes":4711,"position":{"received":{"at":900},"applied":{},"source":{"at":900}},"errors":[{"thread":"io"}]})");
 }
 
 TEST(StatusJson, OfASourceHasItsReplicasAndItsOwnPlace) {

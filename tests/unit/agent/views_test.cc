@@ -77,6 +77,7 @@ TEST_F(MetricsTest, TellVerdictLagAndJobs) {
   ReplicationStatus status = test::replica_status(ReplicationVerdict::lagging, ThreadState::stopped);
   status.lag_seconds = 12.5;
   status.lag_transactions = 3;
+  status.numbers = {{"queue_bytes", "Room that the queue takes.", 4711}};
   const std::string text = render_metrics(jobs, dispatcher, status);
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"lagging\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_verdict{verdict=\"healthy\"} 0\n"));
@@ -85,6 +86,8 @@ TEST_F(MetricsTest, TellVerdictLagAndJobs) {
   EXPECT_THAT(text, HasSubstr("guestagent_replication_receiver_running 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_applier_running 0\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_replication_errant 0\n"));
+  EXPECT_THAT(text, HasSubstr("# HELP guestagent_replication_queue_bytes Room that the queue takes.\n"));
+  EXPECT_THAT(text, HasSubstr("guestagent_replication_queue_bytes 4711\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_jobs{method=\"delete_replication_snapshot\",state=\"succeeded\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("guestagent_rpc_requests_total{method=\"list_jobs\",code=\"OK\"} 1\n"));
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "strategies/mysql/follow/replica_stop.h"
 
 namespace guestagent::mysql {
 namespace {
@@ -174,6 +175,24 @@ TEST(Status, TellsWhatIsKnownOfAReplica) {
   const JsonReader error(errors[0], "error");
   EXPECT_EQ(error.string("thread"), "io");
   EXPECT_EQ(error.uint("code"), 1236U);
+}
+
+TEST(Status, WhatAReplicaDoesDecidesWhetherItCanBeDetached) {
+  const auto failed = [](const ReplicationStatus& status, bool force = false) {
+    std::string out;
+    for (const Check& check : plan_stop(status, {.force = force}).checks)
+      if (check.result == Check::Result::failed) out += check.name + ";";
+    return out;
+  };
+  ReplicationStatus status = judge(a_replica(), Seconds(60));
+  ASSERT_EQ(status.numbers.size(), 1U);
+  EXPECT_EQ(failed(status), "");
+  status.threads.at(1).state = ThreadState::stopped;
+  EXPECT_EQ(failed(status), "sql thread;");
+  EXPECT_EQ(failed(status, true), "");
+  StatusFacts alone;
+  alone.reachable = true;
+  EXPECT_EQ(failed(judge(alone, Seconds(60))), "replica;sql thread;");
 }
 
 TEST(Status, AnUnreachableServerHasNoFieldsOfAServer) {
