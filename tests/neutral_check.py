@@ -9,20 +9,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-NEUTRAL = ("agent", "controller")
-WORDS = re.compile(r"mysql|mariadb|gtid|binlog|sql_thread|io_thread", re.IGNORECASE)
+EVERYWHERE = "mysql|mariadb|gtid|bin(?:ary[_ ]?)?log|sql[_ ]thread|io[_ ]thread|relay[_ ]log|innodb|server_uuid|os_user"
+# What each layer may not say. The controller gives its instances a server_id of its own, by its API.
+NEUTRAL = {
+    "agent": re.compile(EVERYWHERE + "|server[_ ]?id", re.IGNORECASE),
+    "controller": re.compile(EVERYWHERE, re.IGNORECASE),
+}
 
 
 def check(root):
     problems, files = [], 0
-    for layer in NEUTRAL:
+    for layer, words in NEUTRAL.items():
         for file in sorted((root / layer).rglob("*")):
             if not file.is_file():
                 continue
             files += 1
             path = file.relative_to(root).as_posix()
             for number, line in enumerate([path, *file.read_text(errors="replace").splitlines()]):
-                for word in WORDS.findall(line):
+                for word in words.findall(line):
                     problems.append(f'{path}:{number}: "{word}" is a word of an engine: ask the datastore for it')
     return files, problems
 
@@ -30,6 +34,7 @@ def check(root):
 GOOD = {
     "agent/server.cc": "settings.datastore\n",
     "controller/page/graph.js": "const source = replication.slave_of;\n",
+    "controller/model.h": "std::uint64_t server_id = 0;\n",
     "strategies/datastores.cc": '{"mysql"},\n',
 }
 BAD = [
@@ -39,6 +44,16 @@ BAD = [
     ("controller/views.cc", 'out.key("binlog_position")'),
     ("agent/metrics.cc", 'status.opt_string("io_thread")'),
     ("agent/operation_plans.cc", 'status.opt_string("sql_thread")'),
+    ("agent/params.cc", 'config->opt_uint("server_id", 1, UINT32_MAX)'),
+    ("agent/cmd_doctor.cc", "choose_server_id(asked)"),
+    ("agent/cmd_doctor.cc", '"the source has this server id too"'),
+    ("agent/operations.cc", 'out.member("server_uuid", server.uuid)'),
+    ("agent/host_checks.cc", "needs.os_user_key"),
+    ("agent/operation_plans.cc", '"the SQL thread applies what was received"'),
+    ("agent/operation_plans.cc", '"end its lease on the binary logs"'),
+    ("agent/metrics.cc", '"Room that the relay logs take."'),
+    ("agent/status_json.cc", "status.relay_log_bytes"),
+    ("controller/views.cc", 'out.key("server_uuid")'),
     ("controller/page/graph.js", "instance.GTID"),
     ("controller/mysql_views.cc", "out.end_object()"),
 ]
