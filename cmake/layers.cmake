@@ -27,8 +27,10 @@ file(GLOB stores CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${CMAKE_SOURCE
 list(FILTER stores EXCLUDE REGEX "[.]")
 ga_layer(storage DIRS storage ${stores}
          LINKS ga_net ga_config PRIVATE_LINKS OpenSSL::Crypto)
-ga_layer(strategies DIRS strategies strategies/mysql/server strategies/mysql/host strategies/mysql/copy strategies/mysql/source
-                         strategies/mysql/follow strategies/mysql/install strategies/mysql
+# Each folder below strategies/ is an engine, and those below that its wings.
+file(GLOB_RECURSE engines CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/strategies/*)
+list(FILTER engines EXCLUDE REGEX "[.]")
+ga_layer(strategies DIRS strategies ${engines}
          LINKS ga_stream ga_config PRIVATE_LINKS dep_connector OpenSSL::Crypto PkgConfig::SYSTEMD)
 ga_layer(agent DIRS agent LINKS ga_storage ga_strategies ga_net
          PRIVATE_LINKS Boost::program_options OpenSSL::SSL PkgConfig::SYSTEMD)

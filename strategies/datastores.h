@@ -1,19 +1,13 @@
 // The table of datastores: the one place that knows their names.
 #pragma once
 
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "config/settings.h"
-#include "strategies/datastore.h"
+#include "strategies/datastore_kind.h"
 
 namespace guestagent {
-
-struct DatastoreParts {
-  std::shared_ptr<Datastore> datastore;
-  std::shared_ptr<DatastoreUpkeep> upkeep;
-};
 
 // The configured datastore. Connects to nothing. Throws Error(invalid_argument) for one that nobody knows.
 DatastoreParts make_datastore(const Settings& settings, Clock& clock);
