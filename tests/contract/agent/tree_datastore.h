@@ -40,18 +40,12 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
 
   // --- Datastore ---
   OwnJson read_position(const JsonReader& in) const override { return place(in.uint("changes")); }
-  std::vector<std::string_view> attach_members() const override { return {"pot"}; }
-  OwnJson read_attach_members(const JsonReader& in) const override {
-    const auto pot = in.opt_uint("pot", 1, 9);
-    return pot ? number("pot", *pot) : OwnJson();
-  }
   ServerDescription describe() override {
     ServerDescription out;
     out.reachable = true;
     out.datastore_version = "tree-1";
     out.advertised_address = name_;
     out.port = 1;
-    out.own = number("rings", 12);
     out.has_user_data = !files_in(data_).empty();
     return out;
   }
@@ -76,8 +70,8 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
   Plan plan_attach(const AttachRequest& request, const std::string&) override {
     Plan plan;
-    if (is_replica() && !request.overwrite)
-      plan.checks.push_back({"role", Check::Result::failed, "it is a replica", "detach it"});
+    if (!files_in(data_).empty() && !request.overwrite)
+      plan.checks.push_back({"data", Check::Result::failed, "it has data", "overwrite it"});
     return plan;
   }
   std::uint64_t receive(PieceSource& stream, const fs::path& dir, JobContext&) override {
@@ -95,10 +89,10 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
   }
   AttachOutcome start_replicating(const AttachRequest& request, JobContext& job) override {
     job.journal().record("tree.follow");
-    write(dir_ / "applied", std::to_string(number_of(request.snapshot.data_position, "changes")));
+    write(dir_ / "applied", changes_of(request.snapshot.data_position));
     write(dir_ / "follows", request.snapshot.master_host);
     catch_up();
-    return {request.own, request.read_only, true};
+    return {{}, request.read_only, true};
   }
   Plan plan_stop(const DetachRequest&) override { return {}; }
   DetachOutcome stop_replicating(const DetachRequest&, JobContext& job) override {
@@ -119,7 +113,6 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
       out.role = ReplicationRole::replica;
       out.verdict = ReplicationVerdict::healthy;
       out.applied = place(std::stoul(read(dir_ / "applied")));
-      out.own = number("rings", 12);
       out.threads = {{"feed_reader", ThreadState::running, true}};
     } else {
       out.role = accounts() > 0 ? ReplicationRole::source : ReplicationRole::standalone;
@@ -198,13 +191,12 @@ class TreeDatastore : public Datastore, public DatastoreUpkeep {
     return JsonWriter().begin_object().member("text", text).end_object().text();
   }
   static std::string text_of(const Journal::Step& step) { return parse_json(step.data, "step")["text"].GetString(); }
-  static OwnJson number(std::string_view name, std::uint64_t value) {
-    return OwnJson(JsonWriter().begin_object().member(name, value).end_object().text());
+  static OwnJson place(std::uint64_t changes) {
+    return OwnJson(JsonWriter().begin_object().member("changes", changes).end_object().text());
   }
-  static std::uint64_t number_of(const OwnJson& own, const std::string& name) {
-    return parse_json(own.text(), "tree")[name].GetUint64();
+  static std::string changes_of(const OwnJson& place) {
+    return std::to_string(parse_json(place.text(), "tree")["changes"].GetUint64());
   }
-  static OwnJson place(std::uint64_t changes) { return number("changes", changes); }
   static std::vector<fs::path> files_in(const fs::path& dir) {
     std::vector<fs::path> out;
     for (const fs::directory_entry& entry : fs::directory_iterator(dir)) out.push_back(entry.path());
