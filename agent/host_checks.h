@@ -27,6 +27,8 @@ std::vector<Check> check_store_round_trip(const Settings& settings, ObjectStore&
 // Whether the datastore's server answered describe(), and who it is.
 Check check_answers(const ServerDescription& server, const HostNeeds& needs);
 
+// Room for jobs (a failure), and for data, spill and copies (warnings). `server`: what describe() says, also of one
+// that does not answer.
 std::vector<Check> check_space(const Settings& settings, const ServerDescription& server);
 
 // Whether the kernel says that its clock is kept right, and whether it can be right at all.

@@ -31,11 +31,12 @@ inline std::string to_string(JobState state) {
   return std::string(kJobStates.text(state));
 }
 
+// Of the phase, not of the whole job.
 struct JobProgress {
   std::uint64_t done_bytes = 0;
   std::optional<std::uint64_t> total_bytes;
-  double rate = 0;  // bytes per second, over the last seconds
-  std::optional<std::uint64_t> eta_s;
+  double rate = 0;                     // bytes per second, over the last seconds
+  std::optional<std::uint64_t> eta_s;  // seconds; absent where nobody can tell
 };
 
 struct JobRecord {
@@ -43,8 +44,8 @@ struct JobRecord {
   JobKind kind = JobKind::changing;
   std::string params_digest;  // sha256 of the params, to tell a repeat from another job
   JobState state = JobState::running;
-  std::string phase;
-  std::string started_at;
+  std::string phase;       // a word or two; "" before the first
+  std::string started_at;  // UTC, as format_utc writes it
   std::optional<std::string> finished_at;
   JobProgress progress;
   std::vector<std::string> warnings;
@@ -66,9 +67,11 @@ class JobFiles {
  public:
   explicit JobFiles(const fs::path& state_dir) : dir_(state_dir / "jobs"), state_dir_(state_dir) {}
 
+  // Both of the above, where they are not there.
   void make_dirs();
-  // False when there is a record of that id already.
+  // Durable. False when there is a record of that id already.
   bool create(const JobRecord& record);
+  // In place of the one that is there; durable.
   void save(const JobRecord& record);
   // nullopt when there is none. A record that cannot be understood is logged and answered as a failed job
   // with INTERNAL.
@@ -78,7 +81,7 @@ class JobFiles {
   // False too where the owner's process has died.
   bool has_owner(const std::string& job_id) const;
   bool has_journal(const std::string& job_id) const;
-  WallTime modified(const std::string& job_id) const;
+  WallTime modified(const std::string& job_id) const;  // when its record was; the epoch where there is none
   // The record and all that belongs to it but the owner's lock, which is the owner's to let go.
   void remove(const std::string& job_id);
 

@@ -99,7 +99,7 @@ FileLock Jobs::State::take_host_lock(const std::string& job_id, const std::strin
       throw Error(Code::busy, "start " + method + ": " + who + " is running",
                   "one changing job runs at a time: wait for it (wait_job) or cancel it (cancel_job)");
     }
-    std::this_thread::sleep_for(Millis(10));
+    std::this_thread::sleep_for(Millis(10));  // a lock file tells nobody that it is free
   }
 }
 
@@ -184,6 +184,8 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
   record.params_digest = params_digest;
   record.started_at = format_utc(state.clock.now());
   const auto job = std::make_shared<Live>(state, std::move(record));
+  // The locks before the record: a record without an owner's lock is a dead job to everybody, who would recover it. The
+  // host's before the owner's, as whoever recovers takes them.
   try {
     if (kind == JobKind::changing) job->host_lock = state.take_host_lock(id, method);
     job->owner_lock = FileLock::try_take(state.files.owner(id));
@@ -200,6 +202,7 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
     if (state.is_repeat(id, method, params_digest)) return id;
     throw Error(Code::internal, "start " + method + ": the record of job " + id + " came and went");
   }
+  // Held until the job is known: its thread, which begins in here, finds it in `live` and in its turn's queue.
   const std::lock_guard lock(state.mutex);
   try {
     if (state.stopping) {

@@ -65,7 +65,7 @@ std::string Jobs::State::recover_one(const std::string& id) {
     if (i > 0) clock.sleep(Millis(5), {});
     owner = FileLock::try_take(files.owner(id));
   }
-  if (!owner) return "";
+  if (!owner) return "";  // it has a process after all: nothing of it may be touched
   const LogScope scope({id, "recover"});
   std::optional<JobRecord> record = files.load(id);
   std::optional<Journal> journal;
@@ -87,6 +87,7 @@ std::string Jobs::State::recover_one(const std::string& id) {
     RecoveryContext context(*journal, record->warnings);
     result = journaled_result(*journal);
     recovery = recover(record->method, context);
+    // Nobody was told yet that it has failed; an ended one stays what its caller heard.
     if (was_running && recovery.result) result = recovery.result;
   }
   if (result) {
@@ -124,6 +125,7 @@ void Jobs::State::prune() {
   const WallTime oldest = clock.now() - std::chrono::hours(24 * settings.job_history_days);
   for (const std::string& id : files.ids()) {
     const std::optional<JobRecord> record = files.load(id);
+    // With a journal something is still to be undone, and its record is who hears of it.
     if (!record || !record->ended() || files.has_journal(id)) continue;
     try {
       if ((record->finished_at ? parse_utc(*record->finished_at) : files.modified(id)) < oldest) files.remove(id);
@@ -133,6 +135,7 @@ void Jobs::State::prune() {
   }
 }
 
+// Without waiting for the lock: who holds it changes the host now, and has recovered before that.
 void Jobs::State::recover_if_needed() {
   if (dead_jobs().empty()) return;
   const auto lock = FileLock::try_take(files.host_lock(), write_holder("", "recovery"));

@@ -12,8 +12,9 @@ namespace guestagent {
 namespace {
 
 constexpr Millis kGlance{200};  // how often a cancel file is looked for and observers are told
-constexpr Millis kSave{1000};   // how often mere progress reaches the record's file
-constexpr Seconds kRateWindow{10};
+// How often mere progress reaches the record's file: each save is flushed, beside a database that flushes too.
+constexpr Millis kSave{1000};
+constexpr Seconds kRateWindow{10};  // long enough to show a stalled store as such, not as a jumping number
 
 void update_rate(JobProgress& progress, std::deque<std::pair<SteadyTime, std::uint64_t>>& samples, SteadyTime now) {
   samples.emplace_back(now, progress.done_bytes);
@@ -72,6 +73,8 @@ Journal& Jobs::Live::journal() {
   return *steps;
 }
 
+// `saving` is taken first and held to the end, so that the file and the observer never see an older state after a newer
+// one; the record's mutex only for the copy, so that a slow disk holds up nobody who asks.
 void Jobs::State::publish(Live& job, bool save) {
   const std::lock_guard serial(job.saving);
   JobRecord copy;
@@ -83,6 +86,8 @@ void Jobs::State::publish(Live& job, bool save) {
     copy = job.record;
   }
   changed.notify_all();
+  // A disk that takes no record does not end the job: the journal, not the record, is what an undo needs, and get()
+  // answers from memory meanwhile.
   if (save) {
     try {
       files.save(copy);
@@ -102,6 +107,7 @@ void Jobs::State::await_turn(Live& job) {
     if (is_first()) return;
   }
   job.phase("wait");
+  // Ends on a cancellation, too: run() asks for that next.
   std::unique_lock lock(mutex);
   turn.wait(lock, job.stop.get_token(), is_first);
 }
@@ -124,6 +130,7 @@ void Jobs::State::keep(Live& job, std::stop_token ended) {
   auto saved = std::chrono::steady_clock::now();
   std::unique_lock lock(nothing);
   while (!ended.stop_requested()) {
+    // Nothing ever notifies it: it waits a glance, or until the job has ended.
     wake.wait_for(lock, ended, kGlance, [] { return false; });
     if (::access(files.cancel(job.record.job_id).c_str(), F_OK) == 0) job.stop.request_stop();
     {

@@ -15,6 +15,7 @@ namespace guestagent {
 // The first step of every journal: {"method": …}, so that it is worth something without its record.
 inline constexpr std::string_view kJobStep = "job";
 
+// Whether there is any step beside that one.
 bool has_work_to_undo(const Journal& journal);
 // What kResultStep says; nullopt where there is no such step.
 std::optional<std::string> journaled_result(const Journal& journal);
@@ -59,8 +60,8 @@ struct Jobs::State {
   std::mutex mutex;  // guards what follows and every Live's record
   std::condition_variable changed;
   std::map<std::string, std::shared_ptr<Live>> live;
-  bool stopping = false;
-  bool recovery_due = false;
+  bool stopping = false;      // nothing may be started any more
+  bool recovery_due = false;  // this process is about to recover(): whoever waits for a dead job may go on waiting
   // Of each reading method, its jobs in the order of their start; the first is the one that runs.
   std::map<std::string, std::deque<const Live*>> turns;
   std::condition_variable_any turn;

@@ -9,6 +9,7 @@
 
 namespace guestagent {
 
+// Of what is known now: reads the jobs' records, and asks no server. May be called from any thread.
 std::string render_metrics(Jobs& jobs, const Dispatcher& dispatcher, const ReplicationStatus& status);
 
 }  // namespace guestagent

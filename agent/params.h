@@ -22,8 +22,8 @@ struct JobParams {
 JobParams read_job_params(const JsonReader& params);
 
 struct SnapshotParams {
-  std::optional<std::string> snapshot_id;
-  std::optional<std::string> compression;
+  std::optional<std::string> snapshot_id;  // a valid_id; else one is made
+  std::optional<std::string> compression;  // what codec_from knows; else the setting
 };
 SnapshotParams read_snapshot_params(const JsonReader& params);
 
@@ -43,9 +43,9 @@ DetachRequest read_detach_params(const JsonReader& params);
 std::string read_name_param(const JsonReader& params, std::string_view key);
 
 struct ChecksumParams {
-  std::vector<std::string> tables;
-  std::optional<std::uint64_t> sample;
-  std::optional<OwnJson> at;  // a position
+  std::vector<std::string> tables;      // empty: all user tables
+  std::optional<std::uint64_t> sample;  // N: about one row in N; at least 1
+  std::optional<OwnJson> at;            // a position
 };
 ChecksumParams read_checksum_params(const JsonReader& params, const Datastore& datastore);
 

@@ -27,8 +27,8 @@ namespace guestagent {
 // What this host has of a snapshot for the next attach of it: a part that an interrupted one left, or all of it.
 struct StagedCopy {
   fs::path dir;
-  bool ready = false;
-  std::uint64_t bytes = 0;
+  bool ready = false;       // all of it
+  std::uint64_t bytes = 0;  // that it takes on the disk
   WallTime last_added;
 };
 
@@ -39,8 +39,9 @@ struct ServerDescription {
   std::string answers;            // of one that is reachable, for people: "mariadb-10.11.19 answers, server_id 5"
   OwnJson own;                    // by which its engine knows it: members of get_info's `host`
   std::string advertised_address;
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;  // 0: not known
   bool has_user_data = false;
+  // What a copy of the data would have; its file system's size, and what of that is free. 0: not known.
   std::uint64_t data_bytes = 0, volume_bytes = 0, free_bytes = 0;
   std::map<std::string, std::string> tools;  // name -> version, of those found
   std::vector<StagedCopy> staged;

@@ -23,7 +23,7 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr std::size_t kLongestSocket = 100;  // the kernel's limit is 107
-constexpr Millis kReadyPoll{50};
+constexpr Millis kReadyPoll{50};             // a child's end and a socket's greeting have no common wait
 
 // Beside the data where the path is short enough for a socket.
 fs::path choose_dir(const MysqlSettings& settings) {
@@ -48,7 +48,8 @@ class PrivateServer {
 
   fs::path socket() const { return dir_ / "s.sock"; }
 
-  // In order; no account is needed for that.
+  // In order, and waited for: the normal start must find no process on the data and a redo log that is applied. By a
+  // signal, since no account is needed for that.
   void stop() {
     child_.kill_group(SIGTERM);
     const SteadyTime end = clock_.steady() + settings_.server.stop_timeout;
@@ -173,6 +174,7 @@ DataMark first_start(const MysqlSettings& settings, const Dialect& dialect, cons
   }
   bool works = false;
   DataMark mark;
+  // Only where the copied accounts shut the agent out does a server run without any, and then only once.
   {
     PrivateServer server(settings, dialect, dir, true, clock, job);
     const ConnectTarget target = agent_on(settings, server.socket());

@@ -198,6 +198,8 @@ void give_back(const InstallParts& parts, DataSwitch& data) {
   }
 }
 
+// The old data is given up by the request: what it has received may
+// hold an attach up for a minute, and not for as long as a detach, which loses nothing.
 constexpr Millis kReceivedPatience{60000};
 
 // A server may empty its relay log when it starts (MariaDB by GTID does, MySQL with relay_log_recovery), and put_back()
@@ -256,6 +258,7 @@ void put_back(const InstallParts& parts, const step::InstallBegin& begin, JobCon
   receive_again(parts, journal);
 }
 
+// The old data last: each step may be done again after a crash, and as long as it is there nothing else has been lost.
 void finish(const InstallParts& parts, const step::InstallBegin& begin, JobContext& job) {
   keep_server_id(begin.server_id, parts.state_dir);
   remove_tree(record_aside(parts));
@@ -304,6 +307,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   ServerClient client(local_target(settings));
   const ServerIdentity identity = client.identity();
   const Dialect dialect = client.dialect();
+  // All that the running server alone can tell is asked before it is stopped, and what may refuse is tried then.
   const auto upgrade =
       find_upgrade_tool(settings, parse_datastore_version(request.snapshot.datastore_version), identity.version);
   const DataLayout layout = layout_of(client, identity, settings);
@@ -323,6 +327,7 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   // The guard first: there is no instant at which somebody could start a server that the agent has stopped.
   journal.record(step::kInstallStop);
   put_managed(settings.managed_file, guard_text());
+  // Not cancellable: a server that was asked to end ends, and only when it has can anything be moved or started.
   parts.control.stop(settings.server.stop_timeout);
   job.check_cancelled();
   DataSwitch data(layout, staging, journal);
@@ -342,10 +347,13 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   job.phase("start");
   journal.record(step::kInstallStart);
   with_room(settings.data_dir, [&] {
+    // In the guard's place, at once: from here on anybody may start the server, on data that is whole.
     put_managed(settings.managed_file, managed_text);
     parts.control.start(settings.server.start_timeout, job.stop_token());
+    // The control says that a process runs, which may still be reading its redo log.
     client.wait_until_up(settings.server.start_timeout, parts.clock, job.stop_token());
   });
+  // Whose data it is before how it runs, and the tables last: opening them all takes longest.
   check_restored(settings, serving, mark, client.data_mark(request.snapshot.replication_user),
                  client.identity().data_dir);
   check_running(settings, managed_text, client);
@@ -361,6 +369,7 @@ std::string settle_installation(const InstallParts& parts, bool accepted, JobCon
   if (const Journal::Step* begun = journal.find(step::kInstallBegin);
       begun != nullptr && journal.find(step::kInstallSettled) == nullptr) {
     const step::InstallBegin begin = step::read_install_begin(*begun);
+    // Its server was the agent's child: it has ended, with its job or with the agent.
     remove_first_start(journal);
     if (accepted) {
       finish(parts, begin, job);

@@ -144,6 +144,8 @@ DataSwitch::DataSwitch(const DataLayout& layout, const fs::path& staging, Journa
       add_inner(real);
   }
 
+  // All of it is looked at before anything moves: what cannot be moved, or not be written down, is refused while the
+  // server's data is whole in its place.
   for (const Area& area : areas_) {
     for (const fs::path& name : entries(area, area.live)) {
       if (!valid_utf8(name.string())) {
@@ -256,6 +258,7 @@ void DataSwitch::move_out() {
       move_entry(area.live, area.previous, name);
       failpoint("switch:out");
     }
+    // Where they came before where they went: a power cut may show an entry in both places, never in none.
     fsync_dir(area.previous);
     if (!fs::exists(area.live)) continue;  // it was inside of the data directory and moved with it
     remove_move_leftovers(area.live);
@@ -272,6 +275,7 @@ void DataSwitch::move_in() {
     make_dir(inner.path, inner.mode);
     give_dir(inner.path, inner.uid, inner.gid);
   }
+  // Copies, not moves: an undo finds the old data complete.
   carry_over();
   std::vector<fs::path> names, last;
   for (const auto& entry : fs::directory_iterator(staging_)) {
@@ -285,6 +289,7 @@ void DataSwitch::move_in() {
       move_entry(staging_, area_for(name.string()).live, name);
       failpoint("switch:in");
     }
+    // After the first list, too: the system tablespace may not be there after a power cut that lost another entry.
     for (const Area& area : areas_) fsync_dir(area.live);
   }
   remove_move_leftovers(staging_);
