@@ -57,6 +57,7 @@ Plan Operations::plan_stage(const StageParams& params) {
   Plan plan;
   plan.checks.push_back(check_places_apart(settings_));
   plan.checks.push_back(check_by("snapshot", params.follow ? "the store is there" : "the snapshot is there", [&] {
+    if (params.snapshot) check_datastore(*params.snapshot, settings_.datastore, "stage");
     ForegroundJob look;
     if (params.follow) {
       read_claim(store_, snapshot_id_of(store_, params.href), {});

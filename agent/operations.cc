@@ -112,12 +112,6 @@ void require_places_apart(const Settings& settings, JobContext& job) {
   require_passed(places, job);
 }
 
-void check_datastore(const SnapshotMetadata& snapshot, const Settings& settings, const std::string& doing) {
-  if (snapshot.datastore == settings.datastore) return;
-  throw Error(Code::failed_precondition, doing + " snapshot " + snapshot.id + ": it is of datastore " +
-                                             snapshot.datastore + ", this agent serves " + settings.datastore);
-}
-
 // The directory of what was fetched of a snapshot that is still being made.
 constexpr std::string_view kFollowStep = "follow";
 std::string write_follow(const fs::path& dir) {
@@ -159,7 +153,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
 }
 
 std::string Operations::attach_replication_slave(const AttachRequest& request, JobContext& job) {
-  check_datastore(request.snapshot, settings_, "attach");
+  check_datastore(request.snapshot, settings_.datastore, "attach");
   job.phase("check");
   require_places_apart(settings_, job);
   fs::path staging;
@@ -197,7 +191,7 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
 }
 
 std::string Operations::stage_replication_snapshot(const StageParams& params, JobContext& job) {
-  if (params.snapshot) check_datastore(*params.snapshot, settings_, "stage");
+  if (params.snapshot) check_datastore(*params.snapshot, settings_.datastore, "stage");
   job.phase("check");
   require_places_apart(settings_, job);
   upkeep_.tend();

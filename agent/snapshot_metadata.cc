@@ -70,6 +70,12 @@ SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& 
   return metadata;
 }
 
+void check_datastore(const SnapshotMetadata& snapshot, const std::string& served, const std::string& doing) {
+  if (snapshot.datastore == served) return;
+  throw Error(Code::failed_precondition, doing + " snapshot " + snapshot.id + ": it is of datastore " +
+                                             snapshot.datastore + ", this agent serves " + served);
+}
+
 void check_same_snapshot(const SnapshotMetadata& metadata, const Manifest& manifest, const Datastore& datastore) {
   const std::string doing = "compare the metadata with the manifest of snapshot " + manifest.id + ": ";
   if (metadata.id != manifest.id) {

@@ -16,6 +16,9 @@ std::string read_server(const std::string& dataset_json);
 
 SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored);
 
+// Throws failed_precondition for a snapshot of another datastore than `served`. `doing`: "attach".
+void check_datastore(const SnapshotMetadata& snapshot, const std::string& served, const std::string& doing);
+
 // Throws unless `metadata` is of the snapshot that `manifest` describes: failed_precondition for another
 // snapshot's, data_loss where one of the two was altered. REQUIRES: both are of `datastore`, which has read the
 // positions of the metadata.

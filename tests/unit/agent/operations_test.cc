@@ -196,6 +196,16 @@ TEST_F(OperationsTest, WhatIsTheEnginesOwnIsReadByItBeforeAnythingBegins) {
   EXPECT_TRUE(jobs.list().size() == 1U) << "of take()";
 }
 
+TEST_F(OperationsTest, ADryRunOfAStageRefusesASnapshotOfAnotherDatastore) {
+  const std::string theirs = altered(take(), "dataset", "datastore", "\"postgres\"");
+  const std::string params = R"({"snapshot":)" + theirs + "}";
+  EXPECT_EQ(failure("stage_replication_snapshot", params).code(), Code::failed_precondition);
+  const JsonDocument dry =
+      call("stage_replication_snapshot", params.substr(0, params.size() - 1) + R"(,"dry_run":true})");
+  EXPECT_FALSE(dry["ok"].GetBool());
+  EXPECT_THAT(to_json(dry), HasSubstr("it is of datastore postgres, this agent serves mysql"));
+}
+
 TEST_F(OperationsTest, RestoreLooksForSpaceFirst) {
   take();
   test::TestJob job;
