@@ -150,6 +150,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   require_passed(datastore_.plan_snapshot(request), job);
 
   writer.claim();
+  job.has_place(store_.href(request.snapshot_id + '/' + std::string(kManifestName)));
   const std::unique_ptr<SnapshotStream> stream = datastore_.open_snapshot(request, job);
   job.phase("copy");
   writer.write(*stream, stream->expected_bytes());
