@@ -86,6 +86,24 @@ TEST_F(OperationsTest, ASnapshotTellsItsPlaceWhileItIsMade) {
   EXPECT_EQ(JobFiles(settings.agent.state_dir).load("mine")->snapshot_href, "memory://snap/manifest.json");
 }
 
+TEST_F(OperationsTest, WhatIsStagedOfASnapshotIsDiscarded) {
+  const std::string metadata = take();
+  const std::string digest = parse_json(metadata, "metadata")["snapshot"]["digest"].GetString();
+  EXPECT_CALL(upkeep, discard_staged(testing::Field(&PieceSource::Kind::digest, digest), _)).WillOnce(Return(4711));
+  EXPECT_EQ(call("discard_staged_snapshot", attach_params(metadata))["discarded_bytes"].GetInt(), 4711);
+}
+
+TEST_F(OperationsTest, AnAttachWithoutACopyDiscardsTheStagedOne) {
+  const std::string metadata = take();
+  Plan here;
+  here.data_is_here = true;
+  EXPECT_CALL(datastore, plan_attach).WillOnce(Return(here));
+  EXPECT_CALL(upkeep, discard_staged).WillOnce(Throw(Error(Code::internal, "EBUSY")));
+  EXPECT_STREQ(call("attach_replication_slave", attach_params(metadata, R"(,"job_id":"a")"))["state"].GetString(),
+               "replica");
+  EXPECT_THAT(jobs.get("a").warnings, testing::Contains(HasSubstr("EBUSY")));
+}
+
 TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
   EXPECT_CALL(datastore, open_snapshot).WillOnce([this](auto&, auto&) {
     return std::make_unique<test::FakeStream>(data,
