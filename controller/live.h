@@ -31,7 +31,8 @@ struct JobView {
   bool past_total = false;                   // more was done than was expected
   double rate = 0;
   std::optional<std::uint64_t> eta_s;
-  std::string note;  // why it does not move: "waits for job X", "no answer since …"
+  std::string snapshot_href;  // of a snapshot that is being made, from when others can find it
+  std::string note;           // why it does not move: "waits for job X", "no answer since …"
 };
 
 // Thread-safe.

@@ -52,10 +52,12 @@ Record read_record(const std::string& text) {
       out.view.eta_s.reset();
     }
   }
-  if (out.state == "succeeded") {
+  if (out.state == "running") {
+    out.view.snapshot_href = in.opt_string("snapshot_href").value_or("");
+  } else if (out.state == "succeeded") {
     out.end.how = JobEnd::How::succeeded;
     out.end.result = document.HasMember("result") ? to_json(document["result"]) : "{}";
-  } else if (out.state != "running") {
+  } else {
     out.end.how = out.state == "cancelled" ? JobEnd::How::cancelled : JobEnd::How::failed;
     out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + out.state, ""};
     if (const auto error = in.opt_object("error")) {
@@ -99,7 +101,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
   const SteadyTime begun = clock_.steady();
   SteadyTime last_answer = begun;
   Millis pause = kFirstPoll;
-  bool asked = false, told_to_stop = false;
+  bool asked = !job.begin, told_to_stop = false;
   int restarts = 0, unanswered = 0;
   JobView view;
   view.job_id = job.job_id;
@@ -137,6 +139,8 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
         agents_.call(job.address, "cancel_job", only_id(job.job_id), stop);
         told_to_stop = true;
         pause = kFirstPoll;
+      } else if (told_to_stop && hurry()) {
+        return lost_while_cancelled(Error(Code::deadline_exceeded, "its job has not stopped yet"));
       }
     } catch (const NoAnswer& e) {
       note(e.what());
@@ -156,6 +160,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
       } else if (e.code() == Code::not_found && (asked || want_stop)) {
         last_answer = clock_.steady();
         if (want_stop) return {JobEnd::How::cancelled, {}, {"CANCELLED", "cancelled on request", ""}};
+        if (!job.begin) return {JobEnd::How::failed, {}, task_error(e)};
         // The agent has lost the record, so the job cannot have been completed there either.
         if (++restarts > kMostRestarts) return {JobEnd::How::failed, {}, task_error(e)};
         asked = false;

@@ -36,7 +36,7 @@ struct TaskManager::Shared {
   };
 
   TaskTools tools;
-  Limiter limiter;
+  Limiter limiter, stage_limiter;
   AgentAccessSettings quick;
   std::mutex mutex;  // of running
   std::map<std::string, std::shared_ptr<Running>> running;
@@ -47,8 +47,9 @@ struct TaskManager::Shared {
 
   Shared(State& state, Agents& agents, Provisioner& provisioner, Live& live, const ControllerSettings& settings,
          Clock& clock, Look look, StartThread start)
-      : tools{state, agents, provisioner, live, settings, clock, limiter, std::move(look)},
+      : tools{state, agents, provisioner, live, settings, clock, limiter, stage_limiter, std::move(look)},
         limiter(settings.agents.parallel_attaches),
+        stage_limiter(settings.agents.parallel_attaches),
         quick(impatient(settings.agents)),
         start_thread(std::move(start)) {}
 
