@@ -8,6 +8,7 @@
 #include <map>
 
 #include "config/datastore_names.h"
+#include "controller/model.h"
 
 namespace guestagent::controller {
 namespace {
@@ -65,8 +66,8 @@ std::vector<Node> read_nodes(const JsonValue& instances) {
 
 // The word for people: what the host is, unless it serves, then how it is.
 std::string word(const Node& node) {
-  if (node.state == "spare" && node.verdict == "unreachable") return "spare, unreachable";
-  return node.state == "active" ? node.verdict : node.state;
+  if (node.state == to_text(InstanceState::spare) && node.verdict == "unreachable") return "spare, unreachable";
+  return node.state == to_text(InstanceState::active) ? node.verdict : node.state;
 }
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {

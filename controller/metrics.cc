@@ -8,13 +8,13 @@ namespace guestagent::controller {
 
 std::string controller_metrics(State& state, const Live& live) {
   std::map<std::string, int> states, tasks;
-  for (const char* known : {"spare", "building", "active", "lost", "failed"}) states[known] = 0;
+  for (const auto& known : words_of<InstanceState>()) states[std::string(known.text)] = 0;
   for (const char* known : {"running", "succeeded", "failed", "cancelled"}) tasks[known] = 0;
   std::map<std::string, std::string> sources;
   for (const Member& member : state.members()) sources[member.instance_id] = member.source_id;
   std::vector<std::pair<Instance, LiveStatus>> instances;
   for (const Instance& instance : state.instances()) {
-    ++states[instance.state];
+    ++states[to_text(instance.state)];
     instances.emplace_back(instance, live.status(instance.id));
   }
   for (const auto& [name, count] : state.task_counts()) tasks[name] = count;

@@ -25,7 +25,7 @@ int badness(const std::string& verdict) {
 }
 
 bool is_followed_up(const Instance& instance) {
-  return !instance.address.empty() && instance.state != "failed";
+  return !instance.address.empty() && instance.state != InstanceState::failed;
 }
 
 }  // namespace

@@ -96,8 +96,8 @@ Replica StateChange::replica(const std::string& task_id, int number) {
   return std::move(*found);
 }
 
-void StateChange::set_instance_state(const std::string& id, const std::string& state, const std::string& last_error) {
-  sql.run("UPDATE instances SET state = ?2, last_error = ?3 WHERE id = ?1", {id, state, last_error});
+void StateChange::set_instance_state(const std::string& id, InstanceState state, const std::string& last_error) {
+  sql.run("UPDATE instances SET state = ?2, last_error = ?3 WHERE id = ?1", {id, to_text(state), last_error});
   touch_instance(id);
 }
 
@@ -119,7 +119,7 @@ void StateChange::join_topology(const Task& task, const Instance& replica, int n
       "INSERT INTO members (instance_id, source_id, read_only, account, joined_at, place) "
       "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ?",
       {replica.id, task.source_id, task.read_only, account, now, number, task.id});
-  set_instance_state(replica.id, "active");
+  set_instance_state(replica.id, InstanceState::active);
   touch_instance(task.source_id);
   touch_topology();
 }

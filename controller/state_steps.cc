@@ -34,7 +34,7 @@ bool is_open(StateChange& change, std::int64_t cleanup) {
 void end_detach(StateChange& change, const Task& task, const Replica& replica) {
   change.leave_topology(replica.instance_id);
   change.touch_instance(task.source_id);
-  change.set_instance_state(replica.instance_id, "active");
+  change.set_instance_state(replica.instance_id, InstanceState::active);
   change.event({.kind = "topology",
                 .instance_id = replica.instance_id,
                 .task_id = task.id,
@@ -76,7 +76,7 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
     if (replica.ended()) continue;
     change.end_replica(replica, cancelled ? "cancelled" : "failed", told);
     const bool made = change.instance(replica.instance_id).address.empty();
-    change.set_instance_state(replica.instance_id, made ? "failed" : "spare");
+    change.set_instance_state(replica.instance_id, made ? InstanceState::failed : InstanceState::spare);
   }
   change.sql.run("UPDATE tasks SET error_code = ?2, error = ?3, error_hint = ?4 WHERE id = ?1",
                  {task_id, told.code, told.message, told.hint});
@@ -130,15 +130,15 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
   const std::string why = cancelled && host != HostAfter::lost ? "" : error.message;
   switch (host) {
     case HostAfter::put_back:
-      change.set_instance_state(replica.instance_id, "spare", why);
+      change.set_instance_state(replica.instance_id, InstanceState::spare, why);
       break;
     case HostAfter::lost:
-      change.set_instance_state(replica.instance_id, "lost", why);
+      change.set_instance_state(replica.instance_id, InstanceState::lost, why);
       change.add_cleanup(task, "attach_job", replica.instance_id, task.job_id("attach-" + std::to_string(number)),
                          number);
       break;
     case HostAfter::to_remove:
-      change.set_instance_state(replica.instance_id, "failed", why);
+      change.set_instance_state(replica.instance_id, InstanceState::failed, why);
       change.sql.run("UPDATE instances SET address = NULL WHERE id = ?", {replica.instance_id});
       change.add_cleanup(task, "host", replica.instance_id, "", number);
       break;
@@ -238,8 +238,9 @@ void State::lost_attach_resolved(const Cleanup& cleanup, bool follows) {
         "= ? AND "
         "number = ? AND instance_id = ?",
         {cleanup.task_id, cleanup.number, host.id});
-  } else if (host.state == "lost") {
-    change.set_instance_state(host.id, host.origin == "provisioned" ? "failed" : "spare", host.last_error);
+  } else if (host.state == InstanceState::lost) {
+    change.set_instance_state(host.id, host.origin == "provisioned" ? InstanceState::failed : InstanceState::spare,
+                              host.last_error);
     if (host.origin == "provisioned") {
       change.sql.run("UPDATE instances SET address = NULL WHERE id = ?", {host.id});
       change.add_cleanup(task, "host", host.id, "", cleanup.number);

@@ -11,10 +11,10 @@ namespace {
 // A host that the source of a new replica cannot be, said in words.
 void check_source(const Instance& source) {
   const std::string doing = "replicating " + source.name + ": ";
-  if (source.state == "building")
+  if (source.state == InstanceState::building)
     throw Error(Code::failed_precondition, doing + "it is being made itself", "wait for its task");
-  if (source.state == "lost" || source.state == "failed") {
-    throw Error(Code::failed_precondition, doing + "the host is " + source.state + ": " + source.last_error,
+  if (source.state == InstanceState::lost || source.state == InstanceState::failed) {
+    throw Error(Code::failed_precondition, doing + "the host is " + to_text(source.state) + ": " + source.last_error,
                 "retry or forget what failed there first");
   }
 }
@@ -123,10 +123,10 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
       hosts.push_back(change.instance(id));
   }
   for (std::size_t n = 0; n < hosts.size(); ++n) {
-    change.set_instance_state(hosts[n].id, "building");
+    change.set_instance_state(hosts[n].id, InstanceState::building);
     insert_replica(change, task.id, static_cast<int>(n) + 1, hosts[n], change.give_server_id(hosts[n]));
   }
-  if (source.state == "spare") change.set_instance_state(source.id, "active");
+  if (source.state == InstanceState::spare) change.set_instance_state(source.id, InstanceState::active);
   change.touch_topology();
   change.event({.kind = "task",
                 .instance_id = source.id,
@@ -281,7 +281,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
       }
     }
     for (const Replica& replica : left) {
-      change.set_instance_state(replica.instance_id, "building");
+      change.set_instance_state(replica.instance_id, InstanceState::building);
       change.sql.run(
           "UPDATE replicas SET state = 'pending', error_code = '', error = '', error_hint = '', started_at = "
           "'', "

@@ -213,7 +213,8 @@ Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite
   std::vector<Instance> theirs;
   for (const Replica& replica : tools.state.replicas(task_id)) {
     const auto host = tools.state.find_instance(replica.instance_id);
-    if (replica.state != "succeeded" && !replace && host && host->state == "spare") theirs.push_back(*host);
+    if (replica.state != "succeeded" && !replace && host && host->state == InstanceState::spare)
+      theirs.push_back(*host);
   }
   good.ask(theirs, shared_->stop.get_token());
   std::set<int> others;
@@ -222,8 +223,9 @@ Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite
     if (replica.state == "succeeded") continue;
     own.insert(replica.instance_id);
     const auto host = tools.state.find_instance(replica.instance_id);
-    const bool stays = host && !replace && host->state == "spare" && good.is_good(host->id);
-    if (!stays && !(host && host->origin == "provisioned" && host->state == "failed")) others.insert(replica.number);
+    const bool stays = host && !replace && host->state == InstanceState::spare && good.is_good(host->id);
+    if (!stays && !(host && host->origin == "provisioned" && host->state == InstanceState::failed))
+      others.insert(replica.number);
   }
   if (!others.empty() && before.ended()) {
     good.find(before.host, static_cast<int>(others.size()), own, shared_->stop.get_token());

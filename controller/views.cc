@@ -95,7 +95,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
                            const std::optional<Work>& w) const {
   out.member("id", instance.id)
       .member("name", instance.name)
-      .member("state", instance.state)
+      .member("state", to_text(instance.state))
       .member("origin", instance.origin);
   if (!instance.address.empty()) out.member("address", instance.address);
   if (!instance.host.flavor.empty()) out.member("flavorRef", instance.host.flavor);
@@ -106,7 +106,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
   if (instance.server_id != 0) out.member("server_id", instance.server_id);
   out.member("created_at", instance.created_at);
   if (!instance.last_error.empty()) out.member("last_error", instance.last_error);
-  if (instance.state == "spare" && instance.has_data) out.member("has_user_data", true);
+  if (instance.state == InstanceState::spare && instance.has_data) out.member("has_user_data", true);
   if (member) write_replication(out, member->source_id, member->read_only);
   if (!member) {
     if (const auto source = followed_outside(instance))
@@ -127,10 +127,10 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
 std::optional<Instance> Views::followed_outside(const Instance& instance) const {
   const std::uint64_t source = live_.status(instance.id).follows;
   std::optional<Instance> out;
-  if (source == 0 || (instance.state != "active" && instance.state != "spare")) return out;
+  if (source == 0 || (instance.state != InstanceState::active && instance.state != InstanceState::spare)) return out;
   for (Instance& other : state_.instances()) {
     // Hosts that nothing was made of yet often share a server's default number.
-    if (other.id == instance.id || other.state == "spare" ||
+    if (other.id == instance.id || other.state == InstanceState::spare ||
         (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
       continue;
     if (out) return std::nullopt;  // two of one number: which it is cannot be told

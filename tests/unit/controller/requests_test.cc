@@ -337,7 +337,7 @@ TEST_F(PoolHosts, NoTaskIsBegunForThem) {
     EXPECT_EQ(code_of([&] { tasks.create_replicated_instances("m", 1, "", {}, 0, "", "[]"); }), "FAILED_PRECONDITION");
   }
   EXPECT_THAT(state->tasks(10), IsEmpty());
-  EXPECT_EQ(state->instance("a").state, "spare");
+  EXPECT_EQ(state->instance("a").state, InstanceState::spare);
   EXPECT_THAT(agents.calls("get_replication_snapshot"), IsEmpty());
 }
 

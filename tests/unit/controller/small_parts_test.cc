@@ -208,5 +208,25 @@ TEST(Percent, GoesFromNothingToAll) {
   }
 }
 
+// --- words
+
+template <typename E>
+class Words : public testing::Test {};
+using Enums = testing::Types<InstanceState>;
+TYPED_TEST_SUITE(Words, Enums);
+
+TYPED_TEST(Words, AreThereForEachValueAndLeadBackToIt) {
+  std::set<std::string> texts;
+  for (const auto& word : words_of<TypeParam>()) {
+    EXPECT_EQ(to_text(word.value), word.text);
+    EXPECT_EQ(from_text<TypeParam>(word.text), word.value);
+    EXPECT_EQ(from_stored<TypeParam>(std::string(word.text)), word.value);
+    texts.insert(std::string(word.text));
+  }
+  EXPECT_EQ(texts.size(), words_of<TypeParam>().size());
+  EXPECT_FALSE(from_text<TypeParam>("frobnicated"));
+  EXPECT_EQ(code_of([] { from_stored<TypeParam>("frobnicated"); }), "INTERNAL");
+}
+
 }  // namespace
 }  // namespace guestagent::controller

@@ -233,7 +233,7 @@ TEST_F(StagingTest, EndsWithASnapshotThatFails) {
   EXPECT_EQ(ended(), "failed failed");
   EXPECT_EQ(hosts.state("b", "stage"), "cancelled");
   EXPECT_EQ(hosts.begun().size(), 3u);
-  EXPECT_EQ(state.instance("b").state, "spare");
+  EXPECT_EQ(state.instance("b").state, InstanceState::spare);
   EXPECT_THAT(events(), Not(HasSubstr("has not fetched")));
 }
 
