@@ -10,4 +10,13 @@ std::span<const Word<InstanceState>> words_of() {
   return kWords;
 }
 
+template <>
+std::span<const Word<ReplicaState>> words_of() {
+  using enum ReplicaState;
+  static constexpr Word<ReplicaState> kWords[] = {
+      {pending, "pending"},     {provisioning, "provisioning"}, {ready, "ready"},   {attaching, "attaching"},
+      {detaching, "detaching"}, {succeeded, "succeeded"},       {failed, "failed"}, {cancelled, "cancelled"}};
+  return kWords;
+}
+
 }  // namespace guestagent::controller

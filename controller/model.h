@@ -53,6 +53,10 @@ enum class InstanceState {
 template <>
 std::span<const Word<InstanceState>> words_of();
 
+enum class ReplicaState { pending, provisioning, ready, attaching, detaching, succeeded, failed, cancelled };
+template <>
+std::span<const Word<ReplicaState>> words_of();
+
 // What a host has, or what a new replica's host must have; empty and 0: not stated, or anything.
 struct HostTemplate {
   std::string flavor, availability_zone;
@@ -100,13 +104,14 @@ struct Replica {
   std::string task_id;
   int number = 0;  // from 1
   std::string instance_id, instance_name;
-  // pending | provisioning | ready | attaching | detaching | succeeded | failed | cancelled
-  std::string state = "pending";
+  ReplicaState state = ReplicaState::pending;
   std::uint64_t server_id = 0;
   TaskError error;
   std::string started_at, finished_at;
 
-  bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
+  bool ended() const {
+    return state == ReplicaState::succeeded || state == ReplicaState::failed || state == ReplicaState::cancelled;
+  }
 };
 
 struct Task {

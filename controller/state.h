@@ -125,7 +125,7 @@ class State {
   Secret snapshot_metadata(const std::string& task_id);  // kept while replicas are made; empty otherwise
   // No replica is made. `lost`: the source's agent fell silent, so the job's end is still to be learnt.
   void snapshot_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
-  void replica_state(const std::string& task_id, int number, const std::string& state);
+  void replica_state(const std::string& task_id, int number, ReplicaState state);
   void host_made(const std::string& task_id, int number, const std::string& address);
   void replica_serving(const std::string& task_id, int number);
   enum class HostAfter { put_back, lost, to_remove };

@@ -106,11 +106,11 @@ void StateChange::set_step(const std::string& task_id, const std::string& step) 
   touch_task(task_id);
 }
 
-void StateChange::end_replica(const Replica& replica, const std::string& state, const TaskError& error) {
+void StateChange::end_replica(const Replica& replica, ReplicaState state, const TaskError& error) {
   sql.run(
       "UPDATE replicas SET state = ?3, error_code = ?4, error = ?5, error_hint = ?6, finished_at = ?7 "
       "WHERE task_id = ?1 AND number = ?2",
-      {replica.task_id, replica.number, state, error.code, error.message, error.hint, now});
+      {replica.task_id, replica.number, to_text(state), error.code, error.message, error.hint, now});
   touch_task(replica.task_id);
 }
 

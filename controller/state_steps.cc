@@ -74,7 +74,7 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
        change.sql.all("SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number",
                       {task_id}, read_replica)) {
     if (replica.ended()) continue;
-    change.end_replica(replica, cancelled ? "cancelled" : "failed", told);
+    change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, told);
     const bool made = change.instance(replica.instance_id).address.empty();
     change.set_instance_state(replica.instance_id, made ? InstanceState::failed : InstanceState::spare);
   }
@@ -85,15 +85,15 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
   change.commit("snapshot_failed");
 }
 
-void State::replica_state(const std::string& task_id, int number, const std::string& state) {
+void State::replica_state(const std::string& task_id, int number, ReplicaState state) {
   StateChange change(*db_);
   change.running_task(task_id);
   change.sql.run(
       "UPDATE replicas SET state = ?3, started_at = CASE started_at WHEN '' THEN ?4 ELSE started_at END "
       "WHERE task_id = ?1 AND number = ?2",
-      {task_id, number, state, change.now});
+      {task_id, number, to_text(state), change.now});
   change.touch_task(task_id);
-  change.commit("replica_" + state);
+  change.commit("replica_" + to_text(state));
 }
 
 void State::host_made(const std::string& task_id, int number, const std::string& address) {
@@ -110,8 +110,8 @@ void State::replica_serving(const std::string& task_id, int number) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, number);
-  if (replica.state == "succeeded") return;
-  change.end_replica(replica, "succeeded", {});
+  if (replica.state == ReplicaState::succeeded) return;
+  change.end_replica(replica, ReplicaState::succeeded, {});
   change.join_topology(task, change.instance(replica.instance_id), number, task.account);
   change.event({.kind = "replica",
                 .instance_id = replica.instance_id,
@@ -126,7 +126,7 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, number);
   if (replica.ended()) return;
-  change.end_replica(replica, cancelled ? "cancelled" : "failed", error);
+  change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, error);
   const std::string why = cancelled && host != HostAfter::lost ? "" : error.message;
   switch (host) {
     case HostAfter::put_back:
@@ -166,7 +166,7 @@ void State::detached(const std::string& task_id) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, 1);
-  change.end_replica(replica, "succeeded", {});
+  change.end_replica(replica, ReplicaState::succeeded, {});
   end_detach(change, task, replica);
   change.set_step(task_id, "clean_up");
   change.commit("detached");
@@ -176,7 +176,7 @@ void State::detach_failed(const std::string& task_id, const TaskError& error, bo
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, 1);
-  change.end_replica(replica, cancelled ? "cancelled" : "failed", error);
+  change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, error);
   if (lost) change.add_cleanup(task, "detach_job", replica.instance_id, task.job_id("detach"), 1);
   change.set_step(task_id, "clean_up");
   change.touch_instance(replica.instance_id);

@@ -83,7 +83,7 @@ Task read_task(const SqlRow& r) {
 }
 
 Replica read_replica(const SqlRow& r) {
-  return {r.text(0), static_cast<int>(r.integer(1)),    r.text(2), r.text(3), r.text(4),
+  return {r.text(0), static_cast<int>(r.integer(1)),    r.text(2), r.text(3), from_stored<ReplicaState>(r.text(4)),
           r.uint(5), {r.text(6), r.text(7), r.text(8)}, r.text(9), r.text(10)};
 }
 
@@ -231,7 +231,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
       "SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number", {task_id}, read_replica);
   std::vector<Replica> left;
   for (const Replica& replica : all) {
-    if (replica.state != "succeeded") left.push_back(replica);
+    if (replica.state != ReplicaState::succeeded) left.push_back(replica);
   }
   if (left.empty()) throw Error(Code::failed_precondition, doing + "nothing of it failed");
   if (change.sql.number("SELECT count(*) FROM cleanups WHERE task_id = ? AND kind IN ('detach_job', 'snapshot_job')",
@@ -315,9 +315,9 @@ void State::finish(const std::string& task_id, const std::string& warning) {
   std::size_t failed = 0, cancelled = 0;
   const Replica* first = nullptr;
   for (const Replica& replica : all) {
-    if (replica.state == "failed") ++failed;
-    if (replica.state == "cancelled") ++cancelled;
-    if (replica.state == "failed" && first == nullptr) first = &replica;
+    if (replica.state == ReplicaState::failed) ++failed;
+    if (replica.state == ReplicaState::cancelled) ++cancelled;
+    if (replica.state == ReplicaState::failed && first == nullptr) first = &replica;
   }
   const std::string state = failed != 0 ? "failed" : cancelled != 0 ? "cancelled" : "succeeded";
   TaskError error = task.error;

@@ -213,14 +213,14 @@ Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite
   std::vector<Instance> theirs;
   for (const Replica& replica : tools.state.replicas(task_id)) {
     const auto host = tools.state.find_instance(replica.instance_id);
-    if (replica.state != "succeeded" && !replace && host && host->state == InstanceState::spare)
+    if (replica.state != ReplicaState::succeeded && !replace && host && host->state == InstanceState::spare)
       theirs.push_back(*host);
   }
   good.ask(theirs, shared_->stop.get_token());
   std::set<int> others;
   std::set<std::string> own;
   for (const Replica& replica : tools.state.replicas(task_id)) {
-    if (replica.state == "succeeded") continue;
+    if (replica.state == ReplicaState::succeeded) continue;
     own.insert(replica.instance_id);
     const auto host = tools.state.find_instance(replica.instance_id);
     const bool stays = host && !replace && host->state == InstanceState::spare && good.is_good(host->id);

@@ -139,7 +139,7 @@ void TaskRun::make_replicas(const Task& task, std::stop_token stop) {
   for (const Replica& replica : t_.state.replicas(task.id)) {
     if (replica.ended()) continue;
     // What runs on an agent already comes first.
-    if (replica.state == "attaching") {
+    if (replica.state == ReplicaState::attaching) {
       left.push_front(replica);
     } else {
       left.push_back(replica);
@@ -186,13 +186,13 @@ void TaskRun::make_replica(const Task& task, const Replica& replica, const Secre
   const auto place = t_.limiter.take(cancelled, stop);
   if (stop.stop_requested()) stopping();
   // One that may already run on its agent has to be stopped there.
-  if ((!place || cancelled_) && replica.state != "attaching") {
+  if ((!place || cancelled_) && replica.state != ReplicaState::attaching) {
     staging_->give_up(task, replica, metadata, stop);
     return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id), true);
   }
   if (t_.state.instance(replica.instance_id).address.empty() && !make_host(task, replica, stop)) return;
   const Instance host = t_.state.instance(replica.instance_id);
-  if (host.host.volume_size != 0 && host.host.volume_size < dataset_size && replica.state != "attaching") {
+  if (host.host.volume_size != 0 && host.host.volume_size < dataset_size && replica.state != ReplicaState::attaching) {
     const TaskError error{"FAILED_PRECONDITION",
                           "the source's data needs " + std::to_string(dataset_size) + " GiB, the volume of " +
                               host.name + " has " + std::to_string(host.host.volume_size) + " GiB",
@@ -204,8 +204,8 @@ void TaskRun::make_replica(const Task& task, const Replica& replica, const Secre
 }
 
 bool TaskRun::make_host(const Task& task, const Replica& replica, std::stop_token stop) {
-  const bool again = replica.state == "provisioning" || task.round > 1;
-  t_.state.replica_state(task.id, replica.number, "provisioning");
+  const bool again = replica.state == ReplicaState::provisioning || task.round > 1;
+  t_.state.replica_state(task.id, replica.number, ReplicaState::provisioning);
   // A cancel and a stop of the controller both end the command, with different outcomes.
   std::stop_source either;
   const std::stop_callback on_stop(stop, [&] { either.request_stop(); });
@@ -228,7 +228,8 @@ bool TaskRun::make_host(const Task& task, const Replica& replica, std::stop_toke
 }
 
 void TaskRun::attach(const Task& task, const Replica& replica, const Secret& metadata, std::stop_token stop) {
-  if (replica.state != "attaching") t_.state.replica_state(task.id, replica.number, "attaching");
+  if (replica.state != ReplicaState::attaching)
+    t_.state.replica_state(task.id, replica.number, ReplicaState::attaching);
   staging_->finish(task, replica, stop);
   RemoteJob job;
   job.address = t_.state.instance(replica.instance_id).address;
@@ -262,7 +263,7 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
 
 void TaskRun::detach(const Task& task, std::stop_token stop) {
   const Replica replica = t_.state.replicas(task.id).at(0);
-  if (replica.state == "pending") t_.state.replica_state(task.id, 1, "detaching");
+  if (replica.state == ReplicaState::pending) t_.state.replica_state(task.id, 1, ReplicaState::detaching);
   RemoteJob job;
   job.address = t_.state.instance(replica.instance_id).address;
   job.method = "detach_replication_slave";

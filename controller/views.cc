@@ -63,8 +63,8 @@ int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot) {
   if (task.state == "succeeded") return 100;
   if (task.ended()) {  // what there is of it
-    const auto made =
-        std::count_if(replicas.begin(), replicas.end(), [](const Replica& r) { return r.state == "succeeded"; });
+    const auto made = std::count_if(replicas.begin(), replicas.end(),
+                                    [](const Replica& r) { return r.state == ReplicaState::succeeded; });
     return replicas.empty() ? 0 : static_cast<int>(100 * made / static_cast<std::ptrdiff_t>(replicas.size()));
   }
   if (task.step == "clean_up") return 97;
@@ -80,7 +80,7 @@ std::map<std::string, Views::Work> Views::work() const {
   for (const Task& task : state_.running_tasks()) {
     if (task.step == "clean_up") continue;
     for (const Replica& replica : state_.replicas(task.id)) {
-      if (!replica.ended()) out[replica.instance_id] = {task.id, task.kind, replica.state, replica.number};
+      if (!replica.ended()) out[replica.instance_id] = {task.id, task.kind, to_text(replica.state), replica.number};
     }
     if (task.step == "snapshot") out.insert({task.source_id, {task.id, task.kind, "snapshot", 0}});
   }
@@ -242,8 +242,8 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
   int succeeded = 0, failed = 0;
   for (const Replica& replica : replicas) {
     jobs.push_back(live_.job(task.id, replica.number));
-    succeeded += replica.state == "succeeded";
-    failed += replica.state == "failed";
+    succeeded += replica.state == ReplicaState::succeeded;
+    failed += replica.state == ReplicaState::failed;
   }
   out.begin_object()
       .member("id", task.id)
@@ -268,7 +268,7 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
     out.begin_object()
         .member("id", replica.instance_id)
         .member("name", replica.instance_name)
-        .member("state", replica.state);
+        .member("state", to_text(replica.state));
     if (replica.server_id != 0) out.member("server_id", replica.server_id);
     if (!replica.started_at.empty()) out.member("started_at", replica.started_at);
     if (!replica.finished_at.empty()) out.member("finished_at", replica.finished_at);

@@ -190,7 +190,7 @@ TEST(Percent, GoesFromNothingToAll) {
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, half), 20);
   task.step = "replicas";
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 40);
-  replicas[0].state = "succeeded";
+  replicas[0].state = ReplicaState::succeeded;
   EXPECT_EQ(task_percent(task, replicas, {{}, half}, std::nullopt), 80);
   JobView more = half;
   more.total_bytes.reset();
@@ -212,7 +212,7 @@ TEST(Percent, GoesFromNothingToAll) {
 
 template <typename E>
 class Words : public testing::Test {};
-using Enums = testing::Types<InstanceState>;
+using Enums = testing::Types<InstanceState, ReplicaState>;
 TYPED_TEST_SUITE(Words, Enums);
 
 TYPED_TEST(Words, AreThereForEachValueAndLeadBackToIt) {

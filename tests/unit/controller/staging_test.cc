@@ -176,7 +176,7 @@ class StagingTest : public testing::Test {
   std::string ended() {
     wait("the task's end", [&] { return state.task(task_id).ended(); });
     std::string out;
-    for (const Replica& replica : state.replicas(task_id)) out += (out.empty() ? "" : " ") + replica.state;
+    for (const Replica& replica : state.replicas(task_id)) out += (out.empty() ? "" : " ") + to_text(replica.state);
     return out;
   }
   // A moment in which much would happen if it could.

@@ -115,7 +115,7 @@ TEST_F(StateTest, AnAccountThatALostHostMayUseStays) {
   state->lost_attach_resolved(open[0], true);  // two had asked
   EXPECT_THAT(ids("m"), ElementsAre("m<", "a<m"));
   EXPECT_EQ(state->task(task.id).state, "failed");
-  EXPECT_EQ(state->replicas(task.id)[0].state, "succeeded");
+  EXPECT_EQ(state->replicas(task.id)[0].state, ReplicaState::succeeded);
   EXPECT_THAT(kinds(detach("a").id), ElementsAre("account r1"));
 }
 
