@@ -246,7 +246,7 @@ std::string task_end(const JsonValue& task) {
   if (const auto error = in.opt_object("error")) out += ": " + error->string("message");
   if (const auto warning = in.opt_string("warning")) out += "\nwarning: " + *warning;
   if (const auto error = in.opt_object("error"); error && error->has("hint")) out += "\nhint: " + error->string("hint");
-  if (in.string("state") != "succeeded")
+  if (in.string("state") != to_text(RunState::succeeded))
     out += "\nwhat did not succeed is tried again with: guestagent retry " + in.string("id");
   return out + "\n";
 }

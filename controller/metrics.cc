@@ -9,7 +9,7 @@ namespace guestagent::controller {
 std::string controller_metrics(State& state, const Live& live) {
   std::map<std::string, int> states, tasks;
   for (const auto& known : words_of<InstanceState>()) states[std::string(known.text)] = 0;
-  for (const char* known : {"running", "succeeded", "failed", "cancelled"}) tasks[known] = 0;
+  for (const auto& known : words_of<RunState>()) tasks[std::string(known.text)] = 0;
   std::map<std::string, std::string> sources;
   for (const Member& member : state.members()) sources[member.instance_id] = member.source_id;
   std::vector<std::pair<Instance, LiveStatus>> instances;
@@ -17,7 +17,7 @@ std::string controller_metrics(State& state, const Live& live) {
     ++states[to_text(instance.state)];
     instances.emplace_back(instance, live.status(instance.id));
   }
-  for (const auto& [name, count] : state.task_counts()) tasks[name] = count;
+  for (const auto& [in, count] : state.task_counts()) tasks[to_text(in)] = count;
 
   MetricsText out;
   out.family("guestagent_instances", "gauge", "Hosts by their state at the controller.");

@@ -11,6 +11,14 @@ std::span<const Word<InstanceState>> words_of() {
 }
 
 template <>
+std::span<const Word<RunState>> words_of() {
+  using enum RunState;
+  static constexpr Word<RunState> kWords[] = {
+      {running, "running"}, {succeeded, "succeeded"}, {failed, "failed"}, {cancelled, "cancelled"}};
+  return kWords;
+}
+
+template <>
 std::span<const Word<ReplicaState>> words_of() {
   using enum ReplicaState;
   static constexpr Word<ReplicaState> kWords[] = {

@@ -53,6 +53,11 @@ enum class InstanceState {
 template <>
 std::span<const Word<InstanceState>> words_of();
 
+// Of tasks, and of jobs on agents.
+enum class RunState { running, succeeded, failed, cancelled };
+template <>
+std::span<const Word<RunState>> words_of();
+
 enum class ReplicaState { pending, provisioning, ready, attaching, detaching, succeeded, failed, cancelled };
 template <>
 std::span<const Word<ReplicaState>> words_of();
@@ -117,8 +122,7 @@ struct Replica {
 struct Task {
   std::string id;
   std::string kind;  // replicate | detach
-  // running | succeeded | failed | cancelled
-  std::string state = "running";
+  RunState state = RunState::running;
   // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done.
   std::string step;
   int round = 1;          // a retry is another round, with job ids of its own
@@ -133,7 +137,7 @@ struct Task {
   std::string created_at, finished_at;
   bool overwrite = false;  // hosts that have data of their own may be taken, and their data replaced
 
-  bool ended() const { return state != "running"; }
+  bool ended() const { return state != RunState::running; }
   // The id of a job of this task on an agent: the same after a crash, another one in another round.
   std::string job_id(const std::string& step_name) const { return id + "-r" + std::to_string(round) + "-" + step_name; }
 };

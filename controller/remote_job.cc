@@ -27,7 +27,8 @@ std::string only_id(const std::string& job_id) {
 }
 
 struct Record {
-  std::string state;
+  // An agent's job that is in a state which this controller does not know has failed.
+  RunState state = RunState::failed;
   JobView view;
   JobEnd end;
 };
@@ -37,7 +38,8 @@ Record read_record(const std::string& text) {
   const JsonDocument document = parse_json(text, "the job's record");
   const JsonReader in(document, "job", Code::internal);
   Record out;
-  out.state = in.string("state");
+  const std::string state = in.string("state");
+  out.state = from_text<RunState>(state).value_or(RunState::failed);
   out.view.job_id = in.opt_string("job_id").value_or("");
   out.view.phase = in.opt_string("phase").value_or("");
   if (const auto progress = in.opt_object("progress")) {
@@ -52,14 +54,15 @@ Record read_record(const std::string& text) {
       out.view.eta_s.reset();
     }
   }
-  if (out.state == "running") {
+  if (out.state == RunState::running) {
     out.view.snapshot_href = in.opt_string("snapshot_href").value_or("");
-  } else if (out.state == "succeeded") {
+  } else if (out.state == RunState::succeeded) {
     out.end.how = JobEnd::How::succeeded;
     out.end.result = document.HasMember("result") ? to_json(document["result"]) : "{}";
   } else {
-    out.end.how = out.state == "cancelled" ? JobEnd::How::cancelled : JobEnd::How::failed;
-    out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + out.state, ""};
+    out.end.how = out.state == RunState::cancelled ? JobEnd::How::cancelled : JobEnd::How::failed;
+    out.end.error = {out.state == RunState::cancelled ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + state,
+                     ""};
     if (const auto error = in.opt_object("error")) {
       out.end.error.message = error->opt_string("message").value_or(out.end.error.message);
       if (const auto data = error->opt_object("data")) {
@@ -134,7 +137,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
       view = record.view;
       view.job_id = job.job_id;
       show(view);
-      if (record.state != "running") return record.end;
+      if (record.state != RunState::running) return record.end;
       if (want_stop && !told_to_stop) {
         agents_.call(job.address, "cancel_job", only_id(job.job_id), stop);
         told_to_stop = true;
@@ -179,7 +182,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
 std::optional<JobEnd> JobRunner::find_out(const std::string& address, const std::string& job_id, std::stop_token stop) {
   try {
     const Record record = read_record(agents_.call(address, "get_job", only_id(job_id), stop));
-    if (record.state != "running") return record.end;
+    if (record.state != RunState::running) return record.end;
     agents_.call(address, "cancel_job", only_id(job_id), stop);
     return std::nullopt;
   } catch (const NoAnswer&) {

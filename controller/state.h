@@ -105,10 +105,10 @@ class State {
   // transaction.
   Task start_replicate(const NewReplicate& in, const Pick& pick);
   Task start_detach(const std::string& instance_id, const std::string& request, const RequestMark& mark = {});
-  Task task(const std::string& id);          // not_found
-  std::vector<Task> tasks(int limit);        // newest first
-  std::map<std::string, int> task_counts();  // by state
-  std::vector<Task> running_tasks();         // oldest first
+  Task task(const std::string& id);       // not_found
+  std::vector<Task> tasks(int limit);     // newest first
+  std::map<RunState, int> task_counts();  // by state
+  std::vector<Task> running_tasks();      // oldest first
   std::vector<Replica> replicas(const std::string& task_id);
   void request_cancel(const std::string& task_id,
                       const RequestMark& mark = {});  // failed_precondition when it has ended

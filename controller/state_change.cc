@@ -85,7 +85,7 @@ Task StateChange::task(const std::string& id) {
 
 Task StateChange::running_task(const std::string& id) {
   Task found = task(id);
-  if (found.ended()) throw Error(Code::failed_precondition, "task " + id + ": it has ended: " + found.state);
+  if (found.ended()) throw Error(Code::failed_precondition, "task " + id + ": it has ended: " + to_text(found.state));
   return found;
 }
 

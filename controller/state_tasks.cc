@@ -64,7 +64,7 @@ Task read_task(const SqlRow& r) {
   Task t;
   t.id = r.text(0);
   t.kind = r.text(1);
-  t.state = r.text(2);
+  t.state = from_stored<RunState>(r.text(2));
   t.step = r.text(3);
   t.round = static_cast<int>(r.integer(4));
   t.source_id = r.text(5);
@@ -189,11 +189,11 @@ std::vector<Task> State::tasks(int limit) {
   return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks ORDER BY rowid DESC LIMIT ?", {limit}, read_task);
 }
 
-std::map<std::string, int> State::task_counts() {
+std::map<RunState, int> State::task_counts() {
   std::lock_guard lock(db_->mutex);
-  std::map<std::string, int> out;
+  std::map<RunState, int> out;
   db_->sql.each("SELECT state, count(*) FROM tasks GROUP BY state", {},
-                [&](const SqlRow& row) { out[row.text(0)] = static_cast<int>(row.integer(1)); });
+                [&](const SqlRow& row) { out[from_stored<RunState>(row.text(0))] = static_cast<int>(row.integer(1)); });
   return out;
 }
 
@@ -319,7 +319,7 @@ void State::finish(const std::string& task_id, const std::string& warning) {
     if (replica.state == ReplicaState::cancelled) ++cancelled;
     if (replica.state == ReplicaState::failed && first == nullptr) first = &replica;
   }
-  const std::string state = failed != 0 ? "failed" : cancelled != 0 ? "cancelled" : "succeeded";
+  const RunState state = failed != 0 ? RunState::failed : cancelled != 0 ? RunState::cancelled : RunState::succeeded;
   TaskError error = task.error;
   if (error.empty() && first != nullptr) {
     error = first->error;
@@ -334,15 +334,15 @@ void State::finish(const std::string& task_id, const std::string& warning) {
       "UPDATE tasks SET state = ?2, step = 'done', error_code = ?3, error = ?4, error_hint = ?5, warning = "
       "?6, finished_at = ?7 "
       "WHERE id = ?1",
-      {task_id, state, error.code, error.message, error.hint, warning, change.now});
+      {task_id, to_text(state), error.code, error.message, error.hint, warning, change.now});
   change.touch_task(task_id);
-  change.event({.level = state == "failed" ? "error"
-                         : warning.empty() ? "info"
-                                           : "warning",
+  change.event({.level = state == RunState::failed ? "error"
+                         : warning.empty()         ? "info"
+                                                   : "warning",
                 .kind = "task",
                 .instance_id = task.source_id,
                 .task_id = task_id,
-                .message = task.kind + " " + state + (error.empty() ? "" : ": " + error.message) +
+                .message = task.kind + " " + to_text(state) + (error.empty() ? "" : ": " + error.message) +
                            (warning.empty() ? "" : "; " + warning)});
   change.commit("finish");
 }

@@ -61,7 +61,7 @@ double fraction(const std::optional<JobView>& job) {
 
 int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot) {
-  if (task.state == "succeeded") return 100;
+  if (task.state == RunState::succeeded) return 100;
   if (task.ended()) {  // what there is of it
     const auto made = std::count_if(replicas.begin(), replicas.end(),
                                     [](const Replica& r) { return r.state == ReplicaState::succeeded; });
@@ -248,7 +248,7 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
   out.begin_object()
       .member("id", task.id)
       .member("kind", task.kind)
-      .member("state", task.state)
+      .member("state", to_text(task.state))
       .member("step", task.step);
   out.member("round", task.round).member("source_id", task.source_id);
   if (task.kind == "replicate") out.member("read_only", task.read_only);

@@ -119,6 +119,16 @@ TEST(JobRunner, TellsTheJobsOwnError) {
   EXPECT_EQ(out.end.error.hint, "h");
 }
 
+TEST(JobRunner, AStateThatIsUnknownIsAFailureThatNamesIt) {
+  ScriptedAgents agents([](const auto& call, int) -> std::string {
+    return call.method == "get_job" ? R"({"job_id":"j1","state":"suspended"})" : "{}";
+  });
+  FakeClock clock;
+  const Outcome out = run(agents, clock);
+  EXPECT_EQ(out.end.how, JobEnd::How::failed);
+  EXPECT_THAT(out.end.error.message, HasSubstr("suspended"));
+}
+
 TEST(JobRunner, ARefusalIsTheEnd) {
   ScriptedAgents agents([](const auto&, int) -> std::string { throw Error(Code::invalid_argument, "unknown key"); });
   FakeClock clock;

@@ -197,14 +197,14 @@ TEST(Percent, GoesFromNothingToAll) {
   more.past_total = true;
   EXPECT_EQ(task_percent(task, replicas, {{}, more}, std::nullopt), 93);
   task.step = "done";
-  task.state = "succeeded";
+  task.state = RunState::succeeded;
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 100);
   // One that ended short of it: what there is of it.
-  for (const char* state : {"failed", "cancelled"}) {
+  for (const RunState state : {RunState::failed, RunState::cancelled}) {
     task.state = state;
-    EXPECT_EQ(task_percent(task, replicas, {{}, half}, half), 50) << state;
-    EXPECT_EQ(task_percent(task, {replicas[1]}, {half}, std::nullopt), 0) << state;
-    EXPECT_EQ(task_percent(task, {}, {}, std::nullopt), 0) << state;
+    EXPECT_EQ(task_percent(task, replicas, {{}, half}, half), 50) << to_text(state);
+    EXPECT_EQ(task_percent(task, {replicas[1]}, {half}, std::nullopt), 0) << to_text(state);
+    EXPECT_EQ(task_percent(task, {}, {}, std::nullopt), 0) << to_text(state);
   }
 }
 
@@ -212,7 +212,7 @@ TEST(Percent, GoesFromNothingToAll) {
 
 template <typename E>
 class Words : public testing::Test {};
-using Enums = testing::Types<InstanceState, ReplicaState>;
+using Enums = testing::Types<InstanceState, RunState, ReplicaState>;
 TYPED_TEST_SUITE(Words, Enums);
 
 TYPED_TEST(Words, AreThereForEachValueAndLeadBackToIt) {

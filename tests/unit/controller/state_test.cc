@@ -114,7 +114,7 @@ TEST_F(StateTest, AnAccountThatALostHostMayUseStays) {
   state->lost_attach_resolved(open[0], true);
   state->lost_attach_resolved(open[0], true);  // two had asked
   EXPECT_THAT(ids("m"), ElementsAre("m<", "a<m"));
-  EXPECT_EQ(state->task(task.id).state, "failed");
+  EXPECT_EQ(state->task(task.id).state, RunState::failed);
   EXPECT_EQ(state->replicas(task.id)[0].state, ReplicaState::succeeded);
   EXPECT_THAT(kinds(detach("a").id), ElementsAre("account r1"));
 }
@@ -192,7 +192,7 @@ TEST_F(StateTest, RetryTakesTheSameHostsWhereItCan) {
   state->replica_failed(task.id, 2, {"INTERNAL", "no", ""}, State::HostAfter::put_back, false);
   state->replicas_ended(task.id);
   finish(task.id);
-  EXPECT_EQ(state->task(task.id).state, "failed");
+  EXPECT_EQ(state->task(task.id).state, RunState::failed);
   const Task again = state->retry(task.id, {}, pick_hosts);
   EXPECT_EQ(again.round, 2);
   EXPECT_EQ(again.job_id("snapshot"), task.id + "-r2-snapshot");
