@@ -66,7 +66,8 @@ std::vector<Node> read_nodes(const JsonValue& instances) {
 
 // The word for people: what the host is, unless it serves, then how it is.
 std::string word(const Node& node) {
-  if (node.state == to_text(InstanceState::spare) && node.verdict == "unreachable") return "spare, unreachable";
+  if (node.state == to_text(InstanceState::spare) && node.verdict == to_text(Verdict::unreachable))
+    return "spare, unreachable";
   return node.state == to_text(InstanceState::active) ? node.verdict : node.state;
 }
 
@@ -98,7 +99,8 @@ void draw(const Node& node, const Children& children, const std::string& first, 
     if (!node.read_only) out += "  writable";
   }
   if (!node.outside.empty()) out += "  (follows " + node.outside + ", not by this controller)";
-  if (!node.reasons.empty() && node.verdict != "healthy" && node.verdict != "source") out += "  (" + node.reasons + ")";
+  if (!node.reasons.empty() && node.verdict != to_text(Verdict::healthy) && node.verdict != to_text(Verdict::source))
+    out += "  (" + node.reasons + ")";
   out += "\n";
   const auto below = children.find(node.id);
   if (below == children.end()) return;

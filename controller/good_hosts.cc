@@ -51,7 +51,7 @@ void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::
   for (;;) {
     std::vector<Instance> spare = state_.spare_hosts(source_id_);
     std::erase_if(spare, [&](const Instance& host) {
-      if (live_.status(host.id).verdict == "unreachable" && good_.count(host.id) == 0) leave_silent(host);
+      if (live_.status(host.id).verdict == Verdict::unreachable && good_.count(host.id) == 0) leave_silent(host);
       return not_these.count(host.id) != 0 || left_out_.count(host.id) != 0;
     });
     std::vector<std::string> picked;

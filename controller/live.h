@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "controller/model.h"
 
 namespace guestagent::controller {
 
 struct LiveStatus {
-  std::string verdict = "unknown";  // the agent's, or unreachable, or unknown before the first look
+  Verdict verdict = Verdict::unknown;
   std::vector<std::string> reasons;
   std::optional<double> lag_seconds;
   std::optional<std::uint64_t> lag_transactions;

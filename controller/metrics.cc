@@ -24,7 +24,7 @@ std::string controller_metrics(State& state, const Live& live) {
   for (const auto& [name, count] : states) out.sample({{"state", name}}, count);
   out.family("guestagent_instance_verdict", "gauge", "1 for the verdict that the instance has now.");
   for (const auto& [instance, status] : instances)
-    out.sample({{"instance", instance.id}, {"name", instance.name}, {"verdict", status.verdict}}, 1);
+    out.sample({{"instance", instance.id}, {"name", instance.name}, {"verdict", to_text(status.verdict)}}, 1);
   out.family("guestagent_instance_lag_seconds", "gauge", "How far a replica is behind its source.");
   for (const auto& [instance, status] : instances) {
     const auto source = sources.find(instance.id);

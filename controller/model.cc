@@ -11,6 +11,23 @@ std::span<const Word<InstanceState>> words_of() {
 }
 
 template <>
+std::span<const Word<Verdict>> words_of() {
+  using enum Verdict;
+  static constexpr Word<Verdict> kWords[] = {
+      {unknown, "unknown"},   {unreachable, "unreachable"}, {source, "source"},
+      {healthy, "healthy"},   {lagging, "lagging"},         {broken, "broken"},
+      {diverged, "diverged"}, {standalone, "standalone"},   {restoring, "restoring"}};
+  return kWords;
+}
+
+template <>
+std::span<const Word<Role>> words_of() {
+  static constexpr Word<Role> kWords[] = {
+      {Role::source, "source"}, {Role::replica, "replica"}, {Role::standalone, "standalone"}};
+  return kWords;
+}
+
+template <>
 std::span<const Word<RunState>> words_of() {
   using enum RunState;
   static constexpr Word<RunState> kWords[] = {

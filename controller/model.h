@@ -53,6 +53,25 @@ enum class InstanceState {
 template <>
 std::span<const Word<InstanceState>> words_of();
 
+// How the database of a host is, in its agent's words.
+enum class Verdict {
+  unknown,      // before the first look, or a word of an agent that this controller does not know
+  unreachable,  // said by the agent of its server, and by the controller of an agent
+  source,
+  healthy,
+  lagging,
+  broken,
+  diverged,
+  standalone,
+  restoring,
+};
+template <>
+std::span<const Word<Verdict>> words_of();
+
+enum class Role { source, replica, standalone };  // of a server
+template <>
+std::span<const Word<Role>> words_of();
+
 // Of tasks, and of jobs on agents.
 enum class RunState { running, succeeded, failed, cancelled };
 template <>

@@ -29,7 +29,7 @@ void write_error(JsonWriter& out, const TaskError& error) {
 }
 
 void write_status(JsonWriter& out, const LiveStatus& status) {
-  out.begin_object().member("verdict", status.verdict).key("reasons").begin_array();
+  out.begin_object().member("verdict", to_text(status.verdict)).key("reasons").begin_array();
   for (const std::string& reason : status.reasons) out.value(reason);
   out.end_array();
   if (status.lag_seconds) out.member("lag_seconds", *status.lag_seconds);

@@ -311,7 +311,7 @@ TEST_F(PoolHosts, ThoseThatDoNotAnswerOrHaveDataAreLeftOut) {
   // One that the monitor knows to be silent is asked only where too few others are there: it may have been mended
   // since.
   LiveStatus away;
-  away.verdict = "unreachable";
+  away.verdict = Verdict::unreachable;
   live.set_status("c", away);
   const auto asked = agents.calls().size();
   EXPECT_EQ(found(1), "d");
