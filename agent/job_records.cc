@@ -22,6 +22,7 @@ void write_members(JsonWriter& out, const JobRecord& record, bool with_result) {
   out.member("phase", record.phase).member("started_at", record.started_at);
   if (record.finished_at) out.member("finished_at", *record.finished_at);
   out.key("progress").raw(write_progress(record.progress));
+  if (record.snapshot_href) out.member("snapshot_href", *record.snapshot_href);
   if (!record.warnings.empty()) {
     out.key("warnings").begin_array();
     for (const std::string& warning : record.warnings) out.value(warning);
@@ -59,6 +60,7 @@ JobRecord parse_record(const std::string& text, const std::string& job_id) {
   record.progress.total_bytes = progress.opt_uint("total_bytes");
   record.progress.rate = progress.opt_number("rate").value_or(0);
   record.progress.eta_s = progress.opt_uint("eta_s");
+  record.snapshot_href = in.opt_string("snapshot_href");
   record.warnings = in.strings("warnings");
   if (document.HasMember("result")) record.result = to_json(document["result"]);
   if (in.has("error")) record.error = to_json(in.object("error").value());

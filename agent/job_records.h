@@ -48,6 +48,7 @@ struct JobRecord {
   std::string started_at;  // UTC, as format_utc writes it
   std::optional<std::string> finished_at;
   JobProgress progress;
+  std::optional<std::string> snapshot_href;  // of the snapshot that it makes, once that is claimed
   std::vector<std::string> warnings;
   std::optional<std::string> result;  // JSON text
   std::optional<std::string> error;   // JSON text: an RPC error object

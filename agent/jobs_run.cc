@@ -63,6 +63,12 @@ void Jobs::Live::warn(std::string_view message) {
   dirty = true;
 }
 
+void Jobs::Live::has_place(std::string_view snapshot_href) {
+  const std::lock_guard lock(state.mutex);
+  record.snapshot_href = snapshot_href;
+  dirty = true;
+}
+
 Journal& Jobs::Live::journal() {
   if (!steps) {
     steps = std::make_unique<Journal>(state.files.journal(record.job_id));

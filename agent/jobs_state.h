@@ -103,6 +103,7 @@ struct Jobs::Live final : JobContext {
   void phase(std::string_view name) override;
   void progress(std::uint64_t done, std::optional<std::uint64_t> total) override;
   void warn(std::string_view message) override;
+  void has_place(std::string_view snapshot_href) override;
   Journal& journal() override;
 
   State& state;

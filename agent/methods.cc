@@ -33,6 +33,9 @@ PreparedJob job_of(Operations& operations, const JsonReader& params) {
 std::string read_href(const JsonReader& params) {
   return read_name_param(params, "snapshot_href");
 }
+SnapshotMetadata read_snapshot(const JsonReader& params) {
+  return read_metadata(params.object("snapshot").value(), params.path() + ".snapshot");
+}
 std::string read_user(const JsonReader& params) {
   return read_name_param(params, "replication_user");
 }
@@ -125,6 +128,13 @@ const std::vector<Method>& methods() {
        {{"snapshot_href", "?"}, {"snapshot", kOptSnapshot}, {"follow", "?"}},
        "Fetches and prepares a snapshot beside the running data, for an attach that is short then.",
        job_of<read_stage_params, &O::stage_replication_snapshot, &O::plan_stage>,
+       nullptr,
+       Undertaking::stage},
+      {"discard_staged_snapshot",
+       MethodKind::changing,
+       {{"snapshot", kSnapshot}},
+       "Removes what this host has staged of a snapshot.",
+       job_of<read_snapshot, &O::discard_staged_snapshot, &O::plan_discard>,
        nullptr,
        Undertaking::stage},
       {"detach_replication_slave",

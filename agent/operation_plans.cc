@@ -70,6 +70,12 @@ Plan Operations::plan_stage(const StageParams& params) {
   return plan;
 }
 
+Plan Operations::plan_discard(const SnapshotMetadata& snapshot) {
+  Plan plan;
+  plan.steps.push_back("remove what this host has staged of snapshot " + snapshot.id);
+  return plan;
+}
+
 Plan Operations::plan_detach(const DetachRequest& request) {
   return datastore_.plan_stop(request);
 }

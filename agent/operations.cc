@@ -112,6 +112,10 @@ void require_places_apart(const Settings& settings, JobContext& job) {
   require_passed(places, job);
 }
 
+PieceSource::Kind kind_of(const SnapshotMetadata& snapshot) {
+  return {snapshot.format, snapshot.tool, snapshot.digest};
+}
+
 // The directory of what was fetched of a snapshot that is still being made.
 constexpr std::string_view kFollowStep = "follow";
 std::string write_follow(const fs::path& dir) {
@@ -142,6 +146,7 @@ std::string Operations::get_replication_snapshot(const SnapshotParams& params, J
   require_passed(datastore_.plan_snapshot(request), job);
 
   writer.claim();
+  job.has_place(store_.href(request.snapshot_id + '/' + std::string(kManifestName)));
   const std::unique_ptr<SnapshotStream> stream = datastore_.open_snapshot(request, job);
   job.phase("copy");
   writer.write(*stream, stream->expected_bytes());
@@ -177,7 +182,9 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
     AttachRequest from_here = request;
     from_here.data_is_here = true;
     const AttachOutcome outcome = datastore_.start_replicating(from_here, job);
-    return journal_result(job, attached(outcome, 0, upkeep_.status()));
+    const std::string result = journal_result(job, attached(outcome, 0, upkeep_.status()));
+    upkeep_.discard_staged(kind_of(request.snapshot), job);
+    return result;
   }
   job.phase("switch");
   const std::unique_ptr<Installation> installation = datastore_.install(told, staging, job);
@@ -217,6 +224,13 @@ std::string Operations::stage_replication_snapshot(const StageParams& params, Jo
   out.begin_object().member("snapshot_id", manifest.id).member("dir", staging.string());
   out.member("raw_bytes", manifest.raw_bytes).member("resumed_bytes", resumed).end_object();
   return journal_result(job, out.text());
+}
+
+std::string Operations::discard_staged_snapshot(const SnapshotMetadata& snapshot, JobContext& job) {
+  check_datastore(snapshot, settings_.datastore, "discard");
+  job.phase("discard");
+  const std::uint64_t bytes = upkeep_.discard_staged(kind_of(snapshot), job);
+  return journal_result(job, JsonWriter().begin_object().member("discarded_bytes", bytes).end_object().text());
 }
 
 std::string Operations::detach_replication_slave(const DetachRequest& request, JobContext& job) {

@@ -38,6 +38,7 @@ class Operations {
   std::string get_replication_snapshot(const SnapshotParams& params, JobContext& job);
   std::string attach_replication_slave(const AttachRequest& request, JobContext& job);
   std::string stage_replication_snapshot(const StageParams& params, JobContext& job);
+  std::string discard_staged_snapshot(const SnapshotMetadata& snapshot, JobContext& job);
   std::string detach_replication_slave(const DetachRequest& request, JobContext& job);
   std::string delete_replication_snapshot(const std::string& href, JobContext& job);
   std::string cleanup_replication_source(const std::string& replication_user, JobContext& job);
@@ -49,6 +50,7 @@ class Operations {
   Plan plan_snapshot(const SnapshotParams& params);
   Plan plan_attach(const AttachRequest& request);
   Plan plan_stage(const StageParams& params);
+  Plan plan_discard(const SnapshotMetadata& snapshot);
   Plan plan_detach(const DetachRequest& request);
   Plan plan_delete(const std::string& href);
   Plan plan_cleanup(const std::string& replication_user);

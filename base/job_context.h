@@ -24,6 +24,8 @@ class JobContext {
   virtual void progress(std::uint64_t done, std::optional<std::uint64_t> total) = 0;
   // For the operator: shown with the job and logged; the job goes on.
   virtual void warn(std::string_view message) = 0;
+  // The snapshot that it makes has its place in the store, where others can find it while it grows.
+  virtual void has_place(std::string_view snapshot_href) { static_cast<void>(snapshot_href); }
   virtual Journal& journal() = 0;
 
   // Throws Error(cancelled) once cancellation was requested.

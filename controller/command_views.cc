@@ -8,6 +8,7 @@
 #include <map>
 
 #include "config/datastore_names.h"
+#include "controller/model.h"
 
 namespace guestagent::controller {
 namespace {
@@ -65,8 +66,9 @@ std::vector<Node> read_nodes(const JsonValue& instances) {
 
 // The word for people: what the host is, unless it serves, then how it is.
 std::string word(const Node& node) {
-  if (node.state == "spare" && node.verdict == "unreachable") return "spare, unreachable";
-  return node.state == "active" ? node.verdict : node.state;
+  if (node.state == to_text(InstanceState::spare) && node.verdict == to_text(Verdict::unreachable))
+    return "spare, unreachable";
+  return node.state == to_text(InstanceState::active) ? node.verdict : node.state;
 }
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {
@@ -97,7 +99,8 @@ void draw(const Node& node, const Children& children, const std::string& first, 
     if (!node.read_only) out += "  writable";
   }
   if (!node.outside.empty()) out += "  (follows " + node.outside + ", not by this controller)";
-  if (!node.reasons.empty() && node.verdict != "healthy" && node.verdict != "source") out += "  (" + node.reasons + ")";
+  if (!node.reasons.empty() && node.verdict != to_text(Verdict::healthy) && node.verdict != to_text(Verdict::source))
+    out += "  (" + node.reasons + ")";
   out += "\n";
   const auto below = children.find(node.id);
   if (below == children.end()) return;
@@ -245,7 +248,7 @@ std::string task_end(const JsonValue& task) {
   if (const auto error = in.opt_object("error")) out += ": " + error->string("message");
   if (const auto warning = in.opt_string("warning")) out += "\nwarning: " + *warning;
   if (const auto error = in.opt_object("error"); error && error->has("hint")) out += "\nhint: " + error->string("hint");
-  if (in.string("state") != "succeeded")
+  if (in.string("state") != to_text(RunState::succeeded))
     out += "\nwhat did not succeed is tried again with: guestagent retry " + in.string("id");
   return out + "\n";
 }

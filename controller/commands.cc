@@ -12,6 +12,7 @@
 #include "controller/command_client.h"
 #include "controller/command_views.h"
 #include "controller/controller.h"
+#include "controller/model.h"
 
 namespace guestagent::controller {
 namespace {
@@ -194,13 +195,13 @@ int follow(const Invocation& in, CommandClient& client, const std::string& task_
     progress.show(task_lines(task));
     const JsonReader reader(task, "task", Code::internal);
     const std::string state = reader.string("state");
-    if (state != "running") {
+    if (state != to_text(RunState::running)) {
       if (in.json()) {
         print(text);
       } else {
         std::fputs(task_end(task).c_str(), stderr);
       }
-      if (state == "succeeded") return 0;
+      if (state == to_text(RunState::succeeded)) return 0;
       const auto error = reader.opt_object("error");
       return code_row(error ? code_from_wire(error->string("code")) : Code::internal).exit_status;
     }

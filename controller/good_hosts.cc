@@ -1,12 +1,10 @@
 #include "controller/good_hosts.h"
 
 #include <algorithm>
-#include <atomic>
 #include <mutex>
-#include <system_error>
-#include <thread>
 
 #include "base/json.h"
+#include "controller/at_once.h"
 #include "controller/provision.h"
 
 namespace guestagent::controller {
@@ -15,27 +13,11 @@ namespace {
 constexpr std::size_t kAskedAtOnce = 16;
 constexpr std::size_t kNamedInError = 10;
 
-// As many threads as there can be, this one among them.
-template <typename F>
-void at_once(std::size_t count, F each) {
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t n = next++; n < count; n = next++) each(n);
-  };
-  std::vector<std::jthread> threads;
-  try {
-    while (threads.size() + 1 < std::min(count, kAskedAtOnce)) threads.emplace_back(work);
-  } catch (const std::system_error&) {
-    // Those that are there do it.
-  }
-  work();
-}
-
 }  // namespace
 
 void GoodHosts::ask(const std::vector<Instance>& hosts, std::stop_token stop) {
   std::mutex mutex;
-  at_once(hosts.size(), [&](std::size_t n) {
+  at_once(hosts.size(), kAskedAtOnce, [&](std::size_t n) {
     const Instance& host = hosts[n];
     std::string why;
     bool has_data = host.has_data;
@@ -69,7 +51,7 @@ void GoodHosts::find(const HostTemplate& wanted, int count, const std::set<std::
   for (;;) {
     std::vector<Instance> spare = state_.spare_hosts(source_id_);
     std::erase_if(spare, [&](const Instance& host) {
-      if (live_.status(host.id).verdict == "unreachable" && good_.count(host.id) == 0) leave_silent(host);
+      if (live_.status(host.id).verdict == Verdict::unreachable && good_.count(host.id) == 0) leave_silent(host);
       return not_these.count(host.id) != 0 || left_out_.count(host.id) != 0;
     });
     std::vector<std::string> picked;

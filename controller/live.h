@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "controller/model.h"
 
 namespace guestagent::controller {
 
 struct LiveStatus {
-  std::string verdict = "unknown";  // the agent's, or unreachable, or unknown before the first look
+  Verdict verdict = Verdict::unknown;
   std::vector<std::string> reasons;
   std::optional<double> lag_seconds;
   std::optional<std::uint64_t> lag_transactions;
@@ -31,7 +32,8 @@ struct JobView {
   bool past_total = false;                   // more was done than was expected
   double rate = 0;
   std::optional<std::uint64_t> eta_s;
-  std::string note;  // why it does not move: "waits for job X", "no answer since …"
+  std::string snapshot_href;  // of a snapshot that is being made, from when others can find it
+  std::string note;           // why it does not move: "waits for job X", "no answer since …"
 };
 
 // Thread-safe.

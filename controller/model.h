@@ -1,12 +1,85 @@
 // What the controller remembers: hosts, who follows whom, tasks, and what is still to be removed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/error.h"
+
 namespace guestagent::controller {
+
+// What an enumeration's values are called by users, by agents and in the database: one table for each.
+template <typename E>
+struct Word {
+  E value;
+  std::string_view text;
+};
+template <typename E>
+std::span<const Word<E>> words_of();
+
+template <typename E>
+std::string to_text(E value) {
+  const auto words = words_of<E>();
+  return std::string(std::find_if(words.begin(), words.end(), [&](const auto& w) { return w.value == value; })->text);
+}
+// nullopt for a word that it has not.
+template <typename E>
+std::optional<E> from_text(std::string_view text) {
+  for (const Word<E>& word : words_of<E>()) {
+    if (word.text == text) return word.value;
+  }
+  return std::nullopt;
+}
+// From the database, which this program alone writes: throws internal for a word that it does not know.
+template <typename E>
+E from_stored(const std::string& text) {
+  if (const auto value = from_text<E>(text)) return *value;
+  throw Error(Code::internal, "reading the controller's state: the word " + text + " is unknown",
+              "another version of the controller, or somebody else, has written it");
+}
+
+enum class InstanceState {
+  spare,     // free for a task to take
+  building,  // a task makes a replica on it
+  active,    // has data of its own, or follows
+  lost,      // its agent fell silent while a task worked on it
+  failed,    // a provisioned host that was removed again
+};
+template <>
+std::span<const Word<InstanceState>> words_of();
+
+// How the database of a host is, in its agent's words.
+enum class Verdict {
+  unknown,      // before the first look, or a word of an agent that this controller does not know
+  unreachable,  // said by the agent of its server, and by the controller of an agent
+  source,
+  healthy,
+  lagging,
+  broken,
+  diverged,
+  standalone,
+  restoring,
+};
+template <>
+std::span<const Word<Verdict>> words_of();
+
+enum class Role { source, replica, standalone };  // of a server
+template <>
+std::span<const Word<Role>> words_of();
+
+// Of tasks, and of jobs on agents.
+enum class RunState { running, succeeded, failed, cancelled };
+template <>
+std::span<const Word<RunState>> words_of();
+
+enum class ReplicaState { pending, provisioning, ready, attaching, detaching, succeeded, failed, cancelled };
+template <>
+std::span<const Word<ReplicaState>> words_of();
 
 // What a host has, or what a new replica's host must have; empty and 0: not stated, or anything.
 struct HostTemplate {
@@ -21,10 +94,7 @@ struct Instance {
   std::string address;  // of its agent; empty while the host is being made
   HostTemplate host;
   std::string origin = "registered";  // registered | provisioned
-  // spare: free for a task to take; building: a task makes a replica on it; active: has data of its own or
-  // follows; lost: its agent fell silent while a task worked on it; failed: a provisioned host that was
-  // removed again
-  std::string state = "spare";
+  InstanceState state = InstanceState::spare;
   std::uint64_t server_id = 0;           // given by the controller, once; 0: not yet
   std::uint64_t reported_server_id = 0;  // what its agent says
   std::string last_error;                // why the last task on it failed
@@ -58,20 +128,20 @@ struct Replica {
   std::string task_id;
   int number = 0;  // from 1
   std::string instance_id, instance_name;
-  // pending | provisioning | ready | attaching | detaching | succeeded | failed | cancelled
-  std::string state = "pending";
+  ReplicaState state = ReplicaState::pending;
   std::uint64_t server_id = 0;
   TaskError error;
   std::string started_at, finished_at;
 
-  bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
+  bool ended() const {
+    return state == ReplicaState::succeeded || state == ReplicaState::failed || state == ReplicaState::cancelled;
+  }
 };
 
 struct Task {
   std::string id;
   std::string kind;  // replicate | detach
-  // running | succeeded | failed | cancelled
-  std::string state = "running";
+  RunState state = RunState::running;
   // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done.
   std::string step;
   int round = 1;          // a retry is another round, with job ids of its own
@@ -86,7 +156,7 @@ struct Task {
   std::string created_at, finished_at;
   bool overwrite = false;  // hosts that have data of their own may be taken, and their data replaced
 
-  bool ended() const { return state != "running"; }
+  bool ended() const { return state != RunState::running; }
   // The id of a job of this task on an agent: the same after a crash, another one in another round.
   std::string job_id(const std::string& step_name) const { return id + "-r" + std::to_string(round) + "-" + step_name; }
 };

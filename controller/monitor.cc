@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 
 namespace guestagent::controller {
 namespace {
@@ -18,14 +19,21 @@ constexpr unsigned kThreads = 8;
 constexpr int kMisses = 2;        // in a row, before an agent counts as unreachable
 constexpr int kLongestAway = 12;  // intervals, for one that does not answer
 
-int badness(const std::string& verdict) {
-  if (verdict == "broken" || verdict == "diverged" || verdict == "unreachable") return 2;
-  if (verdict == "lagging") return 1;
-  return 0;
+int badness(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::broken:
+    case Verdict::diverged:
+    case Verdict::unreachable:
+      return 2;
+    case Verdict::lagging:
+      return 1;
+    default:
+      return 0;
+  }
 }
 
 bool is_followed_up(const Instance& instance) {
-  return !instance.address.empty() && instance.state != "failed";
+  return !instance.address.empty() && instance.state != InstanceState::failed;
 }
 
 }  // namespace
@@ -35,31 +43,35 @@ LiveStatus judge(const std::string& answer, bool is_member, std::uint64_t expect
   const JsonReader in(document, "status", Code::internal);
   LiveStatus out;
   out.raw = answer;
-  out.verdict = in.opt_string("verdict").value_or("unknown");
   out.reasons = in.strings("reasons");
+  if (const auto said = in.opt_string("verdict")) {
+    const auto known = from_text<Verdict>(*said);
+    out.verdict = known.value_or(Verdict::unknown);
+    if (!known) out.reasons.push_back("its agent says " + printable(*said) + ", which this controller does not know");
+  }
+  const auto role = from_text<Role>(in.opt_string("role").value_or(""));
   out.lag_seconds = in.opt_number("lag_seconds");
   out.lag_transactions = in.opt_uint("lag_transactions");
   out.read_only = in.opt_boolean("read_only");
-  if (const auto source = in.opt_object("source"); source && in.opt_string("role").value_or("") == "replica")
+  if (const auto source = in.opt_object("source"); source && role == Role::replica)
     out.follows = source->opt_uint("server_id").value_or(0);
   if (!is_member) return out;
-  const std::string role = in.opt_string("role").value_or("replica");
-  if (out.verdict == "standalone" || (out.verdict == "source" && role != "replica")) {
-    out.verdict = "broken";
+  if (out.verdict == Verdict::standalone || (out.verdict == Verdict::source && role && role != Role::replica)) {
+    out.verdict = Verdict::broken;
     out.reasons.emplace_back("the topology says that it is a replica, its server follows nobody");
     return out;
   }
   if (const auto source = in.opt_object("source"); source && expected_source != 0) {
     const auto followed = source->opt_uint("server_id").value_or(0);
-    if (followed != 0 && followed != expected_source && out.verdict != "broken") {
-      out.verdict = "diverged";
+    if (followed != 0 && followed != expected_source && out.verdict != Verdict::broken) {
+      out.verdict = Verdict::diverged;
       out.reasons.push_back("it follows server_id " + std::to_string(followed) + ", its source in the topology has " +
                             std::to_string(expected_source));
     }
   }
-  if ((out.verdict == "healthy" || out.verdict == "source") && out.lag_seconds &&
+  if ((out.verdict == Verdict::healthy || out.verdict == Verdict::source) && out.lag_seconds &&
       *out.lag_seconds * 1000 > static_cast<double>(lag_limit.count())) {
-    out.verdict = "lagging";
+    out.verdict = Verdict::lagging;
     out.reasons.push_back("further behind than the controller's limit of " + std::to_string(lag_limit.count() / 1000) +
                           " s");
   }
@@ -81,7 +93,7 @@ struct Monitor::Shared {
   std::set<std::string> busy;  // due or being looked at
   struct Seen {
     int misses = 0;
-    std::string told;  // the verdict of the last event
+    std::optional<Verdict> told;  // the verdict of the last event
     std::uint64_t reported = 0;
   };
   std::map<std::string, Seen> seen;
@@ -198,7 +210,7 @@ void Monitor::look(const Instance& instance, std::stop_token stop) {
       std::lock_guard lock(s.mutex);
       if (++s.seen[instance.id].misses < kMisses) return;
     }
-    status.verdict = "unreachable";
+    status.verdict = Verdict::unreachable;
     status.reasons = {e.what()};
     status.lag_seconds.reset();
     status.lag_transactions.reset();
@@ -227,23 +239,24 @@ void Monitor::look_now(const std::string& instance_id, std::stop_token stop) {
 
 // A change between well and not well is an event; the way between two kinds of well is a task's to tell.
 void Monitor::Shared::tell(const Instance& instance, const LiveStatus& status, bool is_member) {
-  std::string before;
+  std::optional<Verdict> before;
   {
     std::lock_guard lock(mutex);
     Seen& last = seen[instance.id];
     before = last.told;
     last.told = status.verdict;
   }
-  if (before == status.verdict || (before.empty() && badness(status.verdict) == 0)) return;
-  if (badness(before) == 0 && badness(status.verdict) == 0) return;
-  if (!is_member && status.verdict != "unreachable" && before != "unreachable") return;
+  if (before == status.verdict) return;
+  if (badness(before.value_or(Verdict::unknown)) == 0 && badness(status.verdict) == 0) return;
+  if (!is_member && status.verdict != Verdict::unreachable && before != Verdict::unreachable) return;
   std::string why;
   for (const std::string& reason : status.reasons) why += (why.empty() ? ": " : "; ") + reason;
   Event event;
   event.level = badness(status.verdict) == 2 ? "error" : badness(status.verdict) == 1 ? "warning" : "info";
   event.kind = "status";
   event.instance_id = instance.id;
-  event.message = instance.name + " is " + status.verdict + (before.empty() ? "" : " (was " + before + ")") + why;
+  event.message =
+      instance.name + " is " + to_text(status.verdict) + (before ? " (was " + to_text(*before) + ")" : "") + why;
   state.add_event(event);
 }
 

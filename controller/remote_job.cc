@@ -27,7 +27,8 @@ std::string only_id(const std::string& job_id) {
 }
 
 struct Record {
-  std::string state;
+  // An agent's job that is in a state which this controller does not know has failed.
+  RunState state = RunState::failed;
   JobView view;
   JobEnd end;
 };
@@ -37,7 +38,8 @@ Record read_record(const std::string& text) {
   const JsonDocument document = parse_json(text, "the job's record");
   const JsonReader in(document, "job", Code::internal);
   Record out;
-  out.state = in.string("state");
+  const std::string state = in.string("state");
+  out.state = from_text<RunState>(state).value_or(RunState::failed);
   out.view.job_id = in.opt_string("job_id").value_or("");
   out.view.phase = in.opt_string("phase").value_or("");
   if (const auto progress = in.opt_object("progress")) {
@@ -52,12 +54,15 @@ Record read_record(const std::string& text) {
       out.view.eta_s.reset();
     }
   }
-  if (out.state == "succeeded") {
+  if (out.state == RunState::running) {
+    out.view.snapshot_href = in.opt_string("snapshot_href").value_or("");
+  } else if (out.state == RunState::succeeded) {
     out.end.how = JobEnd::How::succeeded;
     out.end.result = document.HasMember("result") ? to_json(document["result"]) : "{}";
-  } else if (out.state != "running") {
-    out.end.how = out.state == "cancelled" ? JobEnd::How::cancelled : JobEnd::How::failed;
-    out.end.error = {out.state == "cancelled" ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + out.state, ""};
+  } else {
+    out.end.how = out.state == RunState::cancelled ? JobEnd::How::cancelled : JobEnd::How::failed;
+    out.end.error = {out.state == RunState::cancelled ? "CANCELLED" : "INTERNAL", "the agent's job ended: " + state,
+                     ""};
     if (const auto error = in.opt_object("error")) {
       out.end.error.message = error->opt_string("message").value_or(out.end.error.message);
       if (const auto data = error->opt_object("data")) {
@@ -99,7 +104,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
   const SteadyTime begun = clock_.steady();
   SteadyTime last_answer = begun;
   Millis pause = kFirstPoll;
-  bool asked = false, told_to_stop = false;
+  bool asked = !job.begin, told_to_stop = false;
   int restarts = 0, unanswered = 0;
   JobView view;
   view.job_id = job.job_id;
@@ -132,11 +137,13 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
       view = record.view;
       view.job_id = job.job_id;
       show(view);
-      if (record.state != "running") return record.end;
+      if (record.state != RunState::running) return record.end;
       if (want_stop && !told_to_stop) {
         agents_.call(job.address, "cancel_job", only_id(job.job_id), stop);
         told_to_stop = true;
         pause = kFirstPoll;
+      } else if (told_to_stop && hurry()) {
+        return lost_while_cancelled(Error(Code::deadline_exceeded, "its job has not stopped yet"));
       }
     } catch (const NoAnswer& e) {
       note(e.what());
@@ -156,6 +163,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
       } else if (e.code() == Code::not_found && (asked || want_stop)) {
         last_answer = clock_.steady();
         if (want_stop) return {JobEnd::How::cancelled, {}, {"CANCELLED", "cancelled on request", ""}};
+        if (!job.begin) return {JobEnd::How::failed, {}, task_error(e)};
         // The agent has lost the record, so the job cannot have been completed there either.
         if (++restarts > kMostRestarts) return {JobEnd::How::failed, {}, task_error(e)};
         asked = false;
@@ -174,7 +182,7 @@ JobEnd JobRunner::run(const RemoteJob& job, const std::function<bool()>& cancell
 std::optional<JobEnd> JobRunner::find_out(const std::string& address, const std::string& job_id, std::stop_token stop) {
   try {
     const Record record = read_record(agents_.call(address, "get_job", only_id(job_id), stop));
-    if (record.state != "running") return record.end;
+    if (record.state != RunState::running) return record.end;
     agents_.call(address, "cancel_job", only_id(job_id), stop);
     return std::nullopt;
   } catch (const NoAnswer&) {

@@ -14,6 +14,7 @@ namespace guestagent::controller {
 struct RemoteJob {
   std::string address, method, job_id;
   std::string params;  // JSON object without job_id and async; "{}" for none
+  bool begin = true;   // false: one that the agent does not know is not begun, but has failed with NOT_FOUND
 };
 
 struct JobEnd {
@@ -36,7 +37,8 @@ class JobRunner {
   // Asks for the job (again: its id makes that harmless) and follows it to its end. `cancelled` is asked all
   // the time, `show` gets what can be seen. Throws cancelled when `stop` is requested: the job goes on and
   // can be found again. Once cancelled, an agent that does not answer is given up at once: lost, with the error
-  // CANCELLED. `hurry`: the job is not to be stopped, but a silent or busy agent is no longer waited for.
+  // CANCELLED. `hurry`: a silent or busy agent is no longer waited for, nor (lost) a
+  // job that was told to stop.
   JobEnd run(
       const RemoteJob& job, const std::function<bool()>& cancelled, const std::function<void(JobView)>& show,
       std::stop_token stop, const std::function<bool()>& hurry = [] { return false; });

@@ -101,7 +101,7 @@ Instance read_instance(const SqlRow& r) {
   i.address = r.text(2);
   i.host = {r.text(3), r.text(4), r.uint(5), r.text(6)};
   i.origin = r.text(7);
-  i.state = r.text(8);
+  i.state = from_stored<InstanceState>(r.text(8));
   i.server_id = r.uint(9);
   i.reported_server_id = r.uint(10);
   i.last_error = r.text(11);
@@ -138,7 +138,8 @@ Instance State::add_instance(const NewInstance& in, const RequestMark& mark) {
   change.sql.run("INSERT INTO instances (" GUESTAGENT_INSTANCE_COLUMNS
                  ") VALUES (?,?,?,?,?,?,?,'registered',?,NULL,?,'',?,?)",
                  {id, name, in.address, in.host.flavor, in.host.availability_zone, in.host.volume_size, in.host.nics,
-                  in.spare ? "spare" : "active", in.reported_server_id, change.now, in.has_data});
+                  to_text(in.spare ? InstanceState::spare : InstanceState::active), in.reported_server_id, change.now,
+                  in.has_data});
   change.touch_instance(id);
   change.touch_topology();
   change.event({.kind = "registered", .instance_id = id, .message = name + " was registered"});

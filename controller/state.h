@@ -105,10 +105,10 @@ class State {
   // transaction.
   Task start_replicate(const NewReplicate& in, const Pick& pick);
   Task start_detach(const std::string& instance_id, const std::string& request, const RequestMark& mark = {});
-  Task task(const std::string& id);          // not_found
-  std::vector<Task> tasks(int limit);        // newest first
-  std::map<std::string, int> task_counts();  // by state
-  std::vector<Task> running_tasks();         // oldest first
+  Task task(const std::string& id);       // not_found
+  std::vector<Task> tasks(int limit);     // newest first
+  std::map<RunState, int> task_counts();  // by state
+  std::vector<Task> running_tasks();      // oldest first
   std::vector<Replica> replicas(const std::string& task_id);
   void request_cancel(const std::string& task_id,
                       const RequestMark& mark = {});  // failed_precondition when it has ended
@@ -125,7 +125,7 @@ class State {
   Secret snapshot_metadata(const std::string& task_id);  // kept while replicas are made; empty otherwise
   // No replica is made. `lost`: the source's agent fell silent, so the job's end is still to be learnt.
   void snapshot_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
-  void replica_state(const std::string& task_id, int number, const std::string& state);
+  void replica_state(const std::string& task_id, int number, ReplicaState state);
   void host_made(const std::string& task_id, int number, const std::string& address);
   void replica_serving(const std::string& task_id, int number);
   enum class HostAfter { put_back, lost, to_remove };

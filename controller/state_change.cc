@@ -85,7 +85,7 @@ Task StateChange::task(const std::string& id) {
 
 Task StateChange::running_task(const std::string& id) {
   Task found = task(id);
-  if (found.ended()) throw Error(Code::failed_precondition, "task " + id + ": it has ended: " + found.state);
+  if (found.ended()) throw Error(Code::failed_precondition, "task " + id + ": it has ended: " + to_text(found.state));
   return found;
 }
 
@@ -96,8 +96,8 @@ Replica StateChange::replica(const std::string& task_id, int number) {
   return std::move(*found);
 }
 
-void StateChange::set_instance_state(const std::string& id, const std::string& state, const std::string& last_error) {
-  sql.run("UPDATE instances SET state = ?2, last_error = ?3 WHERE id = ?1", {id, state, last_error});
+void StateChange::set_instance_state(const std::string& id, InstanceState state, const std::string& last_error) {
+  sql.run("UPDATE instances SET state = ?2, last_error = ?3 WHERE id = ?1", {id, to_text(state), last_error});
   touch_instance(id);
 }
 
@@ -106,11 +106,11 @@ void StateChange::set_step(const std::string& task_id, const std::string& step) 
   touch_task(task_id);
 }
 
-void StateChange::end_replica(const Replica& replica, const std::string& state, const TaskError& error) {
+void StateChange::end_replica(const Replica& replica, ReplicaState state, const TaskError& error) {
   sql.run(
       "UPDATE replicas SET state = ?3, error_code = ?4, error = ?5, error_hint = ?6, finished_at = ?7 "
       "WHERE task_id = ?1 AND number = ?2",
-      {replica.task_id, replica.number, state, error.code, error.message, error.hint, now});
+      {replica.task_id, replica.number, to_text(state), error.code, error.message, error.hint, now});
   touch_task(replica.task_id);
 }
 
@@ -119,7 +119,7 @@ void StateChange::join_topology(const Task& task, const Instance& replica, int n
       "INSERT INTO members (instance_id, source_id, read_only, account, joined_at, place) "
       "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ?",
       {replica.id, task.source_id, task.read_only, account, now, number, task.id});
-  set_instance_state(replica.id, "active");
+  set_instance_state(replica.id, InstanceState::active);
   touch_instance(task.source_id);
   touch_topology();
 }

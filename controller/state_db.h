@@ -42,9 +42,9 @@ class StateChange {
   Task task(const std::string& id);          // not_found
   Task running_task(const std::string& id);  // failed_precondition when it has ended
   Replica replica(const std::string& task_id, int number);
-  void set_instance_state(const std::string& id, const std::string& state, const std::string& last_error = {});
+  void set_instance_state(const std::string& id, InstanceState state, const std::string& last_error = {});
   void set_step(const std::string& task_id, const std::string& step);
-  void end_replica(const Replica& replica, const std::string& state, const TaskError& error);
+  void end_replica(const Replica& replica, ReplicaState state, const TaskError& error);
   // `number`: of the replica in its task.
   void join_topology(const Task& task, const Instance& replica, int number, const std::string& account);
   void leave_topology(const std::string& instance_id);

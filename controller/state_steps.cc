@@ -34,7 +34,7 @@ bool is_open(StateChange& change, std::int64_t cleanup) {
 void end_detach(StateChange& change, const Task& task, const Replica& replica) {
   change.leave_topology(replica.instance_id);
   change.touch_instance(task.source_id);
-  change.set_instance_state(replica.instance_id, "active");
+  change.set_instance_state(replica.instance_id, InstanceState::active);
   change.event({.kind = "topology",
                 .instance_id = replica.instance_id,
                 .task_id = task.id,
@@ -74,9 +74,9 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
        change.sql.all("SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number",
                       {task_id}, read_replica)) {
     if (replica.ended()) continue;
-    change.end_replica(replica, cancelled ? "cancelled" : "failed", told);
+    change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, told);
     const bool made = change.instance(replica.instance_id).address.empty();
-    change.set_instance_state(replica.instance_id, made ? "failed" : "spare");
+    change.set_instance_state(replica.instance_id, made ? InstanceState::failed : InstanceState::spare);
   }
   change.sql.run("UPDATE tasks SET error_code = ?2, error = ?3, error_hint = ?4 WHERE id = ?1",
                  {task_id, told.code, told.message, told.hint});
@@ -85,15 +85,15 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
   change.commit("snapshot_failed");
 }
 
-void State::replica_state(const std::string& task_id, int number, const std::string& state) {
+void State::replica_state(const std::string& task_id, int number, ReplicaState state) {
   StateChange change(*db_);
   change.running_task(task_id);
   change.sql.run(
       "UPDATE replicas SET state = ?3, started_at = CASE started_at WHEN '' THEN ?4 ELSE started_at END "
       "WHERE task_id = ?1 AND number = ?2",
-      {task_id, number, state, change.now});
+      {task_id, number, to_text(state), change.now});
   change.touch_task(task_id);
-  change.commit("replica_" + state);
+  change.commit("replica_" + to_text(state));
 }
 
 void State::host_made(const std::string& task_id, int number, const std::string& address) {
@@ -110,8 +110,8 @@ void State::replica_serving(const std::string& task_id, int number) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, number);
-  if (replica.state == "succeeded") return;
-  change.end_replica(replica, "succeeded", {});
+  if (replica.state == ReplicaState::succeeded) return;
+  change.end_replica(replica, ReplicaState::succeeded, {});
   change.join_topology(task, change.instance(replica.instance_id), number, task.account);
   change.event({.kind = "replica",
                 .instance_id = replica.instance_id,
@@ -126,19 +126,19 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, number);
   if (replica.ended()) return;
-  change.end_replica(replica, cancelled ? "cancelled" : "failed", error);
+  change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, error);
   const std::string why = cancelled && host != HostAfter::lost ? "" : error.message;
   switch (host) {
     case HostAfter::put_back:
-      change.set_instance_state(replica.instance_id, "spare", why);
+      change.set_instance_state(replica.instance_id, InstanceState::spare, why);
       break;
     case HostAfter::lost:
-      change.set_instance_state(replica.instance_id, "lost", why);
+      change.set_instance_state(replica.instance_id, InstanceState::lost, why);
       change.add_cleanup(task, "attach_job", replica.instance_id, task.job_id("attach-" + std::to_string(number)),
                          number);
       break;
     case HostAfter::to_remove:
-      change.set_instance_state(replica.instance_id, "failed", why);
+      change.set_instance_state(replica.instance_id, InstanceState::failed, why);
       change.sql.run("UPDATE instances SET address = NULL WHERE id = ?", {replica.instance_id});
       change.add_cleanup(task, "host", replica.instance_id, "", number);
       break;
@@ -166,7 +166,7 @@ void State::detached(const std::string& task_id) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, 1);
-  change.end_replica(replica, "succeeded", {});
+  change.end_replica(replica, ReplicaState::succeeded, {});
   end_detach(change, task, replica);
   change.set_step(task_id, "clean_up");
   change.commit("detached");
@@ -176,7 +176,7 @@ void State::detach_failed(const std::string& task_id, const TaskError& error, bo
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   const Replica replica = change.replica(task_id, 1);
-  change.end_replica(replica, cancelled ? "cancelled" : "failed", error);
+  change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, error);
   if (lost) change.add_cleanup(task, "detach_job", replica.instance_id, task.job_id("detach"), 1);
   change.set_step(task_id, "clean_up");
   change.touch_instance(replica.instance_id);
@@ -238,8 +238,9 @@ void State::lost_attach_resolved(const Cleanup& cleanup, bool follows) {
         "= ? AND "
         "number = ? AND instance_id = ?",
         {cleanup.task_id, cleanup.number, host.id});
-  } else if (host.state == "lost") {
-    change.set_instance_state(host.id, host.origin == "provisioned" ? "failed" : "spare", host.last_error);
+  } else if (host.state == InstanceState::lost) {
+    change.set_instance_state(host.id, host.origin == "provisioned" ? InstanceState::failed : InstanceState::spare,
+                              host.last_error);
     if (host.origin == "provisioned") {
       change.sql.run("UPDATE instances SET address = NULL WHERE id = ?", {host.id});
       change.add_cleanup(task, "host", host.id, "", cleanup.number);

@@ -11,10 +11,10 @@ namespace {
 // A host that the source of a new replica cannot be, said in words.
 void check_source(const Instance& source) {
   const std::string doing = "replicating " + source.name + ": ";
-  if (source.state == "building")
+  if (source.state == InstanceState::building)
     throw Error(Code::failed_precondition, doing + "it is being made itself", "wait for its task");
-  if (source.state == "lost" || source.state == "failed") {
-    throw Error(Code::failed_precondition, doing + "the host is " + source.state + ": " + source.last_error,
+  if (source.state == InstanceState::lost || source.state == InstanceState::failed) {
+    throw Error(Code::failed_precondition, doing + "the host is " + to_text(source.state) + ": " + source.last_error,
                 "retry or forget what failed there first");
   }
 }
@@ -64,7 +64,7 @@ Task read_task(const SqlRow& r) {
   Task t;
   t.id = r.text(0);
   t.kind = r.text(1);
-  t.state = r.text(2);
+  t.state = from_stored<RunState>(r.text(2));
   t.step = r.text(3);
   t.round = static_cast<int>(r.integer(4));
   t.source_id = r.text(5);
@@ -83,7 +83,7 @@ Task read_task(const SqlRow& r) {
 }
 
 Replica read_replica(const SqlRow& r) {
-  return {r.text(0), static_cast<int>(r.integer(1)),    r.text(2), r.text(3), r.text(4),
+  return {r.text(0), static_cast<int>(r.integer(1)),    r.text(2), r.text(3), from_stored<ReplicaState>(r.text(4)),
           r.uint(5), {r.text(6), r.text(7), r.text(8)}, r.text(9), r.text(10)};
 }
 
@@ -123,10 +123,10 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
       hosts.push_back(change.instance(id));
   }
   for (std::size_t n = 0; n < hosts.size(); ++n) {
-    change.set_instance_state(hosts[n].id, "building");
+    change.set_instance_state(hosts[n].id, InstanceState::building);
     insert_replica(change, task.id, static_cast<int>(n) + 1, hosts[n], change.give_server_id(hosts[n]));
   }
-  if (source.state == "spare") change.set_instance_state(source.id, "active");
+  if (source.state == InstanceState::spare) change.set_instance_state(source.id, InstanceState::active);
   change.touch_topology();
   change.event({.kind = "task",
                 .instance_id = source.id,
@@ -189,11 +189,11 @@ std::vector<Task> State::tasks(int limit) {
   return db_->sql.all("SELECT " GUESTAGENT_TASK_COLUMNS " FROM tasks ORDER BY rowid DESC LIMIT ?", {limit}, read_task);
 }
 
-std::map<std::string, int> State::task_counts() {
+std::map<RunState, int> State::task_counts() {
   std::lock_guard lock(db_->mutex);
-  std::map<std::string, int> out;
+  std::map<RunState, int> out;
   db_->sql.each("SELECT state, count(*) FROM tasks GROUP BY state", {},
-                [&](const SqlRow& row) { out[row.text(0)] = static_cast<int>(row.integer(1)); });
+                [&](const SqlRow& row) { out[from_stored<RunState>(row.text(0))] = static_cast<int>(row.integer(1)); });
   return out;
 }
 
@@ -231,7 +231,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
       "SELECT " GUESTAGENT_REPLICA_COLUMNS " FROM replicas WHERE task_id = ? ORDER BY number", {task_id}, read_replica);
   std::vector<Replica> left;
   for (const Replica& replica : all) {
-    if (replica.state != "succeeded") left.push_back(replica);
+    if (replica.state != ReplicaState::succeeded) left.push_back(replica);
   }
   if (left.empty()) throw Error(Code::failed_precondition, doing + "nothing of it failed");
   if (change.sql.number("SELECT count(*) FROM cleanups WHERE task_id = ? AND kind IN ('detach_job', 'snapshot_job')",
@@ -281,7 +281,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
       }
     }
     for (const Replica& replica : left) {
-      change.set_instance_state(replica.instance_id, "building");
+      change.set_instance_state(replica.instance_id, InstanceState::building);
       change.sql.run(
           "UPDATE replicas SET state = 'pending', error_code = '', error = '', error_hint = '', started_at = "
           "'', "
@@ -315,11 +315,11 @@ void State::finish(const std::string& task_id, const std::string& warning) {
   std::size_t failed = 0, cancelled = 0;
   const Replica* first = nullptr;
   for (const Replica& replica : all) {
-    if (replica.state == "failed") ++failed;
-    if (replica.state == "cancelled") ++cancelled;
-    if (replica.state == "failed" && first == nullptr) first = &replica;
+    if (replica.state == ReplicaState::failed) ++failed;
+    if (replica.state == ReplicaState::cancelled) ++cancelled;
+    if (replica.state == ReplicaState::failed && first == nullptr) first = &replica;
   }
-  const std::string state = failed != 0 ? "failed" : cancelled != 0 ? "cancelled" : "succeeded";
+  const RunState state = failed != 0 ? RunState::failed : cancelled != 0 ? RunState::cancelled : RunState::succeeded;
   TaskError error = task.error;
   if (error.empty() && first != nullptr) {
     error = first->error;
@@ -334,15 +334,15 @@ void State::finish(const std::string& task_id, const std::string& warning) {
       "UPDATE tasks SET state = ?2, step = 'done', error_code = ?3, error = ?4, error_hint = ?5, warning = "
       "?6, finished_at = ?7 "
       "WHERE id = ?1",
-      {task_id, state, error.code, error.message, error.hint, warning, change.now});
+      {task_id, to_text(state), error.code, error.message, error.hint, warning, change.now});
   change.touch_task(task_id);
-  change.event({.level = state == "failed" ? "error"
-                         : warning.empty() ? "info"
-                                           : "warning",
+  change.event({.level = state == RunState::failed ? "error"
+                         : warning.empty()         ? "info"
+                                                   : "warning",
                 .kind = "task",
                 .instance_id = task.source_id,
                 .task_id = task_id,
-                .message = task.kind + " " + state + (error.empty() ? "" : ": " + error.message) +
+                .message = task.kind + " " + to_text(state) + (error.empty() ? "" : ": " + error.message) +
                            (warning.empty() ? "" : "; " + warning)});
   change.commit("finish");
 }

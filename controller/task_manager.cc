@@ -36,7 +36,7 @@ struct TaskManager::Shared {
   };
 
   TaskTools tools;
-  Limiter limiter;
+  Limiter limiter, stage_limiter;
   AgentAccessSettings quick;
   std::mutex mutex;  // of running
   std::map<std::string, std::shared_ptr<Running>> running;
@@ -47,8 +47,9 @@ struct TaskManager::Shared {
 
   Shared(State& state, Agents& agents, Provisioner& provisioner, Live& live, const ControllerSettings& settings,
          Clock& clock, Look look, StartThread start)
-      : tools{state, agents, provisioner, live, settings, clock, limiter, std::move(look)},
+      : tools{state, agents, provisioner, live, settings, clock, limiter, stage_limiter, std::move(look)},
         limiter(settings.agents.parallel_attaches),
+        stage_limiter(settings.agents.parallel_attaches),
         quick(impatient(settings.agents)),
         start_thread(std::move(start)) {}
 
@@ -212,17 +213,19 @@ Task TaskManager::retry(const std::string& task_id, bool replace, bool overwrite
   std::vector<Instance> theirs;
   for (const Replica& replica : tools.state.replicas(task_id)) {
     const auto host = tools.state.find_instance(replica.instance_id);
-    if (replica.state != "succeeded" && !replace && host && host->state == "spare") theirs.push_back(*host);
+    if (replica.state != ReplicaState::succeeded && !replace && host && host->state == InstanceState::spare)
+      theirs.push_back(*host);
   }
   good.ask(theirs, shared_->stop.get_token());
   std::set<int> others;
   std::set<std::string> own;
   for (const Replica& replica : tools.state.replicas(task_id)) {
-    if (replica.state == "succeeded") continue;
+    if (replica.state == ReplicaState::succeeded) continue;
     own.insert(replica.instance_id);
     const auto host = tools.state.find_instance(replica.instance_id);
-    const bool stays = host && !replace && host->state == "spare" && good.is_good(host->id);
-    if (!stays && !(host && host->origin == "provisioned" && host->state == "failed")) others.insert(replica.number);
+    const bool stays = host && !replace && host->state == InstanceState::spare && good.is_good(host->id);
+    if (!stays && !(host && host->origin == "provisioned" && host->state == InstanceState::failed))
+      others.insert(replica.number);
   }
   if (!others.empty() && before.ended()) {
     good.find(before.host, static_cast<int>(others.size()), own, shared_->stop.get_token());

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "controller/staging.h"
 
 namespace guestagent::controller {
 namespace {
@@ -56,7 +57,13 @@ void Limiter::give_back() {
 }
 
 TaskRun::TaskRun(TaskTools tools, std::string task_id, bool cancelled)
-    : t_(tools), id_(std::move(task_id)), cancelled_(cancelled), runner_(t_.agents, t_.settings.agents, t_.clock) {}
+    : t_(tools),
+      id_(std::move(task_id)),
+      cancelled_(cancelled),
+      runner_(t_.agents, t_.settings.agents, t_.clock),
+      staging_(std::make_unique<Staging>(t_, runner_, [this] { return cancelled_.load(); })) {}
+
+TaskRun::~TaskRun() = default;
 
 void TaskRun::run(std::stop_token stop) {
   const LogScope scope({"", ""});
@@ -100,12 +107,19 @@ void TaskRun::take_snapshot(const Task& task, std::stop_token stop) {
   job.method = "get_replication_snapshot";
   job.job_id = task.job_id("snapshot");
   job.params = JsonWriter().begin_object().member("snapshot_id", job.job_id).end_object().text();
-  JobEnd end = follow(task, 0, job, stop);
+  JobEnd end = runner_.run(
+      job, [this] { return cancelled_.load(); },
+      [&](JobView view) {
+        if (!view.snapshot_href.empty()) staging_->begin(task, view.snapshot_href, stop);
+        t_.live.set_job(task.id, 0, std::move(view));
+      },
+      stop);
+  staging_->let_go();
   if (end.how == JobEnd::How::succeeded) {
     try {
       const SnapshotFacts facts = read_snapshot(end.result);
       check_master(end.result);
-      t_.live.clear_job(task.id, 0);
+      t_.live.clear_jobs(task.id);
       return t_.state.snapshot_taken(task.id, Secret(end.result), facts.href, facts.account);
     } catch (const Error& e) {
       if (e.code() != Code::internal && e.code() != Code::invalid_argument) throw;
@@ -114,6 +128,7 @@ void TaskRun::take_snapshot(const Task& task, std::stop_token stop) {
   }
   // A snapshot that is there and cannot be used is found again by its job, and removed.
   const bool is_left = end.how == JobEnd::How::lost || end.how == JobEnd::How::succeeded;
+  staging_->give_up(task, Secret(end.result), stop);
   t_.state.snapshot_failed(task.id, end.error, is_left, was_cancelled(end));
 }
 
@@ -124,7 +139,7 @@ void TaskRun::make_replicas(const Task& task, std::stop_token stop) {
   for (const Replica& replica : t_.state.replicas(task.id)) {
     if (replica.ended()) continue;
     // What runs on an agent already comes first.
-    if (replica.state == "attaching") {
+    if (replica.state == ReplicaState::attaching) {
       left.push_front(replica);
     } else {
       left.push_back(replica);
@@ -171,26 +186,26 @@ void TaskRun::make_replica(const Task& task, const Replica& replica, const Secre
   const auto place = t_.limiter.take(cancelled, stop);
   if (stop.stop_requested()) stopping();
   // One that may already run on its agent has to be stopped there.
-  if (!place || (cancelled_ && replica.state != "attaching")) {
-    if (replica.state != "attaching") {
-      return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id), true);
-    }
+  if ((!place || cancelled_) && replica.state != ReplicaState::attaching) {
+    staging_->give_up(task, replica, metadata, stop);
+    return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id), true);
   }
   if (t_.state.instance(replica.instance_id).address.empty() && !make_host(task, replica, stop)) return;
   const Instance host = t_.state.instance(replica.instance_id);
-  if (host.host.volume_size != 0 && host.host.volume_size < dataset_size && replica.state != "attaching") {
+  if (host.host.volume_size != 0 && host.host.volume_size < dataset_size && replica.state != ReplicaState::attaching) {
     const TaskError error{"FAILED_PRECONDITION",
                           "the source's data needs " + std::to_string(dataset_size) + " GiB, the volume of " +
                               host.name + " has " + std::to_string(host.host.volume_size) + " GiB",
                           "ask for a volume size of at least " + std::to_string(dataset_size)};
+    staging_->give_up(task, replica, metadata, stop);
     return t_.state.replica_failed(task.id, replica.number, error, host_after(host.id), false);
   }
   attach(task, replica, metadata, stop);
 }
 
 bool TaskRun::make_host(const Task& task, const Replica& replica, std::stop_token stop) {
-  const bool again = replica.state == "provisioning" || task.round > 1;
-  t_.state.replica_state(task.id, replica.number, "provisioning");
+  const bool again = replica.state == ReplicaState::provisioning || task.round > 1;
+  t_.state.replica_state(task.id, replica.number, ReplicaState::provisioning);
   // A cancel and a stop of the controller both end the command, with different outcomes.
   std::stop_source either;
   const std::stop_callback on_stop(stop, [&] { either.request_stop(); });
@@ -213,7 +228,9 @@ bool TaskRun::make_host(const Task& task, const Replica& replica, std::stop_toke
 }
 
 void TaskRun::attach(const Task& task, const Replica& replica, const Secret& metadata, std::stop_token stop) {
-  if (replica.state != "attaching") t_.state.replica_state(task.id, replica.number, "attaching");
+  if (replica.state != ReplicaState::attaching)
+    t_.state.replica_state(task.id, replica.number, ReplicaState::attaching);
+  staging_->finish(task, replica, stop);
   RemoteJob job;
   job.address = t_.state.instance(replica.instance_id).address;
   job.method = "attach_replication_slave";
@@ -235,6 +252,8 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
       return t_.state.replica_failed(task.id, replica.number, end.error, State::HostAfter::lost, was_cancelled(end));
     case JobEnd::How::failed:
     case JobEnd::How::cancelled:
+      staging_->discard(task, replica, metadata, stop);
+      t_.live.clear_job(task.id, replica.number);
       t_.live.forget_status(replica.instance_id);
       t_.state.replica_failed(task.id, replica.number, told(end.error), host_after(replica.instance_id),
                               end.how == JobEnd::How::cancelled);
@@ -244,7 +263,7 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
 
 void TaskRun::detach(const Task& task, std::stop_token stop) {
   const Replica replica = t_.state.replicas(task.id).at(0);
-  if (replica.state == "pending") t_.state.replica_state(task.id, 1, "detaching");
+  if (replica.state == ReplicaState::pending) t_.state.replica_state(task.id, 1, ReplicaState::detaching);
   RemoteJob job;
   job.address = t_.state.instance(replica.instance_id).address;
   job.method = "detach_replication_slave";

@@ -43,14 +43,17 @@ struct TaskTools {  // all outlive the run
   Live& live;
   const ControllerSettings& settings;
   Clock& clock;
-  Limiter& limiter;
+  Limiter &limiter, &stage_limiter;  // of their own, so that no task's attach waits for another one's snapshot
   // Asks an instance's agent for its status now. Throws nothing.
   std::function<void(const std::string& instance_id, std::stop_token)> look;
 };
 
+class Staging;
+
 class TaskRun {
  public:
   TaskRun(TaskTools tools, std::string task_id, bool cancelled);
+  ~TaskRun();
   void cancel() { cancelled_ = true; }
   // To the end of the task, or until `stop`. Never throws.
   void run(std::stop_token stop);
@@ -73,6 +76,7 @@ class TaskRun {
   std::string id_;
   std::atomic<bool> cancelled_;
   JobRunner runner_;
+  std::unique_ptr<Staging> staging_;
 };
 
 }  // namespace guestagent::controller

@@ -29,7 +29,7 @@ void write_error(JsonWriter& out, const TaskError& error) {
 }
 
 void write_status(JsonWriter& out, const LiveStatus& status) {
-  out.begin_object().member("verdict", status.verdict).key("reasons").begin_array();
+  out.begin_object().member("verdict", to_text(status.verdict)).key("reasons").begin_array();
   for (const std::string& reason : status.reasons) out.value(reason);
   out.end_array();
   if (status.lag_seconds) out.member("lag_seconds", *status.lag_seconds);
@@ -61,10 +61,10 @@ double fraction(const std::optional<JobView>& job) {
 
 int task_percent(const Task& task, const std::vector<Replica>& replicas,
                  const std::vector<std::optional<JobView>>& jobs, const std::optional<JobView>& snapshot) {
-  if (task.state == "succeeded") return 100;
+  if (task.state == RunState::succeeded) return 100;
   if (task.ended()) {  // what there is of it
-    const auto made =
-        std::count_if(replicas.begin(), replicas.end(), [](const Replica& r) { return r.state == "succeeded"; });
+    const auto made = std::count_if(replicas.begin(), replicas.end(),
+                                    [](const Replica& r) { return r.state == ReplicaState::succeeded; });
     return replicas.empty() ? 0 : static_cast<int>(100 * made / static_cast<std::ptrdiff_t>(replicas.size()));
   }
   if (task.step == "clean_up") return 97;
@@ -80,7 +80,7 @@ std::map<std::string, Views::Work> Views::work() const {
   for (const Task& task : state_.running_tasks()) {
     if (task.step == "clean_up") continue;
     for (const Replica& replica : state_.replicas(task.id)) {
-      if (!replica.ended()) out[replica.instance_id] = {task.id, task.kind, replica.state, replica.number};
+      if (!replica.ended()) out[replica.instance_id] = {task.id, task.kind, to_text(replica.state), replica.number};
     }
     if (task.step == "snapshot") out.insert({task.source_id, {task.id, task.kind, "snapshot", 0}});
   }
@@ -95,7 +95,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
                            const std::optional<Work>& w) const {
   out.member("id", instance.id)
       .member("name", instance.name)
-      .member("state", instance.state)
+      .member("state", to_text(instance.state))
       .member("origin", instance.origin);
   if (!instance.address.empty()) out.member("address", instance.address);
   if (!instance.host.flavor.empty()) out.member("flavorRef", instance.host.flavor);
@@ -106,7 +106,7 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
   if (instance.server_id != 0) out.member("server_id", instance.server_id);
   out.member("created_at", instance.created_at);
   if (!instance.last_error.empty()) out.member("last_error", instance.last_error);
-  if (instance.state == "spare" && instance.has_data) out.member("has_user_data", true);
+  if (instance.state == InstanceState::spare && instance.has_data) out.member("has_user_data", true);
   if (member) write_replication(out, member->source_id, member->read_only);
   if (!member) {
     if (const auto source = followed_outside(instance))
@@ -127,10 +127,10 @@ void Views::write_instance(JsonWriter& out, const Instance& instance, const std:
 std::optional<Instance> Views::followed_outside(const Instance& instance) const {
   const std::uint64_t source = live_.status(instance.id).follows;
   std::optional<Instance> out;
-  if (source == 0 || (instance.state != "active" && instance.state != "spare")) return out;
+  if (source == 0 || (instance.state != InstanceState::active && instance.state != InstanceState::spare)) return out;
   for (Instance& other : state_.instances()) {
     // Hosts that nothing was made of yet often share a server's default number.
-    if (other.id == instance.id || other.state == "spare" ||
+    if (other.id == instance.id || other.state == InstanceState::spare ||
         (other.reported_server_id != 0 ? other.reported_server_id : other.server_id) != source)
       continue;
     if (out) return std::nullopt;  // two of one number: which it is cannot be told
@@ -242,13 +242,13 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
   int succeeded = 0, failed = 0;
   for (const Replica& replica : replicas) {
     jobs.push_back(live_.job(task.id, replica.number));
-    succeeded += replica.state == "succeeded";
-    failed += replica.state == "failed";
+    succeeded += replica.state == ReplicaState::succeeded;
+    failed += replica.state == ReplicaState::failed;
   }
   out.begin_object()
       .member("id", task.id)
       .member("kind", task.kind)
-      .member("state", task.state)
+      .member("state", to_text(task.state))
       .member("step", task.step);
   out.member("round", task.round).member("source_id", task.source_id);
   if (task.kind == "replicate") out.member("read_only", task.read_only);
@@ -268,7 +268,7 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
     out.begin_object()
         .member("id", replica.instance_id)
         .member("name", replica.instance_name)
-        .member("state", replica.state);
+        .member("state", to_text(replica.state));
     if (replica.server_id != 0) out.member("server_id", replica.server_id);
     if (!replica.started_at.empty()) out.member("started_at", replica.started_at);
     if (!replica.finished_at.empty()) out.member("finished_at", replica.finished_at);

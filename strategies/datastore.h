@@ -251,6 +251,13 @@ class DatastoreUpkeep {
   // as it was. Cancellable.
   virtual void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) = 0;
 
+  // What this host has of that stream for a later attach is of no use any more; answers its bytes. REQUIRES: no other
+  // job uses it.
+  virtual std::uint64_t discard_staged(const PieceSource::Kind& stream, JobContext& job) {
+    static_cast<void>(stream), static_cast<void>(job);
+    return 0;
+  }
+
   // The one way to undo. After a failure, a cancellation or a crash: finishes or undoes what `journal` says of a job
   // of that kind, so that the server serves old or new data whole and no child, directory or account is left. Answers
   // which in words ("put the old data back"), "" for nothing. Idempotent. A journal with the step "result" (the

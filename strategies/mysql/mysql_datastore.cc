@@ -208,6 +208,18 @@ void MysqlDatastore::keep_staged(const fs::path& dir, const PieceSource::Kind& s
   keep_ready(dir, stream, job);
 }
 
+std::uint64_t MysqlDatastore::discard_staged(const PieceSource::Kind& stream, JobContext& job) {
+  std::uint64_t bytes = 0;
+  for (const StagedCopy& staged : staged_copies(settings_)) {
+    if (!is_staged_for(staged.dir, stream)) continue;
+    // Its record goes first: without this step nobody would know the directory after a crash.
+    job.journal().record(step::kStaging, step::write_place(step::kStaging, staged.dir));
+    remove_staged(staged);
+    bytes += staged.bytes;
+  }
+  return bytes;
+}
+
 std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
   const bool succeeded = job.journal().find(kResultStep) != nullptr;
   if (what == Undertaking::snapshot) {

@@ -40,6 +40,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
   void tidy() override;
   bool has_part(const fs::path& dir) override { return is_staged(dir); }
   void keep_staged(const fs::path& dir, const PieceSource::Kind& stream, JobContext& job) override;
+  std::uint64_t discard_staged(const PieceSource::Kind& stream, JobContext& job) override;
   fs::path make_staging(const PieceSource::Kind& stream, JobContext& job) override;
   std::string recover(Undertaking what, JobContext& job) override;
   Plan plan_release(const std::string& replication_user) override;

@@ -136,7 +136,7 @@ class Flow(SiteTest):
         wait_for("the host", lambda: c.instance("s2")["state"] == "spare", 20)
         for slave in ("s1", "s3"):
             c.wait_task(c.detach(slave)["task"]["id"])
-        site.nothing_left(accounts=0)
+        site.nothing_left(accounts=0, staged=1)
 
     def test_agent_that_was_only_cut_off(self):
         """Its job ends well while the controller has given it up: the replica is taken in, with the account that it needs."""
@@ -146,7 +146,7 @@ class Flow(SiteTest):
         host.hold.clear()
         task_id = c.replicate("m", 1)["task"]["id"]
         wait_for("the attach", lambda: any(n == "attach_replication_slave" for n, _ in host.calls))
-        running = next(iter(host.jobs.values()))
+        running = site.job(host, "attach_replication_slave")
         site.fleet.run(host._close())
         self.assertEqual(c.wait_task(task_id)["state"], "failed")
         self.assertEqual(len(site.source.accounts), 1)
@@ -159,6 +159,29 @@ class Flow(SiteTest):
         self.assertEqual(c.task(task_id)["replicas"][0]["state"], "succeeded")
         c.wait_task(c.detach("s1")["task"]["id"])
         site.nothing_left(accounts=0)
+
+    def test_hosts_fetch_while_the_snapshot_is_made(self):
+        site = self.site("staging")
+        c = site.controller
+        site.hosts[1].lacks = {"stage_replication_snapshot", "discard_staged_snapshot"}
+        site.source.hold.clear()
+        task_id = c.replicate("m", 2)["task"]["id"]
+
+        def follows():
+            replicas = c.task(task_id)["replicas"]
+            return replicas[0].get("job", {}).get("phase") == "follow" and replicas
+
+        replicas = wait_for("the first to follow", follows)
+        self.assertEqual([r["state"] for r in replicas], ["pending"] * 2)
+        self.assertGreater(c.instance("s1")["job"]["progress"]["done_bytes"], 0)
+        self.assertEqual(c.task(task_id)["snapshot_job"]["phase"], "copy")
+        site.source.hold.set()
+        self.assertEqual(c.wait_task(task_id)["state"], "succeeded")
+        self.assertEqual([h.resumed for h in site.hosts[:2]], [True, False])
+        events = [e["message"] for e in c.call("GET", "/events", headers={"Accept": "application/json"})["events"]]
+        told = [e for e in events if "has not fetched the snapshot while it was made" in e]
+        self.assertEqual([e.split()[0] for e in told], ["slave2"])
+        site.nothing_left(accounts=1)
 
     def test_cancel(self):
         site = self.site("cancel")
@@ -179,7 +202,7 @@ class Flow(SiteTest):
         self.assertEqual(
             (task["state"], [r["state"] for r in task["replicas"]]), ("cancelled", ["succeeded", "cancelled"])
         )
-        self.assertEqual(next(iter(site.hosts[1].jobs.values()))["state"], "cancelled")
+        self.assertEqual(site.job(site.hosts[1], "attach_replication_slave")["state"], "cancelled")
         site.nothing_left(accounts=1)
         self.refused(409, "conflict", c.post, f"/tasks/{task_id}/action", {"cancel": {}})
 
@@ -245,7 +268,7 @@ class Flow(SiteTest):
         task = c.wait_task(c.replicate("m", 1)["task"]["id"])
         self.assertEqual(task["replicas"][0]["error"]["code"], "FAILED_PRECONDITION")
         self.assertIn("needs 11 GiB", task["replicas"][0]["error"]["message"])
-        self.assertEqual(site.hosts[0].jobs, {})
+        self.assertEqual([n for n, _ in site.hosts[0].calls if n == "attach_replication_slave"], [])
         site.nothing_left(accounts=0)
 
     def test_bad_requests(self):
@@ -456,7 +479,7 @@ class Flow(SiteTest):
                 host.hold.set()
                 host.up()
                 wait_for("the host", lambda: c.instance("s1")["state"] == "spare", 20)
-                site.nothing_left(accounts=0)
+                site.nothing_left(accounts=0, staged=0 if host is site.source else 1)
 
     def test_status_is_of_now_when_a_task_has_ended(self):
         site = self.site("now", config={"monitor": {"interval": "3s"}})

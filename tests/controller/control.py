@@ -231,12 +231,23 @@ class Site:
                 return float(line.split()[-1])
         raise KeyError(name)
 
-    def nothing_left(self, accounts):
-        """No snapshot, no clean-up to do, nothing done twice, and so many accounts on the source."""
+    def job(self, agent, method):
+        """The agent's newest of that method."""
+        return [job for job in agent.jobs.values() if job["method"] == method][-1]
+
+    def nothing_left(self, accounts, staged=0):
+        """No snapshot, no clean-up to do, nothing done twice, and so many accounts on the source. `staged`: on so many hosts at most, whose
+        agents were given up, something stays of what they had fetched, for as long as their settings say."""
         wait_for("the last clean-up", lambda: self.metric("guestagent_cleanups_pending") == 0, 30)
-        if self.fleet.snapshots or self.fleet.violations() or len(self.source.accounts) != accounts:
+        there = [href for agent in self.fleet.agents.values() for href in agent.staged]
+        if (
+            self.fleet.snapshots
+            or len(there) > staged
+            or self.fleet.violations()
+            or len(self.source.accounts) != accounts
+        ):
             raise AssertionError(
-                f"left over: snapshots {self.fleet.snapshots}, accounts {self.source.accounts} (should be {accounts}), "
+                f"left over: snapshots {self.fleet.snapshots}, staged {there}, accounts {self.source.accounts} (should be {accounts}), "
                 f"violations {self.fleet.violations()}"
             )
 

@@ -14,6 +14,7 @@ from control import Site, log, wait_for
 STEPS = [
     "state:start_replicate",
     "rpc:get_replication_snapshot",
+    "rpc:stage_replication_snapshot",
     "state:snapshot_taken",
     "state:replica_attaching",
     "rpc:attach_replication_slave",
@@ -83,6 +84,8 @@ def must_be_killed(site):
 
 
 def replicate(site, failpoint):
+    if "stage" in failpoint:
+        site.source.seconds = 0.5  # so that the hosts are asked while it lasts
     site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
     site.killed = 0
     site.register()
@@ -93,6 +96,8 @@ def replicate(site, failpoint):
     once(site, site.source, "delete_replication_snapshot", 1)
     for host in site.hosts[:2]:
         once(site, host, "attach_replication_slave", 1)
+        assert len([job for job in host.jobs.values() if job["method"] == "stage_replication_snapshot"]) <= 1, host.jobs
+        assert "stage" not in failpoint or host.resumed, host.name
     assert site.hosts[2].jobs == {}
     assert len(site.controller.get("/tasks")["tasks"]) == 1
     assert site.controller.topology("m")["topology"]["members"] == [{"id": "m", "name": "master"}] + [
@@ -154,6 +159,14 @@ def snapshot_fails(site, failpoint):
     site.nothing_left(accounts=0)
 
 
+def snapshot_fails_late(site, failpoint):
+    """With hosts that follow it."""
+    site.source.seconds = 0.5
+    snapshot_fails(site, failpoint)
+    for host in site.hosts[:2]:
+        assert site.job(host, "stage_replication_snapshot")["state"] in ("cancelled", "failed"), host.jobs
+
+
 def cancelled(site, failpoint):
     site.hosts[1].hold.clear()
     site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
@@ -161,7 +174,7 @@ def cancelled(site, failpoint):
     site.register()
     task_id = submit(site, "/instances/m/action", {"replicate": {"count": 2}}, "k")["task"]["id"]
     wait_for("the first replica", lambda: site.controller.task(task_id)["replicas"][0]["state"] == "succeeded")
-    wait_for("the second's job", lambda: site.hosts[1].jobs)
+    wait_for("the second's job", lambda: any(name == "attach_replication_slave" for name, _ in site.hosts[1].calls))
     try:
         site.controller.post(f"/tasks/{task_id}/action", {"cancel": {}})
     except OSError:
@@ -171,7 +184,7 @@ def cancelled(site, failpoint):
     task = finish(site, task_id)
     must_be_killed(site)
     assert [r["state"] for r in task["replicas"]] == ["succeeded", "cancelled"], task
-    assert next(iter(site.hosts[1].jobs.values()))["state"] == "cancelled"
+    assert site.job(site.hosts[1], "attach_replication_slave")["state"] == "cancelled"
     site.nothing_left(accounts=1)
 
 
@@ -235,7 +248,7 @@ def comes_back(site, failpoint):
     time.sleep(0.05)
     revive(site)
     must_be_killed(site)
-    site.nothing_left(accounts=0)
+    site.nothing_left(accounts=0, staged=1)
 
 
 def detached_now(site):
@@ -333,6 +346,7 @@ CASES = (
     + [(detach, f) for f in both(DETACH)]
     + [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])]
     + [(snapshot_fails, f) for f in both(["state:snapshot_failed"])]
+    + [(snapshot_fails_late, f) for f in both(["rpc:stage_replication_snapshot", "state:snapshot_failed"])]
     + [(cancelled, f) for f in both(["state:request_cancel", "state:replica_failed"])]
     + [(detach_fails, f) for f in both(["state:detach_failed"])]
     + [(store_is_away, f) for f in both(["state:cleanup_failed"])]

@@ -33,6 +33,8 @@ CODES = {
 CHANGING = {
     "get_replication_snapshot",
     "attach_replication_slave",
+    "stage_replication_snapshot",
+    "discard_staged_snapshot",
     "detach_replication_slave",
     "delete_replication_snapshot",
     "cleanup_replication_source",
@@ -54,10 +56,15 @@ class FakeAgent:
         self.tls, self.volume_bytes = tls, volume_bytes
         self.seconds = 0.05  # of each job
         self.fail = {}  # method -> (code, message) or (code, message, times)
-        self.hold = threading.Event()  # jobs end only when it is set
+        self.hold = (
+            threading.Event()
+        )  # jobs end only when it is set; those about staging only where hold_jobs names them
         self.hold.set()
         self.lag, self.verdict = 0.2, None
         self.jobs, self.done, self.calls, self.hold_jobs = {}, [], [], None
+        self.staged = set()  # snapshots, by their hrefs
+        self.resumed = False  # whether the last attach found all there
+        self.lacks = set()  # methods that this agent is too old for
         self.following = None  # {"source": agent, "account": …, "read_only": …, "server_id": …}
         self.accounts, self.violations = set(), []
         self.server, self.address = None, None
@@ -134,7 +141,7 @@ class FakeAgent:
         handler = getattr(self, "_now_" + method, None)
         if handler:
             return handler(params)
-        if method not in CHANGING:
+        if method not in CHANGING or method in self.lacks:
             raise RpcError("UNIMPLEMENTED", f"no method {method}")
         job_id, run_async = params.pop("job_id"), params.pop("async", False)
         if not run_async:
@@ -169,10 +176,17 @@ class FakeAgent:
             job["phase"] = {"get_replication_snapshot": "copy", "attach_replication_slave": "receive"}.get(
                 method, "work"
             )
+            if method == "stage_replication_snapshot":
+                if not await self._follow(job, params["snapshot_href"]):
+                    return self._end(job, cancelled=True)
+            if method == "get_replication_snapshot":
+                job["snapshot_href"] = self._href(job, params)
+                self.fleet.making.add(job["snapshot_href"])
             steps = 10
             for n in range(steps):
                 await asyncio.sleep(self.seconds / steps)
-                while not self.hold.is_set() and self.hold_jobs in (None, method):
+                held = {method} if "stage" in method else {None, method}
+                while not self.hold.is_set() and self.hold_jobs in held:
                     await asyncio.sleep(0.01)
                     if job.get("cancel"):
                         break
@@ -189,6 +203,21 @@ class FakeAgent:
             self._end(job, result=result)
         except RpcError as e:
             self._end(job, error=e)
+        finally:
+            self.fleet.making.discard(job.get("snapshot_href"))
+
+    async def _follow(self, job, href):
+        """Until the snapshot is there; false when cancelled."""
+        job["phase"], begun = "follow", False
+        while href not in self.fleet.snapshots:
+            begun = begun or href in self.fleet.making
+            if begun and href not in self.fleet.making:
+                raise RpcError("NOT_FOUND", "its maker has given it up")
+            if job.get("cancel"):
+                return False
+            job["done"] += 1 << 20
+            await asyncio.sleep(0.005)
+        return True
 
     def _end(self, job, result=None, error=None, cancelled=False):
         if result is not None:
@@ -248,7 +277,9 @@ class FakeAgent:
         job = self.jobs.get(params["job_id"])
         if not job:
             raise RpcError("NOT_FOUND", f"no job {params['job_id']}")
-        out = {k: job[k] for k in ("job_id", "method", "state", "phase", "result", "error") if k in job}
+        out = {
+            k: job[k] for k in ("job_id", "method", "state", "phase", "snapshot_href", "result", "error") if k in job
+        }
         seconds = max(time.time() - job["started"], 0.001)
         out["progress"] = {
             "done_bytes": job["done"],
@@ -270,9 +301,13 @@ class FakeAgent:
         job["cancel"] = True
         return {}
 
+    @staticmethod
+    def _href(job, params):
+        return f"file:///store/{params.get('snapshot_id') or job['job_id']}/manifest.json"
+
     def _do_get_replication_snapshot(self, job, params):
         snapshot_id = params.get("snapshot_id") or job["job_id"]
-        href, account = f"file:///store/{snapshot_id}/manifest.json", f"repl_{snapshot_id[-20:]}"
+        href, account = self._href(job, params), f"repl_{snapshot_id[-20:]}"
         self.fleet.snapshots[href] = snapshot_id
         self.fleet.snapshots_made.append(href)
         self.accounts.add(account)
@@ -290,6 +325,14 @@ class FakeAgent:
             "replication_user": {"name": account, "password": "pw-" + snapshot_id, "require_tls": False},
             "snapshot": {"id": snapshot_id, "segments": 3, "format_version": 1, "requires": []},
         }
+
+    def _do_stage_replication_snapshot(self, job, params):
+        self.staged.add(params["snapshot_href"])
+        return {"snapshot_id": "x", "dir": "/x", "raw_bytes": 1 << 30, "resumed_bytes": 0}
+
+    def _do_discard_staged_snapshot(self, job, params):
+        self.staged.discard(params["snapshot"]["dataset"]["snapshot_href"])
+        return {"discarded_bytes": 0}
 
     def _check_attach_replication_slave(self, params):
         if self.has_data and not params["slave_config"].get("overwrite"):
@@ -314,10 +357,13 @@ class FakeAgent:
             "account": snapshot["replication_user"]["name"],
             "read_only": wanted["read_only"],
         }
+        self.resumed = snapshot["dataset"]["snapshot_href"] in self.staged
+        self.staged.discard(snapshot["dataset"]["snapshot_href"])
         return {
             "state": "replicating",
             "server_id": self.server_id,
             "read_only": wanted["read_only"],
+            "resumed_bytes": 1 << 30 if self.resumed else 0,
             "status": {"verdict": "healthy"},
         }
 
@@ -350,6 +396,7 @@ class Fleet:
     def __init__(self, directory):
         self.dir = Path(directory)
         self.agents, self.snapshots, self.snapshots_made, self.writers = {}, {}, [], {}
+        self.making = set()  # snapshots that others can follow, by their hrefs
         self.dataset_size = 1
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)

@@ -36,6 +36,7 @@ class MockUpkeep : public DatastoreUpkeep {
   MOCK_METHOD(void, tend, (), (override));
   MOCK_METHOD(bool, has_part, (const fs::path&), (override));
   MOCK_METHOD(void, keep_staged, (const fs::path&, const PieceSource::Kind&, JobContext&), (override));
+  MOCK_METHOD(std::uint64_t, discard_staged, (const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(fs::path, make_staging, (const PieceSource::Kind&, JobContext&), (override));
   MOCK_METHOD(std::string, recover, (Undertaking, JobContext&), (override));
   MOCK_METHOD(Plan, plan_release, (const std::string&), (override));

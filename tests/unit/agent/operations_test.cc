@@ -63,6 +63,47 @@ TEST_F(OperationsTest, ASnapshotAnswersTheMetadataOfTheContract) {
   EXPECT_THAT(store.text("snap/manifest.json"), testing::Not(HasSubstr("the-password")));
 }
 
+// From its claim on, in every phase, and on disk.
+TEST_F(OperationsTest, ASnapshotTellsItsPlaceWhileItIsMade) {
+  std::optional<std::string> before;
+  EXPECT_CALL(datastore, plan_snapshot).WillOnce([&](auto&) {
+    before = jobs.get("mine").snapshot_href;
+    return Plan{};
+  });
+  Gate copying, go_on;
+  EXPECT_CALL(datastore, open_snapshot).WillOnce([&](auto&, auto&) {
+    copying.open();
+    go_on.wait();
+    return std::make_unique<test::FakeStream>(data);
+  });
+  call("get_replication_snapshot", R"({"snapshot_id":"snap","job_id":"mine","async":true})");
+  copying.wait();
+  EXPECT_FALSE(before);
+  EXPECT_STREQ(call("get_job", R"({"job_id":"mine"})")["snapshot_href"].GetString(), "memory://snap/manifest.json");
+  EXPECT_TRUE(store.has("snap/claim.json"));
+  go_on.open();
+  jobs.wait("mine", Seconds(60));
+  EXPECT_EQ(JobFiles(settings.agent.state_dir).load("mine")->snapshot_href, "memory://snap/manifest.json");
+}
+
+TEST_F(OperationsTest, WhatIsStagedOfASnapshotIsDiscarded) {
+  const std::string metadata = take();
+  const std::string digest = parse_json(metadata, "metadata")["snapshot"]["digest"].GetString();
+  EXPECT_CALL(upkeep, discard_staged(testing::Field(&PieceSource::Kind::digest, digest), _)).WillOnce(Return(4711));
+  EXPECT_EQ(call("discard_staged_snapshot", attach_params(metadata))["discarded_bytes"].GetInt(), 4711);
+}
+
+TEST_F(OperationsTest, AnAttachWithoutACopyDiscardsTheStagedOne) {
+  const std::string metadata = take();
+  Plan here;
+  here.data_is_here = true;
+  EXPECT_CALL(datastore, plan_attach).WillOnce(Return(here));
+  EXPECT_CALL(upkeep, discard_staged).WillOnce(Throw(Error(Code::internal, "EBUSY")));
+  EXPECT_STREQ(call("attach_replication_slave", attach_params(metadata, R"(,"job_id":"a")"))["state"].GetString(),
+               "replica");
+  EXPECT_THAT(jobs.get("a").warnings, testing::Contains(HasSubstr("EBUSY")));
+}
+
 TEST_F(OperationsTest, AFailedCopyLeavesNothingBehind) {
   EXPECT_CALL(datastore, open_snapshot).WillOnce([this](auto&, auto&) {
     return std::make_unique<test::FakeStream>(data,
@@ -233,14 +274,12 @@ TEST_F(OperationsTest, AFailedAttachIsUndone) {
 
 // By the names of methods, as the journals of older agents hold them too.
 TEST_F(OperationsTest, TheDatastoreIsToldWhatAJobUndertook) {
-  const std::pair<const char*, Undertaking> all[] = {{"get_replication_snapshot", Undertaking::snapshot},
-                                                     {"attach_replication_slave", Undertaking::attach},
-                                                     {"stage_replication_snapshot", Undertaking::stage},
-                                                     {"detach_replication_slave", Undertaking::detach},
-                                                     {"cleanup_replication_source", Undertaking::release},
-                                                     {"delete_replication_snapshot", Undertaking::other},
-                                                     {"checksum_tables", Undertaking::other},
-                                                     {"of_another_version", Undertaking::other}};
+  const std::pair<const char*, Undertaking> all[] = {
+      {"get_replication_snapshot", Undertaking::snapshot}, {"attach_replication_slave", Undertaking::attach},
+      {"stage_replication_snapshot", Undertaking::stage},  {"discard_staged_snapshot", Undertaking::stage},
+      {"detach_replication_slave", Undertaking::detach},   {"cleanup_replication_source", Undertaking::release},
+      {"delete_replication_snapshot", Undertaking::other}, {"checksum_tables", Undertaking::other},
+      {"of_another_version", Undertaking::other}};
   for (const auto& [method, undertaking] : all) {
     EXPECT_CALL(upkeep, recover(undertaking, _)).WillOnce(Return(method));
     ForegroundJob job;

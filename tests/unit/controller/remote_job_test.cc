@@ -119,6 +119,16 @@ TEST(JobRunner, TellsTheJobsOwnError) {
   EXPECT_EQ(out.end.error.hint, "h");
 }
 
+TEST(JobRunner, AStateThatIsUnknownIsAFailureThatNamesIt) {
+  ScriptedAgents agents([](const auto& call, int) -> std::string {
+    return call.method == "get_job" ? R"({"job_id":"j1","state":"suspended"})" : "{}";
+  });
+  FakeClock clock;
+  const Outcome out = run(agents, clock);
+  EXPECT_EQ(out.end.how, JobEnd::How::failed);
+  EXPECT_THAT(out.end.error.message, HasSubstr("suspended"));
+}
+
 TEST(JobRunner, ARefusalIsTheEnd) {
   ScriptedAgents agents([](const auto&, int) -> std::string { throw Error(Code::invalid_argument, "unknown key"); });
   FakeClock clock;
@@ -205,6 +215,51 @@ TEST(JobRunner, InAHurryNobodyIsWaitedForAndNothingIsStopped) {
   };
   EXPECT_EQ(ends(Error(Code::unavailable, "nobody")), JobEnd::How::lost);
   EXPECT_EQ(ends(Error(Code::busy, "job other runs")), JobEnd::How::failed);
+}
+
+TEST(JobRunner, WhatIsOnlyToBeFollowedIsNeverBegun) {
+  const AgentAccessSettings access = settings();
+  FakeClock clock;
+  ScriptedAgents agents([](const auto& call, int nth) -> std::string {
+    if (nth == 1) return kRunning;
+    throw Error(Code::not_found, "no job " + call.method);
+  });
+  JobRunner runner(agents, access, clock);
+  const JobEnd end = runner.run(
+      {"unix:/a", "m", "j1", "{}", false}, [] { return false; }, [](const JobView&) {}, {});
+  EXPECT_EQ(end.how, JobEnd::How::failed);
+  EXPECT_EQ(end.error.code, "NOT_FOUND");
+  EXPECT_EQ(agents.calls().size(), 2u);
+  EXPECT_EQ(agents.calls("get_job").size(), 2u);
+}
+
+TEST(JobRunner, InAHurryAJobThatDoesNotStopIsLeft) {
+  const AgentAccessSettings access = settings();
+  FakeClock clock;
+  ScriptedAgents agents([](const auto&, int) -> std::string { return kRunning; });
+  JobRunner runner(agents, access, clock);
+  const SteadyTime begun = clock.steady();
+  const JobEnd end = runner.run(
+      {"unix:/a", "m", "j1", "{}"}, [] { return true; }, [](const JobView&) {}, {},
+      [&] { return clock.steady() - begun > Seconds(60); });
+  EXPECT_EQ(end.how, JobEnd::How::lost);
+  EXPECT_EQ(agents.calls("cancel_job").size(), 1u);
+  EXPECT_LT(clock.steady() - begun, Seconds(70));
+}
+
+TEST(JobRunner, TheSnapshotsPlaceIsShownWhileItIsMade) {
+  const AgentAccessSettings access = settings();
+  FakeClock clock;
+  ScriptedAgents agents([](const auto& call, int nth) -> std::string {
+    if (call.method != "get_job") return "{}";
+    return nth == 1 ? R"({"state":"running","snapshot_href":"h"})" : R"({"state":"succeeded","snapshot_href":"h"})";
+  });
+  JobRunner runner(agents, access, clock);
+  std::vector<std::string> seen;
+  runner.run(
+      {"unix:/a", "m", "j1", "{}"}, [] { return false; },
+      [&](const JobView& view) { seen.push_back(view.snapshot_href); }, {});
+  EXPECT_THAT(seen, testing::ElementsAre("h", ""));
 }
 
 TEST(JobRunner, ATotalThatWasPassedIsNone) {

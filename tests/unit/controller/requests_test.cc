@@ -159,7 +159,7 @@ TEST_F(Requests, AnOlderStateIsTakenOver) {
         "UPDATE tasks SET request_key = 'old'; PRAGMA user_version = 1");
   }
   state = std::make_unique<State>(dir.path() / "state.db", clock);
-  EXPECT_EQ(state->task(task.id).state, "running");
+  EXPECT_EQ(state->task(task.id).state, RunState::running);
   EXPECT_FALSE(state->task(task.id).overwrite);
   EXPECT_FALSE(state->instance("a").has_data);
   EXPECT_THAT(error_of([&] { state->repeated({"old", "digest"}); }).what(), HasSubstr(task.id));
@@ -264,7 +264,7 @@ TEST_F(Requests, OldTasksGoAndTheRestStays) {
   EXPECT_THAT(state->replicas(old), IsEmpty());
   EXPECT_FALSE(state->repeated({"old", "d"}));
   EXPECT_TRUE(state->repeated({"open", "d"}));
-  EXPECT_EQ(state->task_counts(), (std::map<std::string, int>{{"failed", 2}, {"running", 1}}));
+  EXPECT_EQ(state->task_counts(), (std::map<RunState, int>{{RunState::failed, 2}, {RunState::running, 1}}));
   // The newest stays however old it is.
   state->drop_tasks_before(clock.now() + std::chrono::hours(1));
   EXPECT_EQ(state->task(young).id, young);
@@ -311,7 +311,7 @@ TEST_F(PoolHosts, ThoseThatDoNotAnswerOrHaveDataAreLeftOut) {
   // One that the monitor knows to be silent is asked only where too few others are there: it may have been mended
   // since.
   LiveStatus away;
-  away.verdict = "unreachable";
+  away.verdict = Verdict::unreachable;
   live.set_status("c", away);
   const auto asked = agents.calls().size();
   EXPECT_EQ(found(1), "d");
@@ -337,7 +337,7 @@ TEST_F(PoolHosts, NoTaskIsBegunForThem) {
     EXPECT_EQ(code_of([&] { tasks.create_replicated_instances("m", 1, "", {}, 0, "", "[]"); }), "FAILED_PRECONDITION");
   }
   EXPECT_THAT(state->tasks(10), IsEmpty());
-  EXPECT_EQ(state->instance("a").state, "spare");
+  EXPECT_EQ(state->instance("a").state, InstanceState::spare);
   EXPECT_THAT(agents.calls("get_replication_snapshot"), IsEmpty());
 }
 
@@ -354,11 +354,11 @@ TEST_F(PoolHosts, ATaskWithoutAThreadGetsOneLater) {
         return std::jthread(std::move(work));
       });
   const Task task = tasks.create_replicated_instances("m", 1, "", {}, 0, "", "[]");
-  EXPECT_EQ(state->task(task.id).state, "running");
+  EXPECT_EQ(state->task(task.id).state, RunState::running);
   answers["m"].silent = true;
   tasks.resume();
   for (int n = 0; n < 2000 && !state->task(task.id).ended(); ++n) std::this_thread::sleep_for(Millis(10));
-  EXPECT_EQ(state->task(task.id).state, "failed");
+  EXPECT_EQ(state->task(task.id).state, RunState::failed);
   tasks.shut_down();
 }
 

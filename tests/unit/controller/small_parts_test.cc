@@ -142,7 +142,7 @@ TEST(Metadata, TheMastersHostIsAHost) {
 
 TEST(Judge, TheAgentsVerdictUnlessTheControllerKnowsBetter) {
   const auto verdict = [](const std::string& json, bool member = true, std::uint64_t expected = 1) {
-    return judge(json, member, expected, Seconds(60)).verdict;
+    return to_text(judge(json, member, expected, Seconds(60)).verdict);
   };
   EXPECT_EQ(verdict(R"({"role":"replica","verdict":"healthy","lag_seconds":59.0,"source":{"server_id":1}})"),
             "healthy");
@@ -158,24 +158,33 @@ TEST(Judge, TheAgentsVerdictUnlessTheControllerKnowsBetter) {
   EXPECT_EQ(code_of([&] { verdict("[]"); }), "INTERNAL");
 }
 
+// Of a newer agent.
+TEST(Judge, AWordThatIsUnknownIsToldAndJudgesNothing) {
+  const LiveStatus status =
+      judge(R"({"role":"witness","verdict":"tired","reasons":["so"],"lag_seconds":61})", true, 1, Seconds(60));
+  EXPECT_EQ(status.verdict, Verdict::unknown);
+  EXPECT_THAT(status.reasons, ElementsAre("so", HasSubstr("tired")));
+  EXPECT_EQ(judge(R"({"role":"witness","verdict":"source"})", true, 1, Seconds(60)).verdict, Verdict::source);
+}
+
 TEST(LiveStatuses, WhatAnOlderLookBringsIsNotTaken) {
   Live live(10, Seconds(5));
-  const auto status = [](const std::string& verdict) {
+  const auto status = [](Verdict verdict) {
     LiveStatus out;
     out.verdict = verdict;
     return out;
   };
   const auto first = live.begin_look("a");
   const auto second = live.begin_look("a");
-  EXPECT_TRUE(live.set_status("a", status("healthy"), second));
-  EXPECT_FALSE(live.set_status("a", status("restoring"), first));
-  EXPECT_EQ(live.status("a").verdict, "healthy");
+  EXPECT_TRUE(live.set_status("a", status(Verdict::healthy), second));
+  EXPECT_FALSE(live.set_status("a", status(Verdict::restoring), first));
+  EXPECT_EQ(live.status("a").verdict, Verdict::healthy);
   const auto before = live.begin_look("a");
   live.forget_status("a");
-  EXPECT_EQ(live.status("a").verdict, "unknown");
-  EXPECT_FALSE(live.set_status("a", status("restoring"), before));
-  EXPECT_EQ(live.status("a").verdict, "unknown");
-  EXPECT_TRUE(live.set_status("a", status("healthy"), live.begin_look("a")));
+  EXPECT_EQ(live.status("a").verdict, Verdict::unknown);
+  EXPECT_FALSE(live.set_status("a", status(Verdict::restoring), before));
+  EXPECT_EQ(live.status("a").verdict, Verdict::unknown);
+  EXPECT_TRUE(live.set_status("a", status(Verdict::healthy), live.begin_look("a")));
 }
 
 TEST(Percent, GoesFromNothingToAll) {
@@ -190,22 +199,42 @@ TEST(Percent, GoesFromNothingToAll) {
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, half), 20);
   task.step = "replicas";
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 40);
-  replicas[0].state = "succeeded";
+  replicas[0].state = ReplicaState::succeeded;
   EXPECT_EQ(task_percent(task, replicas, {{}, half}, std::nullopt), 80);
   JobView more = half;
   more.total_bytes.reset();
   more.past_total = true;
   EXPECT_EQ(task_percent(task, replicas, {{}, more}, std::nullopt), 93);
   task.step = "done";
-  task.state = "succeeded";
+  task.state = RunState::succeeded;
   EXPECT_EQ(task_percent(task, replicas, {{}, {}}, std::nullopt), 100);
   // One that ended short of it: what there is of it.
-  for (const char* state : {"failed", "cancelled"}) {
+  for (const RunState state : {RunState::failed, RunState::cancelled}) {
     task.state = state;
-    EXPECT_EQ(task_percent(task, replicas, {{}, half}, half), 50) << state;
-    EXPECT_EQ(task_percent(task, {replicas[1]}, {half}, std::nullopt), 0) << state;
-    EXPECT_EQ(task_percent(task, {}, {}, std::nullopt), 0) << state;
+    EXPECT_EQ(task_percent(task, replicas, {{}, half}, half), 50) << to_text(state);
+    EXPECT_EQ(task_percent(task, {replicas[1]}, {half}, std::nullopt), 0) << to_text(state);
+    EXPECT_EQ(task_percent(task, {}, {}, std::nullopt), 0) << to_text(state);
   }
+}
+
+// --- words
+
+template <typename E>
+class Words : public testing::Test {};
+using Enums = testing::Types<InstanceState, RunState, ReplicaState, Verdict, Role>;
+TYPED_TEST_SUITE(Words, Enums);
+
+TYPED_TEST(Words, AreThereForEachValueAndLeadBackToIt) {
+  std::set<std::string> texts;
+  for (const auto& word : words_of<TypeParam>()) {
+    EXPECT_EQ(to_text(word.value), word.text);
+    EXPECT_EQ(from_text<TypeParam>(word.text), word.value);
+    EXPECT_EQ(from_stored<TypeParam>(std::string(word.text)), word.value);
+    texts.insert(std::string(word.text));
+  }
+  EXPECT_EQ(texts.size(), words_of<TypeParam>().size());
+  EXPECT_FALSE(from_text<TypeParam>("frobnicated"));
+  EXPECT_EQ(code_of([] { from_stored<TypeParam>("frobnicated"); }), "INTERNAL");
 }
 
 }  // namespace

@@ -97,7 +97,7 @@ TEST_F(StateTest, AnAccountThatNoReplicaCameToUseGoesAtOnce) {
   EXPECT_THAT(kinds(task.id), IsEmpty());
   state->replicas_ended(task.id);
   EXPECT_THAT(kinds(task.id), ElementsAre("snapshot h", "account r1"));
-  EXPECT_EQ(state->instance("a").state, "spare");
+  EXPECT_EQ(state->instance("a").state, InstanceState::spare);
 }
 
 TEST_F(StateTest, AnAccountThatALostHostMayUseStays) {
@@ -114,8 +114,8 @@ TEST_F(StateTest, AnAccountThatALostHostMayUseStays) {
   state->lost_attach_resolved(open[0], true);
   state->lost_attach_resolved(open[0], true);  // two had asked
   EXPECT_THAT(ids("m"), ElementsAre("m<", "a<m"));
-  EXPECT_EQ(state->task(task.id).state, "failed");
-  EXPECT_EQ(state->replicas(task.id)[0].state, "succeeded");
+  EXPECT_EQ(state->task(task.id).state, RunState::failed);
+  EXPECT_EQ(state->replicas(task.id)[0].state, ReplicaState::succeeded);
   EXPECT_THAT(kinds(detach("a").id), ElementsAre("account r1"));
 }
 
@@ -170,7 +170,7 @@ TEST_F(StateTest, HostsAreTakenOnceAndRefusalsChangeNothing) {
   EXPECT_EQ(code_of([&] { replicate("a", 1); }), "FAILED_PRECONDITION");  // is being made itself
   EXPECT_EQ(code_of([&] { replicate("nobody", 1); }), "NOT_FOUND");
   EXPECT_THAT(state->tasks(10), SizeIs(1));
-  EXPECT_EQ(state->instance("b").state, "spare");
+  EXPECT_EQ(state->instance("b").state, InstanceState::spare);
   EXPECT_EQ(code_of([&] { state->forget_instance("m", true); }), "FAILED_PRECONDITION");
   EXPECT_EQ(code_of([&] { state->forget_instance("a", true); }), "FAILED_PRECONDITION");
 }
@@ -180,7 +180,7 @@ TEST_F(StateTest, ASparePoolHostThatBecomesASourceLeavesThePool) {
   make("a", 1, "r1");
   const Task next = replicate("b", 1);
   EXPECT_EQ(state->replicas(next.id)[0].instance_id, "c");
-  EXPECT_EQ(state->instance("a").state, "active");
+  EXPECT_EQ(state->instance("a").state, InstanceState::active);
 }
 
 TEST_F(StateTest, RetryTakesTheSameHostsWhereItCan) {
@@ -192,7 +192,7 @@ TEST_F(StateTest, RetryTakesTheSameHostsWhereItCan) {
   state->replica_failed(task.id, 2, {"INTERNAL", "no", ""}, State::HostAfter::put_back, false);
   state->replicas_ended(task.id);
   finish(task.id);
-  EXPECT_EQ(state->task(task.id).state, "failed");
+  EXPECT_EQ(state->task(task.id).state, RunState::failed);
   const Task again = state->retry(task.id, {}, pick_hosts);
   EXPECT_EQ(again.round, 2);
   EXPECT_EQ(again.job_id("snapshot"), task.id + "-r2-snapshot");
@@ -202,7 +202,7 @@ TEST_F(StateTest, RetryTakesTheSameHostsWhereItCan) {
   state->retry(task.id, {2}, pick_hosts);
   EXPECT_EQ(state->replicas(task.id)[1].instance_id, "c");
   EXPECT_EQ(state->replicas(task.id)[1].server_id, state->instance("c").server_id);
-  EXPECT_EQ(state->instance("b").state, "spare");
+  EXPECT_EQ(state->instance("b").state, InstanceState::spare);
 }
 
 TEST_F(StateTest, ObserversHearOfACommitAndOfNothingElse) {
