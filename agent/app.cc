@@ -6,7 +6,7 @@ App::App(Settings read, bool allow_async, Jobs::Observer observer)
     : settings(std::move(read)),
       store(make_store(settings.storage, system_clock())),
       parts(make_datastore(settings, system_clock())),
-      operations(settings, *store, *parts.datastore, *parts.upkeep, throttle, system_clock()),
+      operations(settings, *store, *parts.datastore, *parts.upkeep, *parts.roles, throttle, system_clock()),
       jobs(
           settings.agent,
           [this](const std::string& method, JobContext& job) { return operations.recover(method, job); },

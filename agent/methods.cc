@@ -67,6 +67,10 @@ std::string answer_status(Operations& operations, Jobs&, const JsonReader&, cons
   return write_status(operations.get_replication_status());
 }
 
+std::string answer_position(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {
+  return operations.get_replication_position();
+}
+
 std::string answer_info(Operations& operations, Jobs&, const JsonReader&, const CallerGone&) {
   return operations.get_info(method_names());
 }
@@ -162,6 +166,38 @@ const std::vector<Method>& methods() {
        job_of<read_user, &O::cleanup_replication_source, &O::plan_cleanup>,
        nullptr,
        Undertaking::release},
+      {"set_read_only",
+       MethodKind::changing,
+       {{"read_only"}, {"timeout_s", "?"}, {"force", "?"}},
+       "Refuses writes, or takes them again: now, and after the server's next start.",
+       job_of<read_read_only_params, &O::set_read_only, &O::plan_read_only>,
+       nullptr,
+       Undertaking::read_only},
+      {"open_replication_source",
+       MethodKind::changing,
+       {},
+       "Makes an account for replicas that have the data already; the result is what an attach needs.",
+       job_of<read_no_params, &O::open_replication_source, &O::plan_open_source>,
+       nullptr,
+       Undertaking::open_source},
+      {"demote_replication_source",
+       MethodKind::changing,
+       {{"force", "?"}},
+       "Removes what only a source has: the agent's replication accounts and their leases.",
+       job_of<read_demote_params, &O::demote_replication_source, &O::plan_demote>,
+       nullptr,
+       Undertaking::demote},
+      {"wait_for_position",
+       MethodKind::reading,
+       {{"position"}, {"timeout_s", "?"}},
+       "Ends when the server has applied a position of its set.",
+       job_of<read_wait_params, &O::wait_for_position, &O::plan_wait>},
+      {"get_replication_position",
+       MethodKind::at_once,
+       {},
+       "What this server has executed, and what it has received and applied of its source.",
+       nullptr,
+       answer_position},
       {"get_replication_status",
        MethodKind::at_once,
        {},

@@ -9,6 +9,7 @@
 #include "agent/foreground_job.h"
 #include "agent/host_checks.h"
 #include "agent/methods.h"
+#include "agent/operation_roles.h"
 #include "agent/plans.h"
 #include "agent/progress_view.h"
 #include "agent/snapshot_metadata.h"
@@ -67,19 +68,6 @@ void require_space(const fs::path& to, std::uint64_t raw_bytes, std::uint64_t th
               "free space there, or name a place on a larger file system");
 }
 
-// From here on the job is a success: a crash finishes what is left of it and undoes nothing.
-std::string journal_result(JobContext& job, std::string result) {
-  JsonWriter out;
-  out.begin_object().key("result").raw(result).end_object();
-  try {
-    job.journal().record(kResultStep, out.text());
-  } catch (const Error& e) {
-    if (!job.journal().find(kResultStep)) throw;
-    job.warn(e.what());  // it is on the disk: there is no way back
-  }
-  return result;
-}
-
 std::string attached(const AttachOutcome& outcome, std::uint64_t resumed_bytes, const ReplicationStatus& status) {
   JsonWriter out;
   out.begin_object().member("state", "replica");
@@ -130,9 +118,27 @@ void remove_followed(const Journal& journal) {
 
 }  // namespace
 
+std::string journal_result(JobContext& job, std::string result) {
+  JsonWriter out;
+  out.begin_object().key("result").raw(result).end_object();
+  try {
+    job.journal().record(kResultStep, out.text());
+  } catch (const Error& e) {
+    if (!job.journal().find(kResultStep)) throw;
+    job.warn(e.what());  // it is on the disk: there is no way back
+  }
+  return result;
+}
+
 Operations::Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
-                       Throttle& throttle, Clock& clock)
-    : settings_(settings), store_(store), datastore_(datastore), upkeep_(upkeep), throttle_(throttle), clock_(clock) {}
+                       DatastoreRoles& roles, Throttle& throttle, Clock& clock)
+    : settings_(settings),
+      store_(store),
+      datastore_(datastore),
+      upkeep_(upkeep),
+      roles_(roles),
+      throttle_(throttle),
+      clock_(clock) {}
 
 std::string Operations::get_replication_snapshot(const SnapshotParams& params, JobContext& job) {
   const SnapshotRequest request{params.snapshot_id ? *params.snapshot_id : new_id(clock_)};
@@ -165,7 +171,10 @@ std::string Operations::attach_replication_slave(const AttachRequest& request, J
   bool data_is_here = false;
   std::uint64_t resumed = 0;
   AttachRequest told = request;
-  {
+  if (!request.snapshot.has_data) {
+    require_passed(datastore_.plan_attach(request, "{}"), job);
+    data_is_here = true;
+  } else {
     SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, job);
     check_same_snapshot(request.snapshot, reader.manifest(), datastore_);
     told.server_json = read_server(reader.manifest().dataset_json);
@@ -338,6 +347,7 @@ std::string Operations::finished_result(Undertaking what, const Journal& journal
   if (what == Undertaking::detach) {
     return detached(OwnJson::of(in.object("last_applied")), in.strings("dropped_accounts"), upkeep_.status());
   }
+  if (what == Undertaking::demote) return demoted(in.strings("users"));
   return released(in.string("replication_user"));
 }
 

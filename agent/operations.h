@@ -22,13 +22,16 @@ namespace guestagent {
 
 struct ObjectsStep;
 
+// From here on the job is a success: a crash finishes what is left of it and undoes nothing. Answers `result`.
+std::string journal_result(JobContext& job, std::string result);
+
 // All methods but the plans' and the status answer their result as JSON text. All throw Error, and may be called from
 // any thread (the changing ones one at a time).
 class Operations {
  public:
   // Everything outlives it.
   Operations(const Settings& settings, ObjectStore& store, Datastore& datastore, DatastoreUpkeep& upkeep,
-             Throttle& throttle, Clock& clock);
+             DatastoreRoles& roles, Throttle& throttle, Clock& clock);
 
   // What reads those params that are the engine's own; and the name that snapshots for it have.
   const Datastore& datastore() const { return datastore_; }
@@ -42,9 +45,13 @@ class Operations {
   std::string detach_replication_slave(const DetachRequest& request, JobContext& job);
   std::string delete_replication_snapshot(const std::string& href, JobContext& job);
   std::string cleanup_replication_source(const std::string& replication_user, JobContext& job);
+  std::string set_read_only(const ReadOnlyRequest& request, JobContext& job);
+  std::string open_replication_source(const NoParams& params, JobContext& job);
+  std::string demote_replication_source(const DemoteParams& params, JobContext& job);
   // Long, only reading; run as jobs too, but without the lock.
   std::string verify_replication_snapshot(const std::string& href, JobContext& job);
   std::string checksum_tables(const ChecksumParams& params, JobContext& job);
+  std::string wait_for_position(const WaitParams& params, JobContext& job);
 
   // What each would check and do; nothing is touched.
   Plan plan_snapshot(const SnapshotParams& params);
@@ -56,10 +63,15 @@ class Operations {
   Plan plan_cleanup(const std::string& replication_user);
   Plan plan_verify(const std::string& href);
   Plan plan_checksum(const ChecksumParams& params);
+  Plan plan_read_only(const ReadOnlyRequest& request);
+  Plan plan_open_source(const NoParams& params);
+  Plan plan_demote(const DemoteParams& params);
+  Plan plan_wait(const WaitParams& params);
 
   // At once.
   std::string list_replication_snapshots();
   ReplicationStatus get_replication_status();
+  std::string get_replication_position();
   std::string get_info(const std::vector<std::string_view>& methods);
 
   // Finishes or undoes a job that failed or died: the datastore's part and the store's.
@@ -78,6 +90,7 @@ class Operations {
   ObjectStore& store_;
   Datastore& datastore_;
   DatastoreUpkeep& upkeep_;
+  DatastoreRoles& roles_;
   Throttle& throttle_;
   Clock& clock_;
 };

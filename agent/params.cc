@@ -96,6 +96,7 @@ StageParams read_stage_params(const JsonReader& params, const Datastore& datasto
   if (const auto snapshot = params.opt_object("snapshot")) {
     if (params.opt_string("snapshot_href")) throw params.error("snapshot_href", "not beside snapshot, which names it");
     read.snapshot = read_snapshot(*snapshot, datastore, name);
+    if (!read.snapshot->has_data) throw params.error("snapshot", "has no dataset: there is nothing to stage");
     read.href = read.snapshot->snapshot_href;
   } else {
     read.href = read_name_param(params, "snapshot_href");
@@ -123,6 +124,25 @@ ChecksumParams read_checksum_params(const JsonReader& params, const Datastore& d
   read.sample = params.opt_uint("sample", 1);
   if (const auto at = params.opt_object("at")) read.at = datastore.read_position(*at);
   return read;
+}
+
+ReadOnlyRequest read_read_only_params(const JsonReader& params) {
+  return {params.boolean("read_only"), read_seconds(params, "timeout_s"), params.opt_boolean("force").value_or(false)};
+}
+
+WaitParams read_wait_params(const JsonReader& params, const Datastore& datastore) {
+  WaitParams read;
+  read.position = datastore.read_position(params.object("position"));
+  read.timeout = read_seconds(params, "timeout_s").value_or(read.timeout);
+  return read;
+}
+
+NoParams read_no_params(const JsonReader&) {
+  return {};
+}
+
+DemoteParams read_demote_params(const JsonReader& params) {
+  return {params.opt_boolean("force").value_or(false)};
 }
 
 std::string read_job_id(const JsonReader& params) {

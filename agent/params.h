@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "strategies/datastore.h"
+#include "strategies/roles.h"
 
 namespace guestagent {
 
@@ -48,6 +49,19 @@ struct ChecksumParams {
   std::optional<OwnJson> at;            // a position
 };
 ChecksumParams read_checksum_params(const JsonReader& params, const Datastore& datastore);
+
+ReadOnlyRequest read_read_only_params(const JsonReader& params);
+struct WaitParams {
+  OwnJson position;
+  Millis timeout{60000};
+};
+WaitParams read_wait_params(const JsonReader& params, const Datastore& datastore);
+struct NoParams {};
+NoParams read_no_params(const JsonReader& params);
+struct DemoteParams {
+  bool force = false;
+};
+DemoteParams read_demote_params(const JsonReader& params);
 
 std::string read_job_id(const JsonReader& params);
 // "…_s": seconds, whole or not.

@@ -201,7 +201,8 @@ class Datastore {
 };
 
 // Recorded by recover() when it has finished a job rather than undone it. Its data for Undertaking::detach:
-// {"last_applied": position}, for Undertaking::release: {"replication_user": name}.
+// {"last_applied": position}, for Undertaking::release: {"replication_user": name}, for Undertaking::demote:
+// {"users": [name, …]}.
 inline constexpr std::string_view kFinishedStep = "finished";
 
 // Thrown by recover() when all is right again that others depend on (the server's data, its role, its options) and
@@ -218,7 +219,7 @@ class LeftBehind : public Error {
 };
 
 // What a job undertakes, as far as a datastore has a part in it.
-enum class Undertaking { snapshot, attach, stage, detach, release, other };
+enum class Undertaking { snapshot, attach, stage, detach, release, read_only, open_source, demote, other };
 
 // What is there beside the three verbs. Implemented by the same object as the Datastore, told apart so that neither
 // grows.

@@ -9,13 +9,15 @@
 
 #include "config/settings.h"
 #include "strategies/datastore.h"
+#include "strategies/roles.h"
 
 namespace guestagent {
 
-// One object behind both.
+// One object behind the first two.
 struct DatastoreParts {
   std::shared_ptr<Datastore> datastore;
   std::shared_ptr<DatastoreUpkeep> upkeep;
+  std::shared_ptr<DatastoreRoles> roles;
 };
 
 // `name` is what the configuration's `datastore` and a snapshot's metadata call it; the rest is as datastores.h says of

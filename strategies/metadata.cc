@@ -41,13 +41,15 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   out.member("port", std::uint64_t{metadata.master_port});
   out.end_object();
 
-  out.key("dataset").begin_object();
-  out.member("datastore", metadata.datastore);
-  out.member("datastore_version", metadata.datastore_version);
-  out.member("dataset_size", metadata.dataset_size);
-  out.member("dataset_bytes", metadata.dataset_bytes);
-  out.member("snapshot_href", metadata.snapshot_href);
-  out.end_object();
+  if (metadata.has_data) {
+    out.key("dataset").begin_object();
+    out.member("datastore", metadata.datastore);
+    out.member("datastore_version", metadata.datastore_version);
+    out.member("dataset_size", metadata.dataset_size);
+    out.member("dataset_bytes", metadata.dataset_bytes);
+    out.member("snapshot_href", metadata.snapshot_href);
+    out.end_object();
+  }
 
   out.key(kDataPosition).raw(metadata.data_position.text());
   out.key(kLeasePosition).raw(metadata.lease_position.text());
@@ -58,6 +60,12 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   out.member("require_tls", metadata.require_tls);
   out.end_object();
 
+  if (!metadata.has_data) {
+    out.key("source").begin_object().member("id", metadata.id).member("created_at", metadata.created_at);
+    out.member("datastore", metadata.datastore).member("datastore_version", metadata.datastore_version);
+    out.member("format_version", std::uint64_t{metadata.format_version}).key("requires").begin_array().end_array();
+    return out.end_object().end_object().text();
+  }
   out.key("snapshot").begin_object();
   out.member("id", metadata.id);
   out.member("created_at", metadata.created_at);
@@ -83,7 +91,9 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   SnapshotMetadata out;
 
   // First what tells whether the rest can be understood at all.
-  const JsonReader snapshot = in.object("snapshot");
+  // A source without a dataset tells of itself alone.
+  out.has_data = in.has("dataset") || in.has("snapshot") || !in.has("source");
+  const JsonReader snapshot = in.object(out.has_data ? "snapshot" : "source");
   out.format_version = static_cast<unsigned>(snapshot.uint("format_version", 1, 1000000));
   if (out.format_version > kFormatVersion) {
     throw Error(Code::failed_precondition,
@@ -101,28 +111,31 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   }
   out.id = read_line(snapshot, "id");
   out.created_at = read_line(snapshot, "created_at");
-  out.tool = read_line(snapshot, "tool");
-  out.format = read_line(snapshot, "format");
-  out.compression = read_line(snapshot, "compression");
-  out.encryption = snapshot.opt_string("encryption");
-  if (out.encryption) check_line(snapshot, "encryption", *out.encryption, kMaxText);
-  out.segments = snapshot.uint("segments");
-  out.raw_bytes = snapshot.uint("raw_bytes");
-  out.stored_bytes = snapshot.uint("stored_bytes");
-  out.digest = read_line(snapshot, "digest");
+  if (out.has_data) {
+    out.tool = read_line(snapshot, "tool");
+    out.format = read_line(snapshot, "format");
+    out.compression = read_line(snapshot, "compression");
+    out.encryption = snapshot.opt_string("encryption");
+    if (out.encryption) check_line(snapshot, "encryption", *out.encryption, kMaxText);
+    out.segments = snapshot.uint("segments");
+    out.raw_bytes = snapshot.uint("raw_bytes");
+    out.stored_bytes = snapshot.uint("stored_bytes");
+    out.digest = read_line(snapshot, "digest");
+  }
 
   const JsonReader master = in.object("master");
   out.master_host = HostName::require(master.path() + ".host", master.string("host")).text();
   out.master_port = read_port(master, "port");
 
-  const JsonReader dataset = in.object("dataset");
+  const JsonReader dataset = in.object(out.has_data ? "dataset" : "source");
   out.datastore = read_line(dataset, "datastore");
   out.datastore_version = read_line(dataset, "datastore_version");
-  out.dataset_size = dataset.uint("dataset_size");
-  out.dataset_bytes = dataset.opt_uint("dataset_bytes").value_or(out.dataset_size << 30);
-  out.snapshot_href = dataset.string("snapshot_href");
-  check_line(dataset, "snapshot_href", out.snapshot_href, 4096);
-
+  if (out.has_data) {
+    out.dataset_size = dataset.uint("dataset_size");
+    out.dataset_bytes = dataset.opt_uint("dataset_bytes").value_or(out.dataset_size << 30);
+    out.snapshot_href = dataset.string("snapshot_href");
+    check_line(dataset, "snapshot_href", out.snapshot_href, 4096);
+  }
   out.data_position = OwnJson::of(in.object(kDataPosition));
   out.lease_position = OwnJson::of(in.object(kLeasePosition));
 

@@ -23,6 +23,9 @@ struct SnapshotMetadata {
   std::uint64_t dataset_size = 0;   // GiB, rounded up
   std::uint64_t dataset_bytes = 0;  // bytes of data on the source when the copy began
   std::string snapshot_href;
+  // False: of a source alone (open_replication_source), for a server that has the data. Then all that tells of what is
+  // stored is as here.
+  bool has_data = true;
 
   OwnJson data_position;  // of the data
   OwnJson lease_position;

@@ -3,6 +3,7 @@
 #include "strategies/mysql/host/host_needs.h"
 #include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/mysql_datastore.h"
+#include "strategies/mysql/mysql_roles.h"
 #include "strategies/mysql/source/host_checks.h"
 
 namespace guestagent::mysql {
@@ -10,7 +11,7 @@ namespace {
 
 DatastoreParts make(const Settings& settings, Clock& clock) {
   const auto both = std::make_shared<MysqlDatastore>(settings, clock);
-  return {both, both};
+  return {both, both, std::make_shared<MysqlRoles>(settings, clock)};
 }
 
 }  // namespace

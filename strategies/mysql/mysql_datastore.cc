@@ -8,6 +8,8 @@
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/follow/checksum.h"
+#include "strategies/mysql/follow/join.h"
+#include "strategies/mysql/follow/read_only.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/replica_stop.h"
@@ -137,8 +139,30 @@ std::unique_ptr<Installation> MysqlDatastore::install(const AttachRequest& reque
 }
 
 AttachOutcome MysqlDatastore::start_replicating(const AttachRequest& request, JobContext& job) {
-  if (request.data_is_here) return repoint(settings_, state_dir_, request, job, clock_);
+  if (request.data_is_here) {
+    const auto before = load_replica_record(state_dir_);
+    ServerClient client(local_target(settings_));
+    const bool replica = !client.replica_status().empty();
+    AttachOutcome outcome = replica ? repoint(settings_, state_dir_, request, job, clock_)
+                                    : join(settings_, state_dir_, *control_, request, job, clock_);
+    const SnapshotMetadata& now = request.snapshot;
+    if (replica && before && (before->host != now.master_host || before->port != now.master_port))
+      forget_former_source(client, before->user, now.replication_user, job);
+    return outcome;
+  }
   return mysql::start_replicating(settings_, state_dir_, request, job, clock_);
+}
+
+// The former source drops them without telling anybody: it is no source any more.
+void MysqlDatastore::forget_former_source(ServerClient& client, const std::string& user, const std::string& keep,
+                                          JobContext& job) {
+  // Where a replica stops at a DROP USER of what it has not, it keeps them.
+  if (client.dialect().drop_account.find("IF EXISTS") == std::string_view::npos) return;
+  try {
+    accounts_.drop_inherited(client, user, keep);
+  } catch (const Error& e) {
+    job.warn(std::string("replication accounts of the former source are left here: ") + e.what());
+  }
 }
 
 RoleChange MysqlDatastore::detaching(JobContext& job) {
@@ -243,7 +267,9 @@ std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
     return harmless("", [&] { return settle_installation(parts, false, job); });
   }
   if (what == Undertaking::attach) {
-    const std::string followed = succeeded ? "" : recover_repoint(settings_, state_dir_, job, clock_);
+    const std::string followed = succeeded ? ""
+                                           : with_and(recover_repoint(settings_, state_dir_, job, clock_),
+                                                      recover_join(settings_, state_dir_, *control_, job));
     const InstallParts parts{settings_, state_dir_, *control_, clock_};
     // What is left of a good attach, or of one that had not touched the server yet, are directories.
     if (succeeded || job.journal().find(step::kInstallBegin) == nullptr) {
@@ -256,6 +282,15 @@ std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
     const std::string done = recover_stop_replicating(settings_, state_dir_, detaching(job), job);
     restore_scheduler(settings_);
     return done;
+  }
+  if (what == Undertaking::read_only) return succeeded ? "" : recover_read_only(settings_, job);
+  if (what == Undertaking::open_source || what == Undertaking::demote) {
+    if (succeeded || !has_step_of(job.journal(), "source.")) return "";
+    return harmless("", [&] {
+      ServerClient client(local_target(settings_));
+      return what == Undertaking::demote ? accounts_.finish_release_all(client, job)
+                                         : accounts_.undo_journal(client, job);
+    });
   }
   if (what == Undertaking::release) {
     if (succeeded || !has_step_of(job.journal(), "source.")) return "";

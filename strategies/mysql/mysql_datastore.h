@@ -51,6 +51,7 @@ class MysqlDatastore : public Datastore, public DatastoreUpkeep {
 
  private:
   std::uint32_t source_server_id(const SnapshotMetadata& snapshot);
+  void forget_former_source(ServerClient& client, const std::string& user, const std::string& keep, JobContext& job);
   RoleChange detaching(JobContext& job);
 
   const MysqlSettings settings_;

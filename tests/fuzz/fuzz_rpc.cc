@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "tests/support/memory_store.h"
+#include "tests/support/no_roles.h"
 
 namespace {
 
@@ -55,8 +56,9 @@ struct Agent {
   }();
   test::MemoryStore store;
   NoDatastore datastore;
+  test::NoRoles roles;
   Throttle throttle;
-  Operations operations{settings, store, datastore, datastore, throttle, system_clock()};
+  Operations operations{settings, store, datastore, datastore, roles, throttle, system_clock()};
   Jobs jobs{settings.agent,
             [this](const std::string& method, JobContext& job) { return operations.recover(method, job); },
             system_clock()};

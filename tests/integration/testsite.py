@@ -155,11 +155,16 @@ class Site:
         }
 
     def healthy(self, agent, timeout=60):
-        def verdict():
-            status = self.call(agent, "get_replication_status")
-            return status if status.get("verdict") == "healthy" else None
+        last = {}
 
-        return wait_for(f"verdict healthy of {agent.server.name}", verdict, timeout, 0.3)
+        def verdict():
+            last.update(self.call(agent, "get_replication_status"))
+            return dict(last) if last.get("verdict") == "healthy" else None
+
+        try:
+            return wait_for(f"verdict healthy of {agent.server.name}", verdict, timeout, 0.3)
+        except TimeoutError as e:
+            raise TimeoutError(f"{e}; it is {last}") from None
 
     def leftovers(self, agent):
         """What a finished job of an agent must not leave behind: staging directories, spill, tool processes, open journals."""

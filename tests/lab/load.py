@@ -3,7 +3,7 @@
 import threading
 import time
 
-from mariadb import SqlError
+from mariadb import Session, SqlError
 from scratch import log
 
 # Half random, half not, as pages of real tables are: zstd gets about 2.5 out of them.
@@ -69,6 +69,29 @@ def seed_small(server):
         f"CREATE TABLE aria_notes (id INT PRIMARY KEY, body TEXT){server.NOTES['aria_notes']};"
         f"INSERT INTO aria_notes SELECT seq, SHA2(seq, 256) FROM {server.numbers(100)};"
     )
+
+
+class AppAccount:
+    """A server as an application's account sees it: without the rights that pass read_only."""
+
+    NAME, PASSWORD = "app", "App-1-app"
+
+    def __init__(self, server):
+        self.server, self.scratch, self.name = server, server.scratch, server.name
+
+    def create(self):
+        self.server.sql(
+            f"CREATE USER {self.NAME}@localhost IDENTIFIED BY '{self.PASSWORD}';"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO {self.NAME}@localhost"
+        )
+        return self
+
+    def client(self):
+        stock = [a for a in self.server.client() if not str(a).startswith("--user")]
+        return stock + [f"--user={self.NAME}", f"-p{self.PASSWORD}"]
+
+    def session(self):
+        return Session(self)
 
 
 class Writer(threading.Thread):

@@ -1,12 +1,10 @@
 #include "strategies/mysql/follow/checksum.h"
 
-#include "strategies/mysql/server/gtid.h"
+#include "strategies/mysql/follow/positions.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
-
-constexpr Millis kPositionSlice{1000};
 
 std::vector<TableName> choose(ServerClient& client, const std::vector<std::string>& wanted) {
   std::vector<TableName> all = client.user_tables();
@@ -39,31 +37,6 @@ void require_none_in_memory(ServerClient& client) {
   }
 }
 
-bool reached(ServerClient& client, const Position& at, bool replica) {
-  if (at.gtid) {
-    const GtidKind kind = client.dialect().gtid;
-    if (GtidSet::parse(kind, client.gtid_executed()).contains(GtidSet::parse(kind, *at.gtid))) return true;
-    return replica && client.wait_applied(*at.gtid, kPositionSlice);
-  }
-  if (replica) return client.wait_applied(at.file.value_or(""), at.offset.value_or(0), kPositionSlice);
-  const Position here = client.binlog_status().position;
-  return std::pair(here.file.value_or(""), here.offset.value_or(0)) >=
-         std::pair(at.file.value_or(""), at.offset.value_or(0));
-}
-
-void wait_for(ServerClient& client, const Position& at, const MysqlSettings& settings, JobContext& job, Clock& clock) {
-  job.phase("wait for position");
-  const bool replica = !client.replica_status().empty();
-  const SteadyTime deadline = clock.steady() + settings.catch_up_timeout;
-  while (!reached(client, at, replica)) {
-    job.check_cancelled();
-    if (clock.steady() >= deadline || !replica) {
-      throw Error(Code::deadline_exceeded, "waiting for the position to read tables at: it is not reached here",
-                  replica ? "see the replica's status" : "this server follows nobody: it will not get there by itself");
-    }
-  }
-}
-
 }  // namespace
 
 std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings, const std::vector<std::string>& tables,
@@ -73,7 +46,7 @@ std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings, const 
   // One digest is one answer, which may take hours; it is cancelled from another connection.
   target.read_timeout = std::chrono::hours(24 * 7);
   ServerClient client(std::move(target));
-  if (at) wait_for(client, *at, settings, job, clock);
+  if (at) wait_for_position(client, *at, settings.catch_up_timeout, job, clock);
   job.phase("read tables");
   if (!client.read_quietly()) require_none_in_memory(client);
   read_at = client.begin_consistent_read();

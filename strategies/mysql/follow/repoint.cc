@@ -1,5 +1,6 @@
 #include "strategies/mysql/follow/repoint.h"
 
+#include "strategies/mysql/follow/history.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/follow/replica_start.h"
@@ -12,7 +13,6 @@ namespace guestagent::mysql {
 namespace {
 
 constexpr Millis kNewSourceTimeout{5000};
-constexpr Millis kSourcePoll{200};
 constexpr Seconds kPlanPatience{10};
 constexpr Seconds kPatience{60};
 
@@ -43,12 +43,7 @@ GtidSet own_transactions(ServerClient& client) {
 GtidSet beyond_source(const MysqlSettings& settings, const SnapshotMetadata& snapshot, const GtidSet& here,
                       GtidKind kind, Millis patience, Clock& clock, const std::stop_token& stop) {
   ServerClient source(source_target(record_of(snapshot), settings.replication_ca_file, kNewSourceTimeout));
-  const SteadyTime deadline = clock.steady() + patience;
-  for (;;) {
-    GtidSet beyond = here.minus(GtidSet::parse(kind, source.gtid_known()));
-    if (beyond.empty() || clock.steady() >= deadline || stop.stop_requested()) return beyond;
-    clock.sleep(kSourcePoll, stop);
-  }
+  return not_in_history_soon(kind, here, source, patience, clock, stop);
 }
 
 void write_record(JsonWriter& out, const ReplicaRecord& record) {
@@ -125,13 +120,14 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
   const GtidSet errant = own_transactions(client).minus(GtidSet::parse(kind, record->own_gtid));
   if (!errant.empty()) return "it has transactions of its own: " + errant.text();
 
-  // The source keeps its binary logs from the lease on: what comes after it can be had from there.
+  // The source keeps its binary logs from the lease on: what comes after it can be had from there. What comes before
+  // may be there or not: one that is told of without data says so itself when it is asked for it.
   const SnapshotMetadata& snapshot = request.snapshot;
   auto from = position_of(snapshot.lease_position).gtid;
   if (!from) from = position_of(snapshot.data_position).gtid;
   if (!from) return "the snapshot has no GTID position";
   const bool waits = channel.io == ThreadState::running && channel.sql == ThreadState::running;
-  if (!applied_here(client, channel).contains(GtidSet::parse(kind, *from)) &&
+  if (snapshot.has_data && !applied_here(client, channel).contains(GtidSet::parse(kind, *from)) &&
       !(waits && client.wait_applied(*from, kPlanPatience))) {
     return "it has not all that the snapshot has (" + *from + ")";
   }

@@ -1,12 +1,24 @@
 #include "strategies/mysql/follow/role_change.h"
 
 #include "base/error.h"
+#include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/server_client.h"
 
 namespace guestagent::mysql {
 namespace {
+
+void record_options(const MysqlSettings& settings, std::string_view name, Journal& journal) {
+  journal.record(name, step::write_managed_before(managed_content(settings.managed_file)));
+}
+
+void restore_options(const MysqlSettings& settings, const Journal::Step& before) {
+  put_managed(settings.managed_file, step::read_managed_before(before));
+}
+
+}  // namespace
 
 std::optional<std::string> managed_content(const fs::path& file) {
   try {
@@ -17,21 +29,12 @@ std::optional<std::string> managed_content(const fs::path& file) {
   }
 }
 
-void record_options(const MysqlSettings& settings, std::string_view name, Journal& journal) {
-  journal.record(name, step::write_managed_before(managed_content(settings.managed_file)));
-}
-
-void restore_options(const MysqlSettings& settings, const Journal::Step& before) {
-  put_managed(settings.managed_file, step::read_managed_before(before));
-}
-
 void require_managed_file_read(const MysqlSettings& settings) {
   for (const Check& check : check_option_files(settings)) {
     if (check.result == Check::Result::failed) throw Error(check.code, check.message, check.hint);
   }
 }
 
-// A replica that somebody set up by hand has no options of ours to start from.
 ManagedOptions standalone_options(const MysqlSettings& settings, ServerClient& client) {
   ManagedOptions options;
   if (const auto now = read_managed(settings.managed_file)) {
@@ -46,7 +49,27 @@ ManagedOptions standalone_options(const MysqlSettings& settings, ServerClient& c
   return options;
 }
 
-}  // namespace
+ManagedOptions options_as_replica(const MysqlSettings& settings, const AttachRequest& request, std::uint32_t server_id,
+                                  const ServerIdentity& identity, const Dialect& dialect) {
+  ManagedOptions options;
+  options.role = ReplicationRole::replica;
+  options.server_id = server_id;
+  options.read_only = request.read_only;
+  // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
+  if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
+  // Attached again: what counts is how it was before the first time.
+  if (const auto before = read_managed(settings.managed_file); before && before->role == ReplicationRole::replica) {
+    options.scheduler_before = before->scheduler_before;
+  }
+  options.report_host = settings.advertised_address;
+  options.report_port = settings.advertised_port.value_or(identity.port);
+  options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
+  options.relay_log = identity.relay_log_basename.empty() ? "relay-bin" : identity.relay_log_basename;
+  options.mixed_binlog = identity.binlog_format == "STATEMENT";
+  options.mysql_gtid = dialect.gtid == GtidKind::mysql && told_gtid(request.snapshot).has_value();
+  if (work_dir(settings.data_dir).parent_path() == fs::canonical(settings.data_dir)) options.hidden_dir = kHiddenDir;
+  return options;
+}
 
 RoleChange role_change(const MysqlSettings& settings, JobContext& job) {
   RoleChange role;

@@ -5,10 +5,23 @@
 #include "base/clock.h"
 #include "base/job_context.h"
 #include "config/settings.h"
+#include "strategies/datastore.h"
 #include "strategies/mysql/follow/replica_stop.h"
+#include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/host/server_control.h"
 
 namespace guestagent::mysql {
+
+// The managed option file as it is; nullopt: there is none.
+std::optional<std::string> managed_content(const fs::path& file);
+// Throws the first failed check of check_option_files.
+void require_managed_file_read(const MysqlSettings& settings);
+
+// The managed options of a server in each role, made of what it is now. A server that somebody set up by hand has no
+// options of ours to start from.
+ManagedOptions standalone_options(const MysqlSettings& settings, ServerClient& client);
+ManagedOptions options_as_replica(const MysqlSettings& settings, const AttachRequest& request, std::uint32_t server_id,
+                                  const ServerIdentity& identity, const Dialect& dialect);
 
 // For stop_replicating: the managed option file becomes that of a standalone server, or the replica's again. Journaled.
 RoleChange role_change(const MysqlSettings& settings, JobContext& job);

@@ -111,8 +111,8 @@ std::string write_managed(const ManagedOptions& options, const Dialect& dialect)
   out << kHeader << memory_line(options) << "[mysqld]\n";
   out << "server_id = " << options.server_id << "\n";
   if (options.role != ReplicationRole::source) {
-    out << "read_only = " << (options.read_only && replica ? "ON" : "OFF") << "\n";
-    if (dialect.super_read_only) out << "super_read_only = " << (options.read_only && replica ? "ON" : "OFF") << "\n";
+    out << "read_only = " << (options.read_only ? "ON" : "OFF") << "\n";
+    if (dialect.super_read_only) out << "super_read_only = " << (options.read_only ? "ON" : "OFF") << "\n";
   }
   if (replica) {
     out << "# Events came with the copy and must not run twice; detach restores what was set before.\n"

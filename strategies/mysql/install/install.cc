@@ -10,6 +10,7 @@
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/follow/relay_log.h"
 #include "strategies/mysql/follow/replica_start.h"
+#include "strategies/mysql/follow/role_change.h"
 #include "strategies/mysql/host/control_kinds.h"
 #include "strategies/mysql/host/host_places.h"
 #include "strategies/mysql/host/option_file.h"
@@ -26,15 +27,6 @@
 
 namespace guestagent::mysql {
 namespace {
-
-std::optional<std::string> content_of(const fs::path& file) {
-  try {
-    return read_file(file);
-  } catch (const Error& e) {
-    if (e.code() == Code::not_found) return std::nullopt;
-    throw;
-  }
-}
 
 fs::path absolute_in(const fs::path& data_dir, const std::string& path) {
   if (path.empty()) return {};
@@ -63,28 +55,6 @@ DataLayout layout_of(ServerClient& client, const ServerIdentity& identity, const
   }
   layout.host = host_places(data_dir, options);
   return layout;
-}
-
-ManagedOptions replica_options(const MysqlSettings& settings, const AttachRequest& request, std::uint32_t server_id,
-                               const ServerIdentity& identity, const Dialect& dialect) {
-  ManagedOptions options;
-  options.role = ReplicationRole::replica;
-  options.server_id = server_id;
-  options.read_only = request.read_only;
-  // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
-  if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
-  // Attached again: what counts is how it was before the first time.
-  if (const auto before = read_managed(settings.managed_file); before && before->role == ReplicationRole::replica) {
-    options.scheduler_before = before->scheduler_before;
-  }
-  options.report_host = settings.advertised_address;
-  options.report_port = settings.advertised_port.value_or(identity.port);
-  options.log_bin = identity.log_bin && !identity.log_bin_basename.empty() ? identity.log_bin_basename : "binlog";
-  options.relay_log = identity.relay_log_basename.empty() ? "relay-bin" : identity.relay_log_basename;
-  options.mixed_binlog = identity.binlog_format == "STATEMENT";
-  options.mysql_gtid = dialect.gtid == GtidKind::mysql && told_gtid(request.snapshot).has_value();
-  if (work_dir(settings.data_dir).parent_path() == fs::canonical(settings.data_dir)) options.hidden_dir = kHiddenDir;
-  return options;
 }
 
 // What the server really runs with is what counts, not what stands in a file.
@@ -311,12 +281,12 @@ std::unique_ptr<Installation> install_data(const InstallParts& parts, const Atta
   const auto upgrade =
       find_upgrade_tool(settings, parse_datastore_version(request.snapshot.datastore_version), identity.version);
   const DataLayout layout = layout_of(client, identity, settings);
-  const ManagedOptions options = replica_options(settings, request, server_id, identity, dialect);
+  const ManagedOptions options = options_as_replica(settings, request, server_id, identity, dialect);
   const std::string managed_text = write_managed(options, dialect);
   const Serving serving = who_serves(settings);
   const SourceServer source = request.server_json.empty() ? SourceServer() : read_source_server(request.server_json);
 
-  const step::InstallBegin begin{content_of(settings.managed_file),
+  const step::InstallBegin begin{managed_content(settings.managed_file),
                                  request.keep_previous_data.value_or(settings.keep_previous_data), server_id};
   job.check_cancelled();
   // Before "begin": until then an undo leaves the running server alone.

@@ -9,6 +9,7 @@
 #include "config/units.h"
 #include "strategies/mysql/copy/backup_tools.h"
 #include "strategies/mysql/copy/clone_copy.h"
+#include "strategies/mysql/follow/join.h"
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/follow/repoint.h"
 #include "strategies/mysql/host/option_file.h"
@@ -111,7 +112,8 @@ std::string check_overwrite(ServerClient& client, const AttachRequest& request, 
            "slave_config.overwrite: true gives its data up for the snapshot's (it is put back when the attach fails)");
   }
   if (data) {
-    refuse("this server has user data",
+    refuse("this server has user data" +
+               (why_not.empty() ? "" : ", and cannot follow the snapshot's source as it is: " + why_not),
            "slave_config.overwrite: true gives it up (it is put back when the attach fails)");
   }
   return "there is no user data here";
@@ -127,6 +129,24 @@ void plan_repoint(const MysqlSettings& settings, const AttachRequest& request, S
   plan.steps = {"stop following " + now,
                 "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) +
                     " from where this replica is, and catch up; any failure lets it follow " + now + " again"};
+}
+
+void plan_join(const MysqlSettings& settings, const AttachRequest& request, const ServerIdentity& here, Checks& checks,
+               Plan& plan) {
+  checks.add("data", [] { return "all that this server has is in the source's history: no copy is needed"; });
+  checks.append(check_option_files(settings, true));
+  if (!here.log_updates) {
+    checks.warn("binary log", "this server does not write what it applies to its binary log: it is restarted for that",
+                "log_slave_updates in its option file beforehand");
+    checks.add("server control", [&] { return check_control(settings); });
+  }
+  plan.checks = checks.take();
+  check_source_reachable(settings, request.snapshot, here.server_id, plan.checks);
+  plan.data_is_here = true;
+  plan.steps = {"refuse writes, and look again whether all that is here is on the source",
+                "write " + settings.managed_file.string() + " as a replica's",
+                "follow " + request.snapshot.master_host + ":" + std::to_string(request.snapshot.master_port) +
+                    " from where this server is, and catch up; any failure makes it as it was"};
 }
 
 std::string check_not_itself(const MysqlSettings& settings, ServerClient& client, const ServerIdentity& here,
@@ -351,7 +371,8 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
 
   checks.add("snapshot", [&] {
     source = read_source_server(server_json);
-    return "taken of " + request.snapshot.datastore_version + " at " + request.snapshot.created_at;
+    return (request.snapshot.has_data ? "taken of " : "without data, of ") + request.snapshot.datastore_version +
+           " at " + request.snapshot.created_at;
   });
   const bool reachable = checks.add("server", [&] {
     client.emplace(local_target(settings));
@@ -365,17 +386,33 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
   checks.add("itself", [&] { return check_not_itself(settings, *client, *here, request, source); });
   checks.add("version", [&] { return check_version(*here, request); });
   std::string why_not;
-  if (!request.overwrite && checks.all_passed() && !client->replica_status().empty()) {
+  if (!request.overwrite && checks.all_passed()) {
     try {
-      const auto why = why_not_repoint(settings, state_dir, request, *client, clock);
-      if (!why) {
-        plan_repoint(settings, request, *client, *here, checks, plan);
-        return plan;
+      const bool replica = !client->replica_status().empty();
+      const bool data = replica || client->has_user_data();
+      const auto why = !data     ? std::optional<std::string>("it has no data")
+                       : replica ? why_not_repoint(settings, state_dir, request, *client, clock)
+                                 : why_not_join(settings, request, *client, clock);
+      if (!why && replica) plan_repoint(settings, request, *client, *here, checks, plan);
+      if (!why && !replica) {
+        check_configuration(checks, settings, *client, *here, source, request);
+        plan_join(settings, request, *here, checks, plan);
       }
+      if (!why) return plan;
       why_not = *why;
     } catch (const Error& e) {
       why_not = e.what();
     }
+  }
+  if (!request.snapshot.has_data) {
+    checks.add("user data", [&]() -> std::string {
+      refuse("this server cannot follow that source from where it is: " +
+                 (request.overwrite ? std::string("its data is to be overwritten, and there is no copy") : why_not),
+             "take a snapshot of the source (get_replication_snapshot) and attach it with that, with overwrite where "
+             "the data here may go");
+    });
+    plan.checks = checks.take();
+    return plan;
   }
   checks.add("user data", [&] { return check_overwrite(*client, request, why_not); });
   checks.add("tools", [&] { return check_tools(settings, *here, request); });

@@ -198,6 +198,7 @@ constexpr Dialect mariadb_10_4() {
       .gtid_wait = "MASTER_GTID_WAIT",
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
+      .passes_read_only = "'SUPER','READ_ONLY ADMIN'",
       .user_name_max = 32,
       .account_hash = AccountHash::native,
       .create_account =
@@ -243,6 +244,7 @@ constexpr Dialect mariadb_11_0() {
   Dialect d = mariadb_10_6();
   d.from = v(Family::mariadb, 11, 0);
   d.before = v(Family::mariadb, 11, 4);
+  d.passes_read_only = "'READ_ONLY ADMIN'";  // SUPER lost it with 10.11
   d.info_files = kNewInfo;
   d.binlog_info_files = kNewBinlogInfo;
   d.checkpoints_files = kNewCheckpoints;
@@ -273,6 +275,7 @@ constexpr Dialect mysql_5_6() {
       .gtid_wait = "WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS",
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
+      .passes_read_only = "'SUPER'",
       .user_name_max = 16,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",
@@ -308,6 +311,7 @@ constexpr Dialect mysql_5_7() {
   d.before = v(Family::mysql, 8, 0);
   d.private_option = "";
   d.super_read_only = true;
+  d.passes_read_only = "";
   d.user_name_max = 32;
   d.gtid_wait = "WAIT_FOR_EXECUTED_GTID_SET";
   d.gtid_wait_timed_out = "1";

@@ -78,6 +78,8 @@ struct Dialect {
   std::string_view gtid_wait_timed_out;  // what it answers past its time
 
   bool super_read_only;
+  // Quoted privileges, any of which lets an account write while read_only is on; "" with super_read_only.
+  std::string_view passes_read_only;
   std::size_t user_name_max;  // bytes of an account's name
   AccountHash account_hash;
   // With {account}, {hash}, {require}, {limit} and {lasting}; {hash} is a quoted string. A limit of connections of its

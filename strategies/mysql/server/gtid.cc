@@ -232,6 +232,27 @@ GtidSet GtidSet::written_by(std::string_view origin) const {
   return out;
 }
 
+std::uint64_t GtidSet::last_of(const GtidSet& set, const std::string& domain, std::uint32_t server) {
+  const auto servers = set.servers_.find(domain);
+  if (servers == set.servers_.end()) return 0;
+  const auto last = servers->second.find(server);
+  return last == servers->second.end() ? 0 : last->second;
+}
+
+GtidSet GtidSet::not_written_in(const GtidSet& logged, const GtidSet& followed) const {
+  GtidSet out;
+  out.kind_ = kind_;
+  for (const auto& [domain, servers] : servers_) {
+    for (const auto& [server, number] : servers) {
+      const std::uint64_t known = std::max(last_of(logged, domain, server), last_of(followed, domain, server));
+      if (known >= number) continue;
+      out.servers_[domain][server] = number;
+      out.intervals_[domain].emplace_back(known == 0 ? number : known + 1, number + 1);
+    }
+  }
+  return out;
+}
+
 GtidSet GtidSet::position() const {
   GtidSet out = *this;
   for (auto& [domain, servers] : out.servers_) {

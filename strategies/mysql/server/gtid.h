@@ -43,7 +43,12 @@ class GtidSet {
   // MariaDB: of each domain only its last transaction, as a position has it; others are as they are.
   GtidSet position() const;
 
+  // MariaDB: which of these transactions, the last of each domain, a server cannot be shown to have: neither has it
+  // `logged` (its gtid_binlog_state) one of the same server that is as late, nor `followed` (its gtid_slave_pos).
+  GtidSet not_written_in(const GtidSet& logged, const GtidSet& followed) const;
+
  private:
+  static std::uint64_t last_of(const GtidSet& set, const std::string& domain, std::uint32_t server);
   // Half-open intervals, ordered, neither touching nor overlapping.
   using Intervals = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 

@@ -23,6 +23,7 @@ inline constexpr std::string_view kBinlogDone = "source.binlog.done";
 inline constexpr std::string_view kWork = "source.work";          // source/snapshot_source: a place
 inline constexpr std::string_view kAccount = "source.account";    // source/source_accounts: user and mark
 inline constexpr std::string_view kRelease = "source.release";    // source/source_accounts, of a cleanup: as kAccount
+inline constexpr std::string_view kDemote = "source.demote";      // source/source_accounts: the users
 inline constexpr std::string_view kWritable = "source.writable";  // server/writable, in pairs
 inline constexpr std::string_view kWritableDone = "source.writable.done";
 inline constexpr std::string_view kClone = "source.clone";               // copy/clone_copy: a place
@@ -53,6 +54,12 @@ inline constexpr std::string_view kRepointUndone = "repoint.undone";
 inline constexpr std::string_view kDetachDrain = "detach.drain";      // follow/replica_stop: threads
 inline constexpr std::string_view kDetachOptions = "detach.options";  // follow/role_change: the managed file
 inline constexpr std::string_view kDetachEnd = "detach.end";          // follow/replica_stop: the outcome so far
+inline constexpr std::string_view kJoinBegin = "join.begin";          // follow/join: WritesBefore
+inline constexpr std::string_view kJoinRestart = "join.restart";
+inline constexpr std::string_view kJoinRestarted = "join.restarted";
+inline constexpr std::string_view kJoinUndone = "join.undone";
+inline constexpr std::string_view kReadOnlyBegin = "readonly.begin";  // follow/read_only: WritesBefore
+inline constexpr std::string_view kReadOnlyUndone = "readonly.undone";
 
 // A directory that is about to be made.
 inline std::string_view place_key(std::string_view step) {
@@ -73,6 +80,24 @@ inline std::string write_managed_before(const std::optional<std::string>& conten
 inline std::optional<std::string> read_managed_before(const Journal::Step& step) {
   const JsonDocument document = parse_json(step.data, "the journal's " + step.name);
   return JsonReader(document, step.name, Code::data_loss).opt_string("managed_before");
+}
+
+// How a server took writes.
+struct WritesBefore {
+  std::optional<std::string> managed;
+  bool read_only = false;
+  std::optional<bool> scheduler;  // nullopt: it is not touched
+};
+inline std::string write_writes_before(const WritesBefore& before) {
+  JsonWriter out;
+  out.begin_object().member_or_null("managed_before", before.managed).member("read_only", before.read_only);
+  if (before.scheduler) out.member("scheduler", *before.scheduler);
+  return out.end_object().text();
+}
+inline WritesBefore read_writes_before(const Journal::Step& step) {
+  const JsonDocument document = parse_json(step.data, "the journal's " + step.name);
+  const JsonReader in(document, step.name, Code::data_loss);
+  return {in.opt_string("managed_before"), in.boolean("read_only"), in.opt_boolean("scheduler")};
 }
 
 // Which of a replica's threads ran.

@@ -135,6 +135,14 @@ struct DumpThread {
   std::string user, host;
 };
 
+// A transaction of a session that has changed something and is not committed.
+struct OpenWrite {
+  std::string transaction;
+  std::uint64_t session = 0;
+  std::string user, host;
+  std::uint64_t seconds = 0;  // since it began
+};
+
 // A session of the server's list.
 struct Session {
   std::uint64_t id = 0;
@@ -302,6 +310,12 @@ class ServerClient {
 
   // --- global settings ---
   void set_read_only(bool on);  // with super_read_only where there is one
+  // set_read_only(true), which waits for statements that write; false when some still did after `patience`.
+  bool try_refuse_writes(Seconds patience);
+  std::vector<OpenWrite> open_writes();  // InnoDB's, without those of replication
+  // Accounts that may write while read_only is on ("'app'@'%'"), without the agent's own; empty where super_read_only
+  // holds them back too.
+  std::vector<std::string> who_passes_read_only();
   // Whether not even who may pass read_only may write: super_read_only; MariaDB 12: read_only=NO_LOCK_NO_ADMIN. Turned
   // off, read_only stays on.
   bool refuses_all_writes();

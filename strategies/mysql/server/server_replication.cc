@@ -254,6 +254,48 @@ void ServerClient::set_read_only(bool on) {
   state_->connection.run(std::string("SET GLOBAL read_only=") + (on ? "1" : "0"));
 }
 
+bool ServerClient::try_refuse_writes(Seconds patience) {
+  SqlConnection& connection = state_->connection;
+  connection.ensure();
+  connection.run("SET SESSION lock_wait_timeout=" + std::to_string(std::max<std::int64_t>(1, patience.count())));
+  try {
+    set_read_only(true);
+    connection.run("SET SESSION lock_wait_timeout=60");
+    return true;
+  } catch (const SqlError& e) {
+    connection.close();  // and a statement that still waits with it
+    if (e.code() != Code::deadline_exceeded) throw;
+    return false;
+  }
+}
+
+std::vector<OpenWrite> ServerClient::open_writes() {
+  const Rows rows = state_->connection.read(
+      "SELECT t.trx_id AS TRX, p.ID AS ID, p.USER AS USER, p.HOST AS HOST, "
+      "GREATEST(TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), 0) AS AGE "
+      "FROM information_schema.innodb_trx t JOIN " +
+      std::string(dialect().processlist) +
+      " p ON p.ID=t.trx_mysql_thread_id WHERE t.trx_rows_modified>0 AND p.USER<>'system user'");
+  std::vector<OpenWrite> out;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    out.push_back(
+        {rows.text(i, "TRX"), rows.number(i, "ID"), rows.text(i, "USER"), rows.text(i, "HOST"), rows.number(i, "AGE")});
+  }
+  return out;
+}
+
+std::vector<std::string> ServerClient::who_passes_read_only() {
+  if (dialect().super_read_only) return {};
+  const Rows rows = state_->connection.read(
+      "SELECT DISTINCT GRANTEE FROM information_schema.user_privileges WHERE PRIVILEGE_TYPE IN (" +
+      std::string(dialect().passes_read_only) +
+      ") AND GRANTEE<>CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',1)),'@',"
+      "QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',-1))) ORDER BY GRANTEE");
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < rows.size(); ++i) out.push_back(rows.text(i, "GRANTEE"));
+  return out;
+}
+
 bool ServerClient::refuses_all_writes() {
   if (dialect().super_read_only) return variable("super_read_only") == "ON";
   return variable("read_only") == "NO_LOCK_NO_ADMIN";

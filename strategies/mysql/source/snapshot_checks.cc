@@ -69,6 +69,22 @@ class SourceChecks {
     account();
   }
 
+  // All but what a copy needs.
+  void to_be_followed() {
+    if (!rights()) return;
+    if (server_.log_bin) {
+      binary_log();
+    } else {
+      add("binary log", Result::failed, "it is off, so that no replica could follow",
+          "log_bin in the server's option file and a restart");
+    }
+    identity();
+    reachable_by_replicas();
+    own_source();
+    tls();
+    account();
+  }
+
  private:
   // Those without which the copy, the account or the lease would fail, some of them only after all the data has been
   // read.
@@ -394,7 +410,10 @@ Check check_redo(std::uint64_t redo_bytes, std::uint64_t data, std::uint64_t wri
   return {"redo log", Result::ok, holds, "", Code::failed_precondition};
 }
 
-void check_source(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out) {
+namespace {
+
+void check_server(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out,
+                  void (SourceChecks::*which)()) {
   ServerIdentity server;
   try {
     server = client.identity();
@@ -403,7 +422,17 @@ void check_source(const MysqlSettings& settings, ServerClient& client, std::vect
     return;
   }
   out.push_back({"server", Result::ok, server.version.text(), "", Code::failed_precondition});
-  SourceChecks(settings, client, server, out).all();
+  (SourceChecks(settings, client, server, out).*which)();
+}
+
+}  // namespace
+
+void check_source(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out) {
+  check_server(settings, client, out, &SourceChecks::all);
+}
+
+void check_followed(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out) {
+  check_server(settings, client, out, &SourceChecks::to_be_followed);
 }
 
 bool account_requires_tls(const MysqlSettings& settings, const ServerIdentity& server) {

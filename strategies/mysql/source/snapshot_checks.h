@@ -24,5 +24,7 @@ void check_engines(const std::vector<TableName>& tables, const std::function<boo
 // Appends each check with its result; asks the server and looks at its files, changes nothing. A server that
 // does not answer is a failed check, after which there is no other.
 void check_source(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out);
+// The same without what only a copy needs, for a server that replicas with its data are to follow.
+void check_followed(const MysqlSettings& settings, ServerClient& client, std::vector<Check>& out);
 
 }  // namespace guestagent::mysql

@@ -248,6 +248,39 @@ std::string SourceAccounts::finish_release(ServerClient& client, JobContext& job
   return "finished dropping the replication account " + user;
 }
 
+std::vector<std::string> SourceAccounts::release_all(ServerClient& client, JobContext& job) {
+  const FileLock held = lock();
+  std::vector<std::string> users;
+  JsonWriter step;
+  step.begin_object().key("users").begin_array();
+  for (const SourceAccount& account : list()) {
+    users.push_back(account.user);
+    step.value(account.user);
+  }
+  job.journal().record(step::kDemote, step.end_array().end_object().text());
+  for (const SourceAccount& account : list()) end(client, account, job.journal());
+  end_lease_if_last(client);
+  return users;
+}
+
+std::string SourceAccounts::finish_release_all(ServerClient& client, JobContext& job) {
+  const Journal::Step* const begun = job.journal().find(step::kDemote);
+  if (begun == nullptr) return "";
+  const std::string data = begun->data;
+  const JsonDocument document = parse_json(data, "journal");
+  const std::vector<std::string> users = JsonReader(document, "journal", Code::data_loss).strings("users");
+  {
+    const FileLock held = lock();
+    refuse_again(client, job.journal());
+    for (const std::string& user : users) {
+      if (const auto account = load(file_of(user))) end(client, *account, job.journal());
+    }
+    end_lease_if_last(client);
+  }
+  job.journal().record(kFinishedStep, data);
+  return "finished dropping the replication accounts";
+}
+
 std::string SourceAccounts::undo_journal(ServerClient& client, JobContext& job) {
   std::string done;
   const FileLock held = lock();
@@ -268,11 +301,12 @@ std::string SourceAccounts::undo_journal(ServerClient& client, JobContext& job) 
   return done;
 }
 
-std::vector<std::string> SourceAccounts::drop_inherited(ServerClient& client, const std::string& followed_by) const {
+std::vector<std::string> SourceAccounts::drop_inherited(ServerClient& client, const std::string& followed_by,
+                                                        const std::string& keep) const {
   const FileLock held = lock();
   std::vector<std::string> done;
   for (const ReplicationAccount& account : client.replication_accounts(std::string(kUserPrefix))) {
-    if (!account.by_agent && account.user != followed_by) continue;
+    if ((!account.by_agent && account.user != followed_by) || account.user == keep) continue;
     if (load(file_of(account.user)) || !client.dump_threads(account.user).empty()) continue;
     client.drop_account(account.user, account.host, false);
     done.push_back(account.user);

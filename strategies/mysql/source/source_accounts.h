@@ -51,15 +51,21 @@ class SourceAccounts {
   // After a crash in release(). Answers in words.
   std::string finish_release(ServerClient& client, JobContext& job);
 
+  // All of them, whoever uses them; journaled, so that finish_release_all() ends what a crash left half done. Answers
+  // their names.
+  std::vector<std::string> release_all(ServerClient& client, JobContext& job);
+  std::string finish_release_all(ServerClient& client, JobContext& job);
+
   // What a job that died or failed made, by its journal; nothing to undo is no error. The lease ends even where the
   // account cannot be dropped. Answers in words, "" when there was nothing.
   std::string undo_journal(ServerClient& client, JobContext& job);
 
-  // On a server that has just ceased to be a replica: drops, without a trace in the binary log, the replication
-  // accounts that a copy or replication brought from its source, where every replica of that source knows a password.
-  // They are those with an agent's mark, and `followed_by`, which this server itself used; never one that this agent
-  // made here, nor one that a replica is connected with now. Answers their names.
-  std::vector<std::string> drop_inherited(ServerClient& client, const std::string& followed_by) const;
+  // On a server that has just ceased to be a replica, or to be one of that source: drops, without a trace in the binary
+  // log, the replication accounts that a copy or replication brought from its source, where every replica of that
+  // source knows a password. They are those with an agent's mark, and `followed_by`, which this server itself used;
+  // never one that this agent made here, nor one that a replica is connected with now, nor `keep`. Answers their names.
+  std::vector<std::string> drop_inherited(ServerClient& client, const std::string& followed_by,
+                                          const std::string& keep = "") const;
 
   // To be called now and then: notes which accounts have a replica connected, ends leases that passed
   // mysql.lease_limit without one, and takes the lease again where a restart of the server lost it. Answers

@@ -51,7 +51,8 @@ class Agent {
   const DatastoreParts parts_;
   const std::unique_ptr<ObjectStore> store_{make_store(settings_.storage, system_clock())};
   Throttle throttle_;
-  Operations operations_{settings_, *store_, *parts_.datastore, *parts_.upkeep, throttle_, system_clock()};
+  Operations operations_{settings_,     *store_,   *parts_.datastore, *parts_.upkeep,
+                         *parts_.roles, throttle_, system_clock()};
   Jobs jobs_{settings_.agent,
              [this](const std::string& method, JobContext& job) { return operations_.recover(method, job); },
              system_clock()};

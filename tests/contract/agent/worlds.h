@@ -11,6 +11,7 @@
 #include "contract/agent/tree_datastore.h"
 #include "strategies/datastores.h"
 #include "tests/support/mariadb_server.h"
+#include "tests/support/no_roles.h"
 
 namespace guestagent::test {
 
@@ -32,7 +33,7 @@ struct Host {
   DatastoreParts parts(const Settings& settings) const {
     if (!server.empty()) return make_datastore(settings, system_clock());
     const auto tree = std::make_shared<TreeDatastore>(base, name);
-    return {tree, tree};
+    return {tree, tree, std::make_shared<NoRoles>()};
   }
 };
 

@@ -94,8 +94,9 @@ class Host {
   std::unique_ptr<ObjectStore> store_;
   NiceMock<MockDatastore> datastore_;
   NiceMock<MockUpkeep> upkeep_;
+  NiceMock<MockRoles> roles_;
   Throttle throttle_;
-  Operations operations_{settings_, *store_, datastore_, upkeep_, throttle_, system_clock()};
+  Operations operations_{settings_, *store_, datastore_, upkeep_, roles_, throttle_, system_clock()};
   Jobs jobs_{settings_.agent,
              [this](const std::string& method, JobContext& job) { return operations_.recover(method, job); },
              system_clock()};

@@ -64,8 +64,9 @@ class AgentFixture : public testing::Test {
   MemoryStore store;
   testing::NiceMock<MockDatastore> datastore;
   testing::NiceMock<MockUpkeep> upkeep;
+  testing::NiceMock<MockRoles> roles;
   Throttle throttle;
-  Operations operations{settings, store, datastore, upkeep, throttle, system_clock()};
+  Operations operations{settings, store, datastore, upkeep, roles, throttle, system_clock()};
   Jobs jobs{settings.agent,
             [this](const std::string& method, JobContext& job) { return operations.recover(method, job); },
             system_clock()};

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "strategies/datastore.h"
+#include "strategies/roles.h"
 
 namespace guestagent::test {
 
@@ -45,6 +46,18 @@ class MockUpkeep : public DatastoreUpkeep {
               (const std::vector<std::string>&, std::optional<std::uint64_t>, const std::optional<OwnJson>&, OwnJson&,
                JobContext&),
               (override));
+};
+
+class MockRoles : public DatastoreRoles {
+ public:
+  MOCK_METHOD(Plan, plan_read_only, (const ReadOnlyRequest&), (override));
+  MOCK_METHOD(ReadOnlyOutcome, set_read_only, (const ReadOnlyRequest&, JobContext&), (override));
+  MOCK_METHOD(ReplicationPlace, place, (), (override));
+  MOCK_METHOD(void, wait_for, (const OwnJson&, Millis, JobContext&), (override));
+  MOCK_METHOD(Plan, plan_open_source, (), (override));
+  MOCK_METHOD(SourceFacts, open_source, (const std::string&, JobContext&), (override));
+  MOCK_METHOD(Plan, plan_demote, (bool), (override));
+  MOCK_METHOD(std::vector<std::string>, demote_source, (bool, JobContext&), (override));
 };
 
 // Of a replica whose applying thread is in `state`.

@@ -279,6 +279,8 @@ TEST_F(OperationsTest, TheDatastoreIsToldWhatAJobUndertook) {
       {"stage_replication_snapshot", Undertaking::stage},  {"discard_staged_snapshot", Undertaking::stage},
       {"detach_replication_slave", Undertaking::detach},   {"cleanup_replication_source", Undertaking::release},
       {"delete_replication_snapshot", Undertaking::other}, {"checksum_tables", Undertaking::other},
+      {"set_read_only", Undertaking::read_only},           {"open_replication_source", Undertaking::open_source},
+      {"demote_replication_source", Undertaking::demote},  {"wait_for_position", Undertaking::other},
       {"of_another_version", Undertaking::other}};
   for (const auto& [method, undertaking] : all) {
     EXPECT_CALL(upkeep, recover(undertaking, _)).WillOnce(Return(method));
@@ -286,6 +288,59 @@ TEST_F(OperationsTest, TheDatastoreIsToldWhatAJobUndertook) {
     EXPECT_EQ(operations.recover(method, job).what, method);
     testing::Mock::VerifyAndClearExpectations(&upkeep);
   }
+}
+
+TEST_F(OperationsTest, ASourceWithoutDataIsAttachedWhereTheDataIsAndFetchesNothing) {
+  EXPECT_CALL(roles, open_source).WillOnce(Return(test::source_facts()));
+  const JsonDocument source = call("open_replication_source", "{}");
+  EXPECT_FALSE(source.HasMember("dataset"));
+  EXPECT_FALSE(source.HasMember("snapshot"));
+  EXPECT_CALL(upkeep, make_staging).Times(0);
+  EXPECT_CALL(datastore, install).Times(0);
+  EXPECT_CALL(datastore, plan_attach).WillOnce(Return(Plan{{}, {}, true}));
+  EXPECT_CALL(datastore, start_replicating).WillOnce([](const AttachRequest& request, auto&) {
+    EXPECT_TRUE(request.data_is_here);
+    EXPECT_FALSE(request.snapshot.has_data);
+    return AttachOutcome{{}, true, true};
+  });
+  EXPECT_STREQ(call("attach_replication_slave", attach_params(to_json(source)))["state"].GetString(), "replica");
+  EXPECT_EQ(failure("stage_replication_snapshot", attach_params(to_json(source))).code(), Code::invalid_argument);
+
+  Plan refused;
+  refused.checks.push_back({"user data", Check::Result::failed, "it has parted", "", Code::failed_precondition});
+  EXPECT_CALL(datastore, plan_attach).WillOnce(Return(refused));
+  EXPECT_EQ(failure("attach_replication_slave", attach_params(to_json(source))).code(), Code::failed_precondition);
+}
+
+TEST_F(OperationsTest, RolesAreAskedAndAnswered) {
+  EXPECT_CALL(roles, set_read_only).WillOnce([](const ReadOnlyRequest& request, auto&) {
+    EXPECT_TRUE(request.read_only);
+    EXPECT_TRUE(request.force);
+    EXPECT_EQ(request.timeout, Millis(1500));
+    return ReadOnlyOutcome{true, {"'root'@'%'"}, 3};
+  });
+  EXPECT_EQ(to_json(call("set_read_only", R"({"read_only":true,"timeout_s":1.5,"force":true})")),
+            R"({"read_only":true,"may_still_write":["'root'@'%'"],"ended_sessions":3})");
+  EXPECT_EQ(failure("set_read_only", "{}").code(), Code::invalid_argument);
+
+  ReplicationPlace place;
+  place.executed = OwnJson(R"({"at":5})");
+  EXPECT_CALL(roles, place).WillRepeatedly(Return(place));
+  const JsonDocument at = call("get_replication_position", "{}");
+  EXPECT_EQ(at["executed"]["at"].GetInt(), 5);
+  EXPECT_TRUE(at["received"].IsNull());
+  EXPECT_CALL(roles, wait_for(place.executed, Millis(2000), _));
+  EXPECT_TRUE(call("wait_for_position", R"({"position":{"at":5},"timeout_s":2})")["reached"].GetBool());
+
+  EXPECT_CALL(roles, demote_source(false, _)).WillOnce(Return(std::vector<std::string>{"repl_a"}));
+  EXPECT_EQ(to_json(call("demote_replication_source", "{}")), R"({"dropped_accounts":["repl_a"]})");
+  // What a crash left half done is told as what it is: done.
+  ForegroundJob job;
+  EXPECT_CALL(upkeep, recover(Undertaking::demote, _)).WillOnce([](auto, JobContext& recovered) {
+    recovered.journal().record(kFinishedStep, R"({"users":["repl_a"]})");
+    return "finished";
+  });
+  EXPECT_EQ(operations.recover("demote_replication_source", job).result, R"({"dropped_accounts":["repl_a"]})");
 }
 
 TEST_F(OperationsTest, OldDataThatCannotBeRemovedDoesNotUndoTheAttach) {
@@ -425,7 +480,7 @@ TEST_F(DeadJobTest, OnAnotherStoreNothingIsRemovedAndItSaysWhereTheRestIs) {
   other.root = "elsewhere://";
   take_elsewhere(other);
   const auto others = other.objects();
-  Operations there{settings, other, datastore, upkeep, throttle, system_clock()};
+  Operations there{settings, other, datastore, upkeep, roles, throttle, system_clock()};
   std::string left;
   Jobs with_other{settings.agent,
                   [&](const std::string& method, JobContext& job) {

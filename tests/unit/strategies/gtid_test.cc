@@ -93,6 +93,30 @@ TEST(Gtid, WhatIsNoSetIsRefused) {
   EXPECT_EQ(code_of([] { GtidSet::parse(GtidKind::none, "0-1-2"); }), "INVALID_ARGUMENT");
 }
 
+// A number that another server wrote is not the transaction of that number which this one has.
+TEST(Gtid, ByNumbersAloneMariadbsHistoriesAreNotOne) {
+  const struct {
+    const char *here, *logged, *followed, *left;
+  } kCases[] = {
+      {"0-1-505", "0-1-505", "", ""},
+      {"0-1-505", "0-1-600", "", ""},
+      {"0-1-505", "0-1-500,0-2-510", "0-1-500", "0-1-505"},  // the old source went on by itself
+      {"0-1-500", "0-1-500,0-2-510", "0-1-500", ""},
+      {"0-1-500", "0-2-510", "0-1-500", ""},  // it logged nothing of the old one, and has followed it so far
+      {"0-1-501", "0-2-510", "0-1-500", "0-1-501"},
+      {"0-7-80", "0-1-600", "0-1-100", "0-7-80"},  // perhaps it is there, it cannot be shown
+      {"0-1-5,1-1-9", "0-1-5,1-1-8", "", "1-1-9"},
+      {"3-1-1", "", "", "3-1-1"},
+      {"", "0-1-5", "", ""},
+  };
+  for (const auto& each : kCases) {
+    EXPECT_EQ(maria(each.here).position().not_written_in(maria(each.logged), maria(each.followed)).text(), each.left)
+        << each.here << " in " << each.logged << " and " << each.followed;
+  }
+  EXPECT_TRUE(maria("0-2-510").contains(maria("0-1-505"))) << "by number it is";
+  EXPECT_EQ(GtidSet().missing(maria("0-1-505").not_written_in(maria("0-1-500,0-2-510"), {})), 5U);
+}
+
 TEST(Gtid, ManyIntervalsInTheWorstOrderStayCheap) {
   std::string text(kA);
   for (int i = 100000; i > 0; --i) text += ":" + std::to_string(i * 2);

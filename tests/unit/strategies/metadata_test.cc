@@ -50,6 +50,28 @@ TEST(Metadata, IsWrittenAsItIsRead) {
   EXPECT_FALSE(position_of(metadata.lease_position).gtid.has_value());
 }
 
+TEST(Metadata, OfASourceAloneItTellsOfNoData) {
+  const std::string text =
+      R"({"master":{"host":"192.168.0.1","port":3307},)"
+      R"("binlog_position":{"file":"binlog.000003","position":4711,"gtid":"0-1-205","known":"now"},)"
+      R"("lease_position":{"file":"binlog.000003","position":120,"gtid":null,"known":"now"},)"
+      R"("replication_user":{"name":"repl_a","password":"p","require_tls":true},)"
+      R"("source":{"id":"a","created_at":"2026-01-01T00:00:00Z","datastore":"mysql","datastore_version":"mariadb-10.11.19",)"
+      R"("format_version":1,"requires":[]}})";
+  const SnapshotMetadata metadata = read(text);
+  EXPECT_FALSE(metadata.has_data);
+  EXPECT_EQ(metadata.datastore_version, "mariadb-10.11.19");
+  EXPECT_EQ(write_metadata(metadata), text);
+  EXPECT_TRUE(read(kText).has_data);
+  // A snapshot from which a part was lost is no source.
+  EXPECT_EQ(code_of([] { read(with(R"("dataset":{)", R"("source":{)")); }), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of([&] {
+              std::string newer = text;
+              read(newer.replace(newer.find("\"format_version\":1"), 18, "\"format_version\":9"));
+            }),
+            "FAILED_PRECONDITION");
+}
+
 // Every string that comes with metadata, and what a stranger could put there.
 TEST(Metadata, HostileTextsAreRefusedInEveryMember) {
   const std::pair<std::string, std::string> members[] = {

@@ -76,6 +76,8 @@ TEST(ManagedFile, ReplicaOfMysqlSpeaksItsWords) {
 TEST(ManagedFile, StandaloneIsWritableAndHasItsSchedulerBack) {
   ManagedOptions options = replica();
   options.role = ReplicationRole::standalone;
+  EXPECT_TRUE(has_line(write_managed(options, mysql9()), "super_read_only = ON")) << "set_read_only asks for it";
+  options.read_only = false;
   std::string text = write_managed(options, mariadb());
   EXPECT_TRUE(has_line(text, "read_only = OFF"));
   EXPECT_TRUE(has_line(text, "event_scheduler = ON"));
