@@ -34,6 +34,8 @@ bool Cleaner::attempt(const Cleanup& cleanup, std::stop_token stop, const std::f
       state_.cleanup_done(cleanup.id);
       return true;
     }
+    if (cleanup.kind == "writable" || cleanup.kind == "fence")
+      return run_job(cleanup, "set_read_only", "", stop, hurry);
     return find_out(cleanup, stop);
   } catch (const Error& e) {
     if (stop.stop_requested()) throw;
@@ -52,7 +54,12 @@ bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const s
   job.address = state_.instance(cleanup.instance_id).address;
   job.method = method;
   job.job_id = task.job_id(cleanup.kind + "-" + std::to_string(cleanup.id) + "-" + std::to_string(cleanup.tries));
-  job.params = JsonWriter().begin_object().member(key, cleanup.subject).end_object().text();
+  JsonWriter params;
+  params.begin_object();
+  if (!key.empty()) params.member(key, cleanup.subject);
+  if (cleanup.kind == "writable") params.member("read_only", false);
+  if (cleanup.kind == "fence") params.member("read_only", true).member("force", true);
+  job.params = params.end_object().text();
   const JobEnd end = runner_.run(
       job, [] { return false; }, [](const JobView&) {}, stop, hurry);
   if (end.how == JobEnd::How::succeeded || (end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {

@@ -46,6 +46,14 @@ constexpr CommandRow kCommands[] = {
      "of their own, are not taken; --overwrite takes those with data too, and replaces their data.\n"},
     {"detach-replication", "REPLICA", 1, 1,
      "Makes a replica a site of its own, after everything that it has received is applied.\n"},
+    {"promote-to-replica-source", "REPLICA", 1, 1,
+     "Makes a replica the source of its set, without a copy; the old source and all others follow it. Nothing that was "
+     "acknowledged\n"
+     "is lost. --force ends the transactions that still write after 10 s.\n"},
+    {"eject-replica-source", "SOURCE", 1, 1,
+     "Gives up a source that is gone: the replica that has received the most takes over. Refused while the source "
+     "answers, or a replica\n"
+     "does not; --force goes on all the same. When the old source comes back it is made to refuse writes.\n"},
     {"topology", "[ID]", 0, 1, "Shows who follows whom, with state and lag; with ID only that instance's topology.\n"},
     {"instances", "", 0, 0, "Lists the hosts that the controller knows.\n"},
     {"register", "ADDRESS", 1, 1,
@@ -86,8 +94,10 @@ po::options_description options_of(const std::string& command) {
   add("certificate", po::value<std::string>(), "a client certificate, instead of a token");
   add("key", po::value<std::string>(), "its key");
   add("json", "print JSON");
-  const bool makes_task =
-      command == "replicate" || command == "detach-replication" || command == "retry" || command == "cancel";
+  const bool changes_source = command == "promote-to-replica-source" || command == "eject-replica-source";
+  const bool makes_task = changes_source || command == "replicate" || command == "detach-replication" ||
+                          command == "retry" || command == "cancel";
+  if (changes_source) add("force", "see above");
   if (makes_task) add("no-wait", "do not wait for the end of the task");
   if (command == "replicate") {
     add("read-only", po::value<std::string>()->default_value("true")->implicit_value("true"), "true or false");
@@ -257,6 +267,15 @@ int detach(const Invocation& in) {
       client.post("/instances/" + path_segment(in.word(0)) + "/topology/action", out.end_object().end_object().text()));
 }
 
+int change_source(const Invocation& in, const char* action) {
+  JsonWriter out;
+  out.begin_object().key(action).begin_object();
+  if (in.has("force")) out.member("force", true);
+  CommandClient client = in.client();
+  return begun(in, client,
+               client.post("/instances/" + path_segment(in.word(0)) + "/action", out.end_object().end_object().text()));
+}
+
 int topology(const Invocation& in) {
   CommandClient client = in.client();
   if (in.json() && in.words() == 1) {
@@ -332,6 +351,8 @@ int run(const Invocation& in, const std::string& name) {
   }
   if (name == "replicate") return replicate(in);
   if (name == "detach-replication") return detach(in);
+  if (name == "promote-to-replica-source") return change_source(in, "promote_to_replica_source");
+  if (name == "eject-replica-source") return change_source(in, "eject_replica_source");
   if (name == "topology") return topology(in);
   if (name == "instances") return list(in, "/instances", "instances", show_instances);
   if (name == "register") return register_host(in);

@@ -140,12 +140,14 @@ struct Replica {
 
 struct Task {
   std::string id;
-  std::string kind;  // replicate | detach
+  std::string kind;  // replicate | detach | promote | eject
   RunState state = RunState::running;
-  // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done.
+  // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done. promote, eject: hand over, follow,
+  // clean up, done.
   std::string step;
   int round = 1;          // a retry is another round, with job ids of its own
-  std::string source_id;  // the instance that is copied, or followed by the one that is detached
+  std::string source_id;  // the instance that is copied, or followed by the one that is detached, or given up as source
+  std::string target_id;  // promote, eject: the new source; empty until it is chosen
   std::string request;    // JSON of what was asked for
   HostTemplate host;      // replicate: of the new hosts
   bool read_only = true;
@@ -166,6 +168,7 @@ struct Cleanup {
   std::int64_t id = 0;
   std::string task_id;
   int round = 1;
+  // writable, fence: a source that takes writes again after all; one that must not, now that another has taken over.
   // snapshot: delete it (subject: href); account: drop it on the source (subject: its name); host: the
   // provisioner's; snapshot_job, attach_job, detach_job: learn how a job of a lost agent ended (subject: job
   // id)

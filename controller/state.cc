@@ -11,7 +11,7 @@
 namespace guestagent::controller {
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 
 constexpr const char* kSchema = R"(
 CREATE TABLE instances (
@@ -61,6 +61,11 @@ ALTER TABLE instances ADD COLUMN has_data INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 2;
 )";
 
+constexpr const char* kToSchema3 = R"(
+ALTER TABLE tasks ADD COLUMN target_id TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 3;
+)";
+
 FileLock own(const fs::path& file) {
   auto lock = FileLock::try_take(file.string() + ".lock");
   if (!lock) {
@@ -80,7 +85,7 @@ State::Db::Db(const fs::path& file, Clock& c) : owner(own(file)), sql(file), clo
                     std::to_string(version) + ", this one knows " + std::to_string(kSchemaVersion) + ")",
                 "upgrade guestagent");
   }
-  for (const auto& [to, script] : {std::pair(1, kSchema), std::pair(2, kToSchema2)}) {
+  for (const auto& [to, script] : {std::pair(1, kSchema), std::pair(2, kToSchema2), std::pair(3, kToSchema3)}) {
     if (version >= to) continue;
     sql.script("BEGIN IMMEDIATE");
     sql.script(script);

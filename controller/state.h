@@ -105,6 +105,10 @@ class State {
   // transaction.
   Task start_replicate(const NewReplicate& in, const Pick& pick);
   Task start_detach(const std::string& instance_id, const std::string& request, const RequestMark& mark = {});
+  // Another source for the set: a replica of it in its place (promote), or whichever has received the most (eject, of a
+  // source that is gone). failed_precondition where a task works on one of them, or the source follows another itself.
+  Task start_promote(const std::string& replica_id, const std::string& request, const RequestMark& mark = {});
+  Task start_eject(const std::string& source_id, const std::string& request, const RequestMark& mark = {});
   Task task(const std::string& id);       // not_found
   std::vector<Task> tasks(int limit);     // newest first
   std::map<RunState, int> task_counts();  // by state
@@ -133,6 +137,19 @@ class State {
   void replicas_ended(const std::string& task_id);
   void detached(const std::string& task_id);
   void detach_failed(const std::string& task_id, const TaskError& error, bool lost, bool cancelled);
+  void target_chosen(const std::string& task_id, const std::string& instance_id);
+  // No server is another's source. `restore`: the source is to take writes again; `opened`: the target takes writes
+  // already, and so leaves the set.
+  struct HandOverEnd {
+    TaskError error;
+    bool restore = false, opened = false, cancelled = false;
+  };
+  void hand_over_failed(const std::string& task_id, const HandOverEnd& end);
+  // The target is the source now; `metadata` is what the others follow it by, kept as a snapshot's is.
+  void handed_over(const std::string& task_id, const Secret& metadata, const std::string& account);
+  void follower_ended(const std::string& task_id, int number, const TaskError& error, bool cancelled);
+  // The topology as it came out, in one change.
+  void set_reshaped(const std::string& task_id);
   // The task's end, told from its replicas.
   void finish(const std::string& task_id, const std::string& warning);
 

@@ -153,7 +153,7 @@ std::vector<std::string> StateChange::release_accounts(const std::string& for_ta
       "c.round = a.round) "
       "AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = a.task_id AND t.round = a.round AND t.state = "
       "'running' "
-      "                AND t.step IN ('snapshot', 'replicas'))",
+      "                AND t.step IN ('snapshot', 'replicas', 'follow'))",
       {}, [&](const SqlRow& row) {
         unused.push_back({row.text(0), row.text(1), row.text(2), static_cast<int>(row.integer(3))});
       });

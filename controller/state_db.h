@@ -67,6 +67,17 @@ class StateChange {
   bool open_ = true;
 };
 
+// A new task, in its state "running"; `mark` is noted for it.
+void insert_task(StateChange& change, const Task& task, const RequestMark& mark);
+void insert_replica(StateChange& change, const std::string& task_id, int number, const Instance& host,
+                    std::uint64_t server_id);
+// The task of a request that was sent before.
+std::optional<Task> known_task(StateChange& change, const RequestMark& mark);
+// The running task that works on this host, as a replica of it or its source; "" for none.
+std::string task_on(StateChange& change, const std::string& instance_id);
+// An account that replicas of `source_id` use, made by a task.
+void record_account(StateChange& change, const Task& task, const std::string& source_id, const std::string& account);
+
 std::vector<Instance> spare_hosts_for(Sqlite& sql, const std::string& source_id);
 
 // One row each, with the columns as the k…Columns below list them.
@@ -83,7 +94,7 @@ Event read_event(const SqlRow& row);
 #define GUESTAGENT_TASK_COLUMNS                                                                      \
   "id, kind, state, step, round, source_id, request, flavor, availability_zone, volume_size, nics, " \
   "read_only, cancel, error_code, error, error_hint, warning, "                                      \
-  "snapshot_href, account, created_at, finished_at, overwrite"
+  "snapshot_href, account, created_at, finished_at, overwrite, target_id"
 #define GUESTAGENT_REPLICA_COLUMNS                                                                 \
   "task_id, number, instance_id, instance_name, state, server_id, error_code, error, error_hint, " \
   "started_at, finished_at"

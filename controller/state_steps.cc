@@ -11,14 +11,6 @@ Cleanup read_cleanup(const SqlRow& r) {
 
 namespace {
 
-void record_account(StateChange& change, const Task& task, const std::string& account) {
-  change.sql.run(
-      "INSERT INTO accounts (source_id, name, task_id, round) VALUES (?,?,?,?) ON CONFLICT (source_id, name) "
-      "DO UPDATE "
-      "SET task_id = excluded.task_id, round = excluded.round, released = 0",
-      {task.source_id, account, task.id, task.round});
-}
-
 std::string account_of(StateChange& change, const std::string& task_id, int round) {
   std::string name;
   change.sql.each("SELECT name FROM accounts WHERE task_id = ? AND round = ? AND released = 0", {task_id, round},
@@ -44,13 +36,21 @@ void end_detach(StateChange& change, const Task& task, const Replica& replica) {
 
 }  // namespace
 
+void record_account(StateChange& change, const Task& task, const std::string& source_id, const std::string& account) {
+  change.sql.run(
+      "INSERT INTO accounts (source_id, name, task_id, round) VALUES (?,?,?,?) ON CONFLICT (source_id, name) "
+      "DO UPDATE "
+      "SET task_id = excluded.task_id, round = excluded.round, released = 0",
+      {source_id, account, task.id, task.round});
+}
+
 void State::snapshot_taken(const std::string& task_id, const Secret& metadata, const std::string& href,
                            const std::string& account) {
   StateChange change(*db_);
   const Task task = change.running_task(task_id);
   change.sql.run("INSERT OR REPLACE INTO snapshots (task_id, metadata) VALUES (?,?)", {task_id, metadata.reveal()});
   change.sql.run("UPDATE tasks SET snapshot_href = ?2, account = ?3 WHERE id = ?1", {task_id, href, account});
-  record_account(change, task, account);
+  record_account(change, task, task.source_id, account);
   change.set_step(task_id, "replicas");
   change.event(
       {.kind = "task", .instance_id = task.source_id, .task_id = task_id, .message = "the snapshot is complete"});
@@ -186,7 +186,7 @@ void State::detach_failed(const std::string& task_id, const TaskError& error, bo
 std::vector<Cleanup> State::cleanups_of(const std::string& task_id) {
   std::lock_guard lock(db_->mutex);
   return db_->sql.all("SELECT " GUESTAGENT_CLEANUP_COLUMNS
-                      " FROM cleanups WHERE task_id = ? AND kind IN ('snapshot', 'account', 'host') "
+                      " FROM cleanups WHERE task_id = ? AND kind IN ('snapshot', 'account', 'host', 'writable') "
                       "ORDER BY id",
                       {task_id}, read_cleanup);
 }
@@ -194,7 +194,7 @@ std::vector<Cleanup> State::cleanups_of(const std::string& task_id) {
 std::vector<Cleanup> State::orphan_cleanups() {
   std::lock_guard lock(db_->mutex);
   return db_->sql.all("SELECT " GUESTAGENT_CLEANUP_COLUMNS
-                      " FROM cleanups WHERE kind IN ('snapshot_job', 'attach_job', 'detach_job') OR "
+                      " FROM cleanups WHERE kind IN ('snapshot_job', 'attach_job', 'detach_job', 'fence') OR "
                       "task_id NOT IN (SELECT id FROM tasks WHERE state = 'running') ORDER BY id",
                       {}, read_cleanup);
 }
@@ -209,7 +209,13 @@ void State::cleanup_done(std::int64_t id) {
     change.sql.run("DELETE FROM accounts WHERE source_id = ? AND name = ? AND released = 1",
                    {done->instance_id, done->subject});
   }
-  if (!done->error.empty()) {
+  if (done->kind == "fence") {
+    change.event({.kind = "cleanup",
+                  .instance_id = done->instance_id,
+                  .task_id = done->task_id,
+                  .message = change.instance(done->instance_id).name +
+                             " answers again and refuses writes: it is no source any more"});
+  } else if (!done->error.empty()) {
     change.event({.kind = "cleanup",
                   .instance_id = done->instance_id,
                   .task_id = done->task_id,

@@ -19,12 +19,34 @@ void check_source(const Instance& source) {
   }
 }
 
+// Whether its set gets another source just now.
+void check_set_stays(StateChange& change, const Instance& source) {
+  change.sql.each(
+      "SELECT t.id FROM tasks t JOIN replicas r ON r.task_id = t.id WHERE t.state = 'running' AND t.step IN "
+      "('hand_over', 'follow') AND (t.source_id = ?1 OR r.instance_id = ?1)",
+      {source.id}, [&](const SqlRow& row) {
+        throw Error(Code::already_exists,
+                    "replicating " + source.name + ": task " + row.text(0) + " gives its set another source",
+                    "wait for that task");
+      });
+}
+
+// A name that no instance has: `base` and the first number from `from` on that makes it one.
+std::string free_name(StateChange& change, const std::string& base, std::int64_t from) {
+  for (;; ++from) {
+    const std::string name = base + std::to_string(from);
+    if (change.sql.number("SELECT count(*) FROM instances WHERE name = ?1 OR id = ?1", {name}) == 0) return name;
+  }
+}
+
+}  // namespace
+
 void insert_task(StateChange& change, const Task& task, const RequestMark& mark) {
   change.sql.run(
       "INSERT INTO tasks (id, kind, state, step, round, source_id, request, flavor, availability_zone, "
-      "volume_size, nics, read_only, created_at, overwrite) VALUES (?,?,'running',?,1,?,?,?,?,?,?,?,?,?)",
+      "volume_size, nics, read_only, created_at, overwrite, target_id) VALUES (?,?,'running',?,1,?,?,?,?,?,?,?,?,?,?)",
       {task.id, task.kind, task.step, task.source_id, task.request, task.host.flavor, task.host.availability_zone,
-       task.host.volume_size, task.host.nics, task.read_only, task.created_at, task.overwrite});
+       task.host.volume_size, task.host.nics, task.read_only, task.created_at, task.overwrite, task.target_id});
   change.note(mark, {.task_id = task.id});
   change.touch_task(task.id);
 }
@@ -37,21 +59,21 @@ void insert_replica(StateChange& change, const std::string& task_id, int number,
       {task_id, number, host.id, host.name, server_id});
 }
 
-// The task of a request that was sent before.
 std::optional<Task> known_task(StateChange& change, const RequestMark& mark) {
   const auto known = change.repeated(mark);
   return known ? std::optional(change.task(known->task_id)) : std::nullopt;
 }
 
-// A name that no instance has: `base` and the first number from `from` on that makes it one.
-std::string free_name(StateChange& change, const std::string& base, std::int64_t from) {
-  for (;; ++from) {
-    const std::string name = base + std::to_string(from);
-    if (change.sql.number("SELECT count(*) FROM instances WHERE name = ?1 OR id = ?1", {name}) == 0) return name;
-  }
+std::string task_on(StateChange& change, const std::string& instance_id) {
+  std::string id;
+  change.sql.each(
+      "SELECT t.id FROM tasks t WHERE t.state = 'running' AND t.step NOT IN ('clean_up', 'done') AND (t.source_id = ?1 "
+      "OR "
+      "EXISTS (SELECT 1 FROM replicas r WHERE r.task_id = t.id AND r.instance_id = ?1 AND r.state NOT IN ('succeeded', "
+      "'failed', 'cancelled')))",
+      {instance_id}, [&](const SqlRow& row) { id = row.text(0); });
+  return id;
 }
-
-}  // namespace
 
 std::vector<Instance> spare_hosts_for(Sqlite& sql, const std::string& source_id) {
   return sql.all("SELECT " GUESTAGENT_INSTANCE_COLUMNS
@@ -79,6 +101,7 @@ Task read_task(const SqlRow& r) {
   t.created_at = r.text(19);
   t.finished_at = r.text(20);
   t.overwrite = r.boolean(21);
+  t.target_id = r.text(22);
   return t;
 }
 
@@ -92,6 +115,7 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   if (auto known = known_task(change, in.mark)) return *known;
   const Instance source = change.instance(in.source_id);
   check_source(source);
+  check_set_stays(change, source);
 
   Task task;
   task.id = new_task_id();
@@ -149,7 +173,8 @@ Task State::start_detach(const std::string& instance_id, const std::string& requ
   change.sql.each(
       "SELECT t.id FROM tasks t JOIN replicas r ON r.task_id = t.id WHERE t.state = 'running' AND "
       "r.instance_id = ? "
-      "AND t.step IN ('snapshot', 'replicas', 'detach') AND r.state NOT IN ('succeeded', 'failed', "
+      "AND t.step IN ('snapshot', 'replicas', 'detach', 'hand_over', 'follow') AND r.state NOT IN ('succeeded', "
+      "'failed', "
       "'cancelled')",
       {instance_id}, [&](const SqlRow& row) { busy_with = row.text(0); });
   if (!busy_with.empty()) {
@@ -241,6 +266,8 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
                 "bring that agent back; it is asked all the time");
   }
 
+  if (task.kind == "promote" || task.kind == "eject")
+    throw Error(Code::failed_precondition, doing + "the set is another since", "ask for it anew");
   if (task.kind == "detach") {
     const auto member = change.sql.number("SELECT count(*) FROM members WHERE instance_id = ?", {left[0].instance_id});
     if (member == 0) throw Error(Code::failed_precondition, doing + left[0].instance_name + " is not a replica");
@@ -250,6 +277,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
         {task_id});
   } else {
     check_source(change.instance(task.source_id));
+    check_set_stays(change, change.instance(task.source_id));
     std::vector<Instance> spare = spare_hosts_for(change.sql, task.source_id);
     const auto take = [&](const std::string& id) {
       const auto found = std::find_if(spare.begin(), spare.end(), [&](const Instance& i) { return i.id == id; });

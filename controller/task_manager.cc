@@ -110,8 +110,10 @@ struct TaskManager::Shared {
             continue;
           }
           if (cleaner.attempt(cleanup, token)) continue;
-          const Millis pause =
-              known == later.end() ? kJanitorPause : std::min(known->second.pause * 2, kLongestBackoff);
+          // Where writers stand, or write where they must not, every second counts.
+          const Millis longest =
+              cleanup.kind == "fence" || cleanup.kind == "writable" ? kJanitorPause * 2 : kLongestBackoff;
+          const Millis pause = known == later.end() ? kJanitorPause : std::min(known->second.pause * 2, longest);
           still[cleanup.id] = {tools.clock.steady() + pause, pause};
         }
         later = std::move(still);
@@ -185,6 +187,18 @@ Task TaskManager::detach_replication(const std::string& slave_instance, const De
   if (options.force) params.member("force", true);
   if (options.drain_timeout_s) params.member("drain_timeout_s", *options.drain_timeout_s);
   Task task = shared_->tools.state.start_detach(slave_instance, params.end_object().text(), mark);
+  shared_->begin(task);
+  return task;
+}
+
+Task TaskManager::promote(const std::string& replica, const std::string& request, const RequestMark& mark) {
+  Task task = shared_->tools.state.start_promote(replica, request, mark);
+  shared_->begin(task);
+  return task;
+}
+
+Task TaskManager::eject(const std::string& source, const std::string& request, const RequestMark& mark) {
+  Task task = shared_->tools.state.start_eject(source, request, mark);
   shared_->begin(task);
   return task;
 }

@@ -62,6 +62,10 @@ class TaskManager {
   Task detach_replication(const std::string& slave_instance, const DetachOptions& options = {},
                           const RequestMark& mark = {});
 
+  // Another source for the set of a replica, or of a source that is gone. `request`: the action as JSON.
+  Task promote(const std::string& replica, const std::string& request, const RequestMark& mark = {});
+  Task eject(const std::string& source, const std::string& request, const RequestMark& mark = {});
+
   void cancel(const std::string& task_id, const RequestMark& mark = {});
   // On the hosts that the task had where they are still good for it, else (and always with `replace`) on others.
   Task retry(const std::string& task_id, bool replace, bool overwrite = false, const RequestMark& mark = {});

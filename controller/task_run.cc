@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "controller/promotion.h"
 #include "controller/staging.h"
 
 namespace guestagent::controller {
@@ -90,6 +91,10 @@ void TaskRun::one_step(const Task& task, std::stop_token stop) {
     make_replicas(task, stop);
   } else if (task.step == "detach") {
     detach(task, stop);
+  } else if (task.step == "hand_over") {
+    Promotion(t_, runner_, [this] { return cancelled_.load(); }).hand_over(task, stop);
+  } else if (task.step == "follow") {
+    Promotion(t_, runner_, [this] { return cancelled_.load(); }).follow(task, stop);
   } else {
     clean_up(task, stop);
   }

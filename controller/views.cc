@@ -251,6 +251,7 @@ void Views::write_task(JsonWriter& out, const Task& task) const {
       .member("state", to_text(task.state))
       .member("step", task.step);
   out.member("round", task.round).member("source_id", task.source_id);
+  if (!task.target_id.empty()) out.member("target_id", task.target_id);
   if (task.kind == "replicate") out.member("read_only", task.read_only);
   out.member("cancel_requested", task.cancel).member("created_at", task.created_at);
   if (!task.finished_at.empty()) out.member("finished_at", task.finished_at);

@@ -155,7 +155,8 @@ TEST_F(Requests, AnOlderStateIsTakenOver) {
   {
     Sqlite sql(dir.path() / "state.db");
     sql.script(
-        "DROP TABLE requests; ALTER TABLE tasks DROP COLUMN overwrite; ALTER TABLE instances DROP COLUMN has_data; "
+        "DROP TABLE requests; ALTER TABLE tasks DROP COLUMN overwrite; ALTER TABLE tasks DROP COLUMN target_id; ALTER "
+        "TABLE instances DROP COLUMN has_data; "
         "UPDATE tasks SET request_key = 'old'; PRAGMA user_version = 1");
   }
   state = std::make_unique<State>(dir.path() / "state.db", clock);
