@@ -274,13 +274,21 @@ HttpReply Api::register_host(const ReceivedRequest& request) {
 
 HttpReply Api::instance_action(const ReceivedRequest& request, const std::string& id) {
   const JsonDocument body = parse_body(request);
-  const std::string action = action_name(body, {"replicate", "promote_to_replica_source", "eject_replica_source"});
+  const std::string action =
+      action_name(body, {"replicate", "promote_to_replica_source", "eject_replica_source", "rebuild"});
   if (action != "replicate") {
-    JsonReader(body[action.c_str()], action).allow_only({"force"});
-    JsonReader(body[action.c_str()], action).opt_boolean("force");
+    const JsonReader in(body[action.c_str()], action);
+    if (action == "rebuild") {
+      in.allow_only({});
+    } else {
+      in.allow_only({"force"});
+    }
+    in.opt_boolean("force");
     const std::string host = state_.instance(id).id;
-    const Task task = action == "eject_replica_source" ? tasks_.eject(host, to_json(body), mark_of(request))
-                                                       : tasks_.promote(host, to_json(body), mark_of(request));
+    const RequestMark mark = mark_of(request);
+    const Task task = action == "eject_replica_source" ? tasks_.eject(host, to_json(body), mark)
+                      : action == "rebuild"            ? tasks_.rebuild(host, to_json(body), mark)
+                                                       : tasks_.promote(host, to_json(body), mark);
     return accepted(task, state_.replicas(task.id));
   }
   const ReplicateBody in = read_replicate(body["replicate"]);

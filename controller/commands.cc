@@ -54,6 +54,11 @@ constexpr CommandRow kCommands[] = {
      "Gives up a source that is gone: the replica that has received the most takes over. Refused while the source "
      "answers, or a replica\n"
      "does not; --force goes on all the same. When the old source comes back it is made to refuse writes.\n"},
+    {"rebuild", "REPLICA", 1, 1,
+     "Makes a broken or diverged replica anew from a snapshot of its source: the same host in the same place. What it "
+     "has "
+     "is kept until\n"
+     "the new data serves.\n"},
     {"topology", "[ID]", 0, 1, "Shows who follows whom, with state and lag; with ID only that instance's topology.\n"},
     {"instances", "", 0, 0, "Lists the hosts that the controller knows.\n"},
     {"register", "ADDRESS", 1, 1,
@@ -95,8 +100,8 @@ po::options_description options_of(const std::string& command) {
   add("key", po::value<std::string>(), "its key");
   add("json", "print JSON");
   const bool changes_source = command == "promote-to-replica-source" || command == "eject-replica-source";
-  const bool makes_task = changes_source || command == "replicate" || command == "detach-replication" ||
-                          command == "retry" || command == "cancel";
+  const bool makes_task = changes_source || command == "rebuild" || command == "replicate" ||
+                          command == "detach-replication" || command == "retry" || command == "cancel";
   if (changes_source) add("force", "see above");
   if (makes_task) add("no-wait", "do not wait for the end of the task");
   if (command == "replicate") {
@@ -267,7 +272,7 @@ int detach(const Invocation& in) {
       client.post("/instances/" + path_segment(in.word(0)) + "/topology/action", out.end_object().end_object().text()));
 }
 
-int change_source(const Invocation& in, const char* action) {
+int change_set(const Invocation& in, const char* action) {
   JsonWriter out;
   out.begin_object().key(action).begin_object();
   if (in.has("force")) out.member("force", true);
@@ -351,8 +356,9 @@ int run(const Invocation& in, const std::string& name) {
   }
   if (name == "replicate") return replicate(in);
   if (name == "detach-replication") return detach(in);
-  if (name == "promote-to-replica-source") return change_source(in, "promote_to_replica_source");
-  if (name == "eject-replica-source") return change_source(in, "eject_replica_source");
+  if (name == "promote-to-replica-source") return change_set(in, "promote_to_replica_source");
+  if (name == "eject-replica-source") return change_set(in, "eject_replica_source");
+  if (name == "rebuild") return change_set(in, "rebuild");
   if (name == "topology") return topology(in);
   if (name == "instances") return list(in, "/instances", "instances", show_instances);
   if (name == "register") return register_host(in);

@@ -140,10 +140,10 @@ struct Replica {
 
 struct Task {
   std::string id;
-  std::string kind;  // replicate | detach | promote | eject
+  std::string kind;  // replicate | detach | promote | eject | rebuild
   RunState state = RunState::running;
-  // replicate: snapshot, replicas, clean up, done. detach: detach, clean up, done. promote, eject: hand over, follow,
-  // clean up, done.
+  // replicate, rebuild: snapshot, replicas, clean up, done. detach: detach, clean up, done. promote, eject: hand over,
+  // follow, clean up, done.
   std::string step;
   int round = 1;          // a retry is another round, with job ids of its own
   std::string source_id;  // the instance that is copied, or followed by the one that is detached, or given up as source

@@ -109,6 +109,9 @@ class State {
   // source that is gone). failed_precondition where a task works on one of them, or the source follows another itself.
   Task start_promote(const std::string& replica_id, const std::string& request, const RequestMark& mark = {});
   Task start_eject(const std::string& source_id, const std::string& request, const RequestMark& mark = {});
+  // A replica of the set gets its data anew, from a snapshot of its source; its place stays. failed_precondition also
+  // where others follow it: they may need what only it has kept.
+  Task start_rebuild(const std::string& replica_id, const std::string& request, const RequestMark& mark = {});
   Task task(const std::string& id);       // not_found
   std::vector<Task> tasks(int limit);     // newest first
   std::map<RunState, int> task_counts();  // by state

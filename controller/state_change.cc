@@ -117,7 +117,8 @@ void StateChange::end_replica(const Replica& replica, ReplicaState state, const 
 void StateChange::join_topology(const Task& task, const Instance& replica, int number, const std::string& account) {
   sql.run(
       "INSERT INTO members (instance_id, source_id, read_only, account, joined_at, place) "
-      "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ?",
+      "SELECT ?, ?, ?, ?, ?, rowid * 10000 + ? FROM tasks WHERE id = ? ON CONFLICT (instance_id) DO UPDATE SET "
+      "source_id = excluded.source_id, account = excluded.account, joined_at = excluded.joined_at",
       {replica.id, task.source_id, task.read_only, account, now, number, task.id});
   set_instance_state(replica.id, InstanceState::active);
   touch_instance(task.source_id);

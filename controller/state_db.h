@@ -73,6 +73,9 @@ void insert_replica(StateChange& change, const std::string& task_id, int number,
                     std::uint64_t server_id);
 // The task of a request that was sent before.
 std::optional<Task> known_task(StateChange& change, const RequestMark& mark);
+// A host that the source of a new replica cannot be; failed_precondition. Its set gets another source just now:
+// already_exists.
+void check_source(StateChange& change, const Instance& source);
 // The running task that works on this host, as a replica of it or its source; "" for none.
 std::string task_on(StateChange& change, const std::string& instance_id);
 // An account that replicas of `source_id` use, made by a task.

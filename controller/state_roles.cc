@@ -86,6 +86,45 @@ Task State::start_promote(const std::string& replica_id, const std::string& requ
   return out;
 }
 
+Task State::start_rebuild(const std::string& replica_id, const std::string& request, const RequestMark& mark) {
+  StateChange change(*db_);
+  if (auto known = known_task(change, mark)) return *known;
+  const Instance host = change.instance(replica_id);
+  const std::string doing = "rebuilding " + host.name + ": ";
+  Task task;
+  change.sql.each("SELECT source_id, read_only FROM members WHERE instance_id = ?", {replica_id},
+                  [&](const SqlRow& row) {
+                    task.source_id = row.text(0);
+                    task.read_only = row.boolean(1);
+                  });
+  if (task.source_id.empty()) {
+    throw Error(Code::failed_precondition, doing + "it is not a replica",
+                "GET /instances/" + replica_id + " shows its topology");
+  }
+  if (change.sql.number("SELECT count(*) FROM members WHERE source_id = ?", {replica_id}) != 0) {
+    throw Error(Code::failed_precondition, doing + "replicas follow it, who may need what only it has kept",
+                "let them follow another source first");
+  }
+  check_source(change, change.instance(task.source_id));
+  check_free(change, doing, host);
+  task.id = new_task_id();
+  task.kind = "rebuild";
+  task.step = "snapshot";
+  task.request = request;
+  task.created_at = change.now;
+  task.overwrite = true;
+  insert_task(change, task, mark);
+  insert_replica(change, task.id, 1, host, host.server_id != 0 ? host.server_id : host.reported_server_id);
+  change.set_instance_state(host.id, InstanceState::building);
+  change.event({.kind = "task",
+                .instance_id = host.id,
+                .task_id = task.id,
+                .message = "making " + host.name + " anew from " + change.instance(task.source_id).name});
+  const Task out = change.task(task.id);
+  change.commit("start_rebuild");
+  return out;
+}
+
 Task State::start_eject(const std::string& source_id, const std::string& request, const RequestMark& mark) {
   StateChange change(*db_);
   if (auto known = known_task(change, mark)) return *known;

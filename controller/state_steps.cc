@@ -23,6 +23,11 @@ bool is_open(StateChange& change, std::int64_t cleanup) {
   return change.sql.number("SELECT count(*) FROM cleanups WHERE id = ?", {cleanup}) != 0;
 }
 
+// One that was to be made anew is the member that it was.
+InstanceState put_back_as(const Task& task) {
+  return task.kind == "rebuild" ? InstanceState::active : InstanceState::spare;
+}
+
 void end_detach(StateChange& change, const Task& task, const Replica& replica) {
   change.leave_topology(replica.instance_id);
   change.touch_instance(task.source_id);
@@ -76,7 +81,7 @@ void State::snapshot_failed(const std::string& task_id, const TaskError& error, 
     if (replica.ended()) continue;
     change.end_replica(replica, cancelled ? ReplicaState::cancelled : ReplicaState::failed, told);
     const bool made = change.instance(replica.instance_id).address.empty();
-    change.set_instance_state(replica.instance_id, made ? InstanceState::failed : InstanceState::spare);
+    change.set_instance_state(replica.instance_id, made ? InstanceState::failed : put_back_as(task));
   }
   change.sql.run("UPDATE tasks SET error_code = ?2, error = ?3, error_hint = ?4 WHERE id = ?1",
                  {task_id, told.code, told.message, told.hint});
@@ -130,7 +135,7 @@ void State::replica_failed(const std::string& task_id, int number, const TaskErr
   const std::string why = cancelled && host != HostAfter::lost ? "" : error.message;
   switch (host) {
     case HostAfter::put_back:
-      change.set_instance_state(replica.instance_id, InstanceState::spare, why);
+      change.set_instance_state(replica.instance_id, put_back_as(task), why);
       break;
     case HostAfter::lost:
       change.set_instance_state(replica.instance_id, InstanceState::lost, why);
@@ -245,9 +250,9 @@ void State::lost_attach_resolved(const Cleanup& cleanup, bool follows) {
         "number = ? AND instance_id = ?",
         {cleanup.task_id, cleanup.number, host.id});
   } else if (host.state == InstanceState::lost) {
-    change.set_instance_state(host.id, host.origin == "provisioned" ? InstanceState::failed : InstanceState::spare,
-                              host.last_error);
-    if (host.origin == "provisioned") {
+    const bool made = host.origin == "provisioned" && task.kind != "rebuild";
+    change.set_instance_state(host.id, made ? InstanceState::failed : put_back_as(task), host.last_error);
+    if (made) {
       change.sql.run("UPDATE instances SET address = NULL WHERE id = ?", {host.id});
       change.add_cleanup(task, "host", host.id, "", cleanup.number);
     }

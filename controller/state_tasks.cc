@@ -8,29 +8,6 @@
 namespace guestagent::controller {
 namespace {
 
-// A host that the source of a new replica cannot be, said in words.
-void check_source(const Instance& source) {
-  const std::string doing = "replicating " + source.name + ": ";
-  if (source.state == InstanceState::building)
-    throw Error(Code::failed_precondition, doing + "it is being made itself", "wait for its task");
-  if (source.state == InstanceState::lost || source.state == InstanceState::failed) {
-    throw Error(Code::failed_precondition, doing + "the host is " + to_text(source.state) + ": " + source.last_error,
-                "retry or forget what failed there first");
-  }
-}
-
-// Whether its set gets another source just now.
-void check_set_stays(StateChange& change, const Instance& source) {
-  change.sql.each(
-      "SELECT t.id FROM tasks t JOIN replicas r ON r.task_id = t.id WHERE t.state = 'running' AND t.step IN "
-      "('hand_over', 'follow') AND (t.source_id = ?1 OR r.instance_id = ?1)",
-      {source.id}, [&](const SqlRow& row) {
-        throw Error(Code::already_exists,
-                    "replicating " + source.name + ": task " + row.text(0) + " gives its set another source",
-                    "wait for that task");
-      });
-}
-
 // A name that no instance has: `base` and the first number from `from` on that makes it one.
 std::string free_name(StateChange& change, const std::string& base, std::int64_t from) {
   for (;; ++from) {
@@ -62,6 +39,24 @@ void insert_replica(StateChange& change, const std::string& task_id, int number,
 std::optional<Task> known_task(StateChange& change, const RequestMark& mark) {
   const auto known = change.repeated(mark);
   return known ? std::optional(change.task(known->task_id)) : std::nullopt;
+}
+
+void check_source(StateChange& change, const Instance& source) {
+  const std::string doing = "replicating " + source.name + ": ";
+  if (source.state == InstanceState::building)
+    throw Error(Code::failed_precondition, doing + "it is being made itself", "wait for its task");
+  if (source.state == InstanceState::lost || source.state == InstanceState::failed) {
+    throw Error(Code::failed_precondition, doing + "the host is " + to_text(source.state) + ": " + source.last_error,
+                "retry or forget what failed there first");
+  }
+  change.sql.each(
+      "SELECT t.id FROM tasks t JOIN replicas r ON r.task_id = t.id WHERE t.state = 'running' AND t.step IN "
+      "('hand_over', 'follow') AND (t.source_id = ?1 OR r.instance_id = ?1)",
+      {source.id}, [&](const SqlRow& row) {
+        throw Error(Code::already_exists,
+                    "replicating " + source.name + ": task " + row.text(0) + " gives its set another source",
+                    "wait for that task");
+      });
 }
 
 std::string task_on(StateChange& change, const std::string& instance_id) {
@@ -114,8 +109,7 @@ Task State::start_replicate(const NewReplicate& in, const Pick& pick) {
   StateChange change(*db_);
   if (auto known = known_task(change, in.mark)) return *known;
   const Instance source = change.instance(in.source_id);
-  check_source(source);
-  check_set_stays(change, source);
+  check_source(change, source);
 
   Task task;
   task.id = new_task_id();
@@ -266,8 +260,8 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
                 "bring that agent back; it is asked all the time");
   }
 
-  if (task.kind == "promote" || task.kind == "eject")
-    throw Error(Code::failed_precondition, doing + "the set is another since", "ask for it anew");
+  if (task.kind == "promote" || task.kind == "eject" || task.kind == "rebuild")
+    throw Error(Code::failed_precondition, doing + "the set may be another since", "ask for it anew");
   if (task.kind == "detach") {
     const auto member = change.sql.number("SELECT count(*) FROM members WHERE instance_id = ?", {left[0].instance_id});
     if (member == 0) throw Error(Code::failed_precondition, doing + left[0].instance_name + " is not a replica");
@@ -276,8 +270,7 @@ Task State::retry(const std::string& task_id, const std::set<int>& replace, cons
         "'' WHERE task_id = ?",
         {task_id});
   } else {
-    check_source(change.instance(task.source_id));
-    check_set_stays(change, change.instance(task.source_id));
+    check_source(change, change.instance(task.source_id));
     std::vector<Instance> spare = spare_hosts_for(change.sql, task.source_id);
     const auto take = [&](const std::string& id) {
       const auto found = std::find_if(spare.begin(), spare.end(), [&](const Instance& i) { return i.id == id; });

@@ -197,6 +197,12 @@ Task TaskManager::promote(const std::string& replica, const std::string& request
   return task;
 }
 
+Task TaskManager::rebuild(const std::string& replica, const std::string& request, const RequestMark& mark) {
+  Task task = shared_->tools.state.start_rebuild(replica, request, mark);
+  shared_->begin(task);
+  return task;
+}
+
 Task TaskManager::eject(const std::string& source, const std::string& request, const RequestMark& mark) {
   Task task = shared_->tools.state.start_eject(source, request, mark);
   shared_->begin(task);

@@ -64,6 +64,7 @@ class TaskManager {
 
   // Another source for the set of a replica, or of a source that is gone. `request`: the action as JSON.
   Task promote(const std::string& replica, const std::string& request, const RequestMark& mark = {});
+  Task rebuild(const std::string& replica, const std::string& request, const RequestMark& mark = {});
   Task eject(const std::string& source, const std::string& request, const RequestMark& mark = {});
 
   void cancel(const std::string& task_id, const RequestMark& mark = {});

@@ -180,9 +180,9 @@ void TaskRun::make_replicas(const Task& task, std::stop_token stop) {
   t_.state.replicas_ended(task.id);
 }
 
-State::HostAfter TaskRun::host_after(const std::string& instance_id) {
-  return t_.state.instance(instance_id).origin == "provisioned" ? State::HostAfter::to_remove
-                                                                : State::HostAfter::put_back;
+State::HostAfter TaskRun::host_after(const Task& task, const std::string& instance_id) {
+  const bool made = task.kind == "replicate" && t_.state.instance(instance_id).origin == "provisioned";
+  return made ? State::HostAfter::to_remove : State::HostAfter::put_back;
 }
 
 void TaskRun::make_replica(const Task& task, const Replica& replica, const Secret& metadata, std::uint64_t dataset_size,
@@ -193,7 +193,7 @@ void TaskRun::make_replica(const Task& task, const Replica& replica, const Secre
   // One that may already run on its agent has to be stopped there.
   if ((!place || cancelled_) && replica.state != ReplicaState::attaching) {
     staging_->give_up(task, replica, metadata, stop);
-    return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(replica.instance_id), true);
+    return t_.state.replica_failed(task.id, replica.number, kCancelled, host_after(task, replica.instance_id), true);
   }
   if (t_.state.instance(replica.instance_id).address.empty() && !make_host(task, replica, stop)) return;
   const Instance host = t_.state.instance(replica.instance_id);
@@ -203,7 +203,7 @@ void TaskRun::make_replica(const Task& task, const Replica& replica, const Secre
                               host.name + " has " + std::to_string(host.host.volume_size) + " GiB",
                           "ask for a volume size of at least " + std::to_string(dataset_size)};
     staging_->give_up(task, replica, metadata, stop);
-    return t_.state.replica_failed(task.id, replica.number, error, host_after(host.id), false);
+    return t_.state.replica_failed(task.id, replica.number, error, host_after(task, host.id), false);
   }
   attach(task, replica, metadata, stop);
 }
@@ -242,7 +242,8 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
   job.job_id = task.job_id("attach-" + std::to_string(replica.number));
   JsonWriter params;
   params.begin_object().key("snapshot").raw(metadata.reveal());
-  params.key("slave_config").begin_object().member("read_only", task.read_only).member("server_id", replica.server_id);
+  params.key("slave_config").begin_object().member("read_only", task.read_only);
+  if (replica.server_id != 0) params.member("server_id", replica.server_id);
   if (task.overwrite) params.member("overwrite", true);
   params.end_object();
   job.params = params.end_object().text();
@@ -260,7 +261,7 @@ void TaskRun::attach(const Task& task, const Replica& replica, const Secret& met
       staging_->discard(task, replica, metadata, stop);
       t_.live.clear_job(task.id, replica.number);
       t_.live.forget_status(replica.instance_id);
-      t_.state.replica_failed(task.id, replica.number, told(end.error), host_after(replica.instance_id),
+      t_.state.replica_failed(task.id, replica.number, told(end.error), host_after(task, replica.instance_id),
                               end.how == JobEnd::How::cancelled);
       return t_.look(replica.instance_id, stop);
   }

@@ -70,7 +70,7 @@ class TaskRun {
   void detach(const Task& task, std::stop_token stop);
   void clean_up(const Task& task, std::stop_token stop);
   JobEnd follow(const Task& task, int number, const RemoteJob& job, std::stop_token stop);
-  State::HostAfter host_after(const std::string& instance_id);
+  State::HostAfter host_after(const Task& task, const std::string& instance_id);
 
   TaskTools t_;
   std::string id_;

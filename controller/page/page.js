@@ -192,6 +192,7 @@ function titleOf(task) {
   const source = instances.get(task.source_id);
   const name = source ? source.name : task.source_id;
   if (task.kind === "promote") return `${task.replicas[0].name} in place of ${name}`;
+  if (task.kind === "rebuild") return `Make ${task.replicas[0].name} anew`;
   if (task.kind === "eject") return `Give up ${name} as source`;
   if (task.kind === "detach") return `Detach ${task.replicas[0].name}`;
   return `${task.progress.replicas} ${task.progress.replicas === 1 ? "replica" : "replicas"} of ${name}`;

@@ -2,7 +2,7 @@
 _guestagent() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
   local commands="daemon call check-config doctor cat restore controller replicate detach-replication promote-to-replica-source
-    eject-replica-source topology instances
+    eject-replica-source rebuild topology instances
     register forget tasks retry cancel"
   case $prev in
     --config | --to) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;

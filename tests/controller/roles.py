@@ -148,12 +148,23 @@ def planned(lab, rounds):
         team.c.instance(team.ids[team.source])["topology"]["members"][0]["name"], team.source, "still the source"
     )
     team.hosts[behind].server.sql("START SLAVE SQL_THREAD")
+    # A replica that has parted from its source is made anew in its place, under the same number.
+    server, number = team.hosts[behind].server, team.hosts[behind].server.value("SELECT @@server_id")
+    server.sql("DELETE FROM lab.acked LIMIT 1")
+    wait_for("diverged", lambda: team.c.instance(team.ids[behind])["status"]["verdict"] in ("diverged", "broken"), 30)
+    members = team.c.instance(team.ids[behind])["topology"]["members"]
+    task = team.task("rebuild", behind)
+    check_equal(task["state"], "succeeded", "the rebuild")
+    check_equal(server.value("SELECT @@server_id"), number, "server_id")
+    check_equal(team.c.instance(team.ids[behind])["topology"]["members"], members, "its place")
+    wait_for("healthy", lambda: team.c.instance(team.ids[behind])["status"]["verdict"] == "healthy", 30)
     team.rest()
     source = team.hosts[team.source].server
     same_data(source, [h.server for n, h in team.hosts.items() if n != team.source])
     count = team.check_rows(names)
     for name, host in team.hosts.items():
-        check_equal(len(source_accounts(host.server)), 1, f"replication accounts on {name}")
+        # That of the last promotion, and that of the rebuild.
+        check_equal(len(source_accounts(host.server)), 2, f"replication accounts on {name}")
     log(
         f"{rounds} promotions, {count} transactions acknowledged, none lost; write outage median "
         f"{statistics.median(team.outages):.2f} s, longest {max(team.outages):.2f} s"
@@ -197,7 +208,7 @@ def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     with Hosts("roles") as lab:
         ejected(lab, planned(lab, rounds))
-    print(f"roles: {rounds + 3} cases, 0 failed")
+    print(f"roles: {rounds + 4} cases, 0 failed")
 
 
 if __name__ == "__main__":

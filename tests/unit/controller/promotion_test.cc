@@ -86,6 +86,11 @@ class RoleHosts {
     if (method == "open_replication_source")
       return {R"({"master":{"host":")" + host + R"("},"replication_user":{"name":"repl_)" + host + R"("}})",
               std::nullopt};
+    if (method == "get_replication_snapshot") {
+      return {
+          R"({"master":{"host":"m"},"dataset":{"snapshot_href":"h","dataset_size":1},"replication_user":{"name":"r2"}})",
+          std::nullopt};
+    }
     if (method == "attach_replication_slave") {
       server.follows = params["snapshot"]["master"]["host"].GetString();
       server.read_only = true;
@@ -283,6 +288,26 @@ TEST_F(PromotionTest, TheOneThatHasReceivedTheMostTakesOverFromADeadSource) {
   // It comes back as the source that it was.
   hosts.with([&] { return hosts.servers["m"].up = true; });
   wait("the fence", [&] { return hosts.writable() == "b"; });
+}
+
+TEST_F(PromotionTest, AReplicaIsMadeAnewInItsPlace) {
+  const auto rebuild = [&](const std::string& id) { return end_of(tasks->rebuild(id, R"({"rebuild":{}})")); };
+  EXPECT_THROW(tasks->rebuild("m", "{}"), Error) << "a source";
+  hosts.fails = {{"b attach_replication_slave", Code::data_loss}};
+  EXPECT_EQ(rebuild("b").state, RunState::failed);
+  EXPECT_EQ(topology(), "m: a b") << "it is the member that it was";
+  EXPECT_EQ(state.instance("b").state, InstanceState::active);
+  hosts.fails = {{"m get_replication_snapshot", Code::unavailable}};
+  EXPECT_EQ(rebuild("b").state, RunState::failed);
+  EXPECT_EQ(state.instance("b").state, InstanceState::active);
+  hosts.fails.clear();
+  const auto before = hosts.agents.calls("attach_replication_slave").size();
+  const Task task = rebuild("b");
+  EXPECT_EQ(task.state, RunState::succeeded) << task.error.message;
+  EXPECT_EQ(topology(), "m: a b");
+  const auto attaches = hosts.agents.calls("attach_replication_slave");
+  ASSERT_GT(attaches.size(), before);
+  EXPECT_THAT(attaches.back().params, HasSubstr("\"overwrite\":true"));
 }
 
 TEST_F(PromotionTest, ASilentReplicaMayHaveWhatNobodyElseHas) {
