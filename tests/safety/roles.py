@@ -61,6 +61,13 @@ class Roles(unittest.TestCase):
         assert_same(f"checksums at {position}", self.servers, sums)
 
     def test_1_read_only_holds_now_and_after_a_restart(self):
+        # An event of who passes read_only writes all the time.
+        self.one.sql(
+            "CREATE TABLE lab.beat (id INT AUTO_INCREMENT PRIMARY KEY, at DATETIME(6)); SET GLOBAL event_scheduler=ON;"
+            "CREATE EVENT lab.beat ON SCHEDULE EVERY 1 SECOND DO INSERT INTO lab.beat (at) VALUES (NOW(6))"
+        )
+        beats = "SELECT COUNT(*) FROM lab.beat"
+        wait_for("beats", lambda: int(self.one.value(beats)) > 1, 30)
         plan = self.agent.call("set_read_only", {"read_only": True, "dry_run": True})
         self.assertTrue(plan["ok"], plan)
         result = self.agent.call("set_read_only", {"read_only": True})
@@ -68,7 +75,10 @@ class Roles(unittest.TestCase):
         # Who administers MariaDB passes read_only; MySQL holds everybody back.
         passes = any(name.startswith("'root'@") for name in result["may_still_write"])
         self.assertEqual(passes, FAMILY == "mariadb", result)
+        stands = self.one.position()
         for _ in range(2):
+            time.sleep(1.5)
+            self.assertEqual(self.one.position(), stands, "an event has written")
             with self.assertRaises(SqlError) as no:
                 self.write(0)
             self.assertIn("read-only", str(no.exception).lower().replace("read_only", "read-only"))
@@ -77,7 +87,10 @@ class Roles(unittest.TestCase):
         self.assertEqual(self.agent.call("set_read_only", {"read_only": False})["may_still_write"], [])
         for _ in range(2):
             self.write(0)
+            now = int(self.one.value(beats))
+            wait_for("beats again", lambda n=now: int(self.one.value(beats)) > n, 30)
             self.one.restart()
+        self.one.sql("DROP EVENT lab.beat")
         self.assertEqual(self.site.leftovers(self.agent), [])
 
     def test_2_a_transaction_that_writes_is_waited_for_named_and_ended(self):

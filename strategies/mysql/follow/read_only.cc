@@ -105,10 +105,15 @@ ReadOnlyOutcome change_read_only(const MysqlSettings& settings, const ReadOnlyRe
   ServerClient client(local_target(settings));
   require_managed_file_read(settings);
   job.phase("change the options");
-  job.journal().record(step::kReadOnlyBegin, step::write_writes_before(writes_now(settings, client, false)));
+  const step::WritesBefore before = writes_now(settings, client, true);
+  job.journal().record(step::kReadOnlyBegin, step::write_writes_before(before));
   ManagedOptions options = standalone_options(settings, client);
-  if (const auto now = read_managed(settings.managed_file); now && now->role == ReplicationRole::replica)
-    options.role = now->role;
+  const auto now = read_managed(settings.managed_file);
+  if (now && now->role == ReplicationRole::replica) options.role = now->role;
+  const bool replica = options.role == ReplicationRole::replica;
+  // Told twice: what counts is how it was before the first time.
+  if (request.read_only && !replica && before.scheduler && !(now && now->refuses_writes()))
+    options.scheduler_before = before.scheduler;
   options.read_only = request.read_only;
   ReadOnlyOutcome out;
   out.read_only = request.read_only;
@@ -116,8 +121,10 @@ ReadOnlyOutcome change_read_only(const MysqlSettings& settings, const ReadOnlyRe
   if (!request.read_only) {
     put_managed(settings.managed_file, text);
     client.set_read_only(false);
+    if (!replica && options.scheduler_before && before.scheduler) client.set_event_scheduler(*options.scheduler_before);
     return out;
   }
+  if (before.scheduler.value_or(false)) client.set_event_scheduler(false);
   job.phase("wait for writes");
   out.ended_sessions = refuse_writes(client, request.timeout.value_or(kWritesTimeout), request.force, job, clock);
   put_managed(settings.managed_file, text);

@@ -57,8 +57,9 @@ ManagedOptions options_as_replica(const MysqlSettings& settings, const AttachReq
   options.read_only = request.read_only;
   // DISABLED can be said by an option file alone, so the one that says so is left to hold again.
   if (!identity.event_scheduler_disabled) options.scheduler_before = identity.event_scheduler;
-  // Attached again: what counts is how it was before the first time.
-  if (const auto before = read_managed(settings.managed_file); before && before->role == ReplicationRole::replica) {
+  // Attached again, or told to refuse writes: what counts is how it was before the first time.
+  if (const auto before = read_managed(settings.managed_file);
+      before && (before->role == ReplicationRole::replica || before->refuses_writes())) {
     options.scheduler_before = before->scheduler_before;
   }
   options.report_host = settings.advertised_address;

@@ -123,7 +123,7 @@ std::string write_managed(const ManagedOptions& options, const Dialect& dialect)
     // A copy of a group's member brings the plugin along.
     if (dialect.family != Family::mariadb) out << "loose_group_replication_start_on_boot = OFF\n";
   } else if (options.scheduler_before) {
-    out << "event_scheduler = " << (*options.scheduler_before ? "ON" : "OFF") << "\n";
+    out << "event_scheduler = " << (*options.scheduler_before && !options.read_only ? "ON" : "OFF") << "\n";
   }
   if (!options.log_bin.empty()) out << "log_bin = " << quoted(options.log_bin) << "\n";
   if (!options.relay_log.empty()) out << "relay_log = " << quoted(options.relay_log) << "\n";

@@ -21,8 +21,8 @@ struct ManagedOptions {
   ReplicationRole role = ReplicationRole::replica;
   std::uint32_t server_id = 0;
   bool read_only = true;
-  // The event scheduler as it was before this server became a replica; a replica's own is off, a standalone one gets
-  // this back.
+  // The event scheduler as it was before this server became a replica, or was told to refuse writes; then its own is
+  // off, since events may be of accounts that pass read_only. A standalone one gets this back.
   std::optional<bool> scheduler_before;
   std::string report_host;
   std::uint16_t report_port = 0;
@@ -31,6 +31,9 @@ struct ManagedOptions {
   bool mixed_binlog =
       false;               // binlog_format=MIXED, since a server that logs statements only cannot log a source's rows
   std::string hidden_dir;  // a directory in the data directory that is no database (MariaDB would list it as one)
+
+  // A source's file says nothing of it.
+  bool refuses_writes() const { return role != ReplicationRole::source && read_only; }
 };
 
 // The file's text, in the server's vocabulary.

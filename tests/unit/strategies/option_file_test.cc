@@ -77,6 +77,7 @@ TEST(ManagedFile, StandaloneIsWritableAndHasItsSchedulerBack) {
   ManagedOptions options = replica();
   options.role = ReplicationRole::standalone;
   EXPECT_TRUE(has_line(write_managed(options, mysql9()), "super_read_only = ON")) << "set_read_only asks for it";
+  EXPECT_TRUE(has_line(write_managed(options, mysql9()), "event_scheduler = OFF")) << "events may pass read_only";
   options.read_only = false;
   std::string text = write_managed(options, mariadb());
   EXPECT_TRUE(has_line(text, "read_only = OFF"));
