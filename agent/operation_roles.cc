@@ -78,6 +78,7 @@ std::string Operations::open_replication_source(const NoParams&, JobContext& job
   metadata.replication_user = facts.replication_user;
   metadata.replication_password = facts.replication_password;
   metadata.require_tls = facts.require_tls;
+  metadata.set = facts.set;
   return journal_result(job, write_metadata(metadata));
 }
 

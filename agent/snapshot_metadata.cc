@@ -54,6 +54,7 @@ SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& 
   metadata.replication_user = facts.replication_user;
   metadata.replication_password = facts.replication_password;
   metadata.require_tls = facts.require_tls;
+  metadata.set = facts.set;
   const Manifest& manifest = stored.manifest;
   metadata.id = manifest.id;
   metadata.created_at = format_utc(manifest.created_at);

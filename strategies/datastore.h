@@ -91,6 +91,7 @@ struct SourceFacts {
   std::string replication_user;
   Secret replication_password;
   bool require_tls = false;
+  std::string set;           // SnapshotMetadata::set
   std::string tool, format;  // "mariadb-backup 10.11.19", "xbstream"
   std::vector<std::string> requires_list;
   std::string server_json;  // what attach must know of the source's server (page size, plugins, …): a JSON object, kept

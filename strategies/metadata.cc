@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/host_name.h"
+#include "base/id.h"
 
 namespace guestagent {
 namespace {
@@ -63,6 +64,7 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   if (!metadata.has_data) {
     out.key("source").begin_object().member("id", metadata.id).member("created_at", metadata.created_at);
     out.member("datastore", metadata.datastore).member("datastore_version", metadata.datastore_version);
+    if (!metadata.set.empty()) out.member("set", metadata.set);
     out.member("format_version", std::uint64_t{metadata.format_version}).key("requires").begin_array().end_array();
     return out.end_object().end_object().text();
   }
@@ -78,6 +80,7 @@ std::string write_metadata(const SnapshotMetadata& metadata) {
   out.member("stored_bytes", metadata.stored_bytes);
   out.member("digest", metadata.digest);
   out.member("format_version", std::uint64_t{metadata.format_version});
+  if (!metadata.set.empty()) out.member("set", metadata.set);
   out.key("requires").begin_array();
   for (const std::string& each : metadata.requires_list) out.value(each);
   out.end_array();
@@ -111,6 +114,8 @@ SnapshotMetadata read_metadata(const JsonValue& value, const std::string& path) 
   }
   out.id = read_line(snapshot, "id");
   out.created_at = read_line(snapshot, "created_at");
+  out.set = snapshot.opt_string("set").value_or("");
+  if (!out.set.empty() && !valid_id(out.set)) throw snapshot.error("set", kIdRule);
   if (out.has_data) {
     out.tool = read_line(snapshot, "tool");
     out.format = read_line(snapshot, "format");

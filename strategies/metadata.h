@@ -36,6 +36,7 @@ struct SnapshotMetadata {
 
   // "snapshot": what is stored.
   std::string id, created_at, tool, format, compression;
+  std::string set;  // which servers belong together, as their agents call it; empty: an older agent does not say
   std::optional<std::string> encryption;  // key id
   std::uint64_t segments = 0, raw_bytes = 0, stored_bytes = 0;
   std::string digest;

@@ -17,6 +17,7 @@
 #include "strategies/mysql/follow/role_change.h"
 #include "strategies/mysql/follow/status.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/install/install.h"
 #include "strategies/mysql/install/preflight.h"
@@ -275,6 +276,8 @@ std::string MysqlDatastore::recover(Undertaking what, JobContext& job) {
     if (succeeded || job.journal().find(step::kInstallBegin) == nullptr) {
       return with_and(followed, harmless(followed, [&] { return settle_installation(parts, succeeded, job); }));
     }
+    // Of which set the old data is, its mark may not tell any more.
+    if (!succeeded && job.journal().find(step::kReplicaStart) != nullptr) keep_set(state_dir_, "");
     return with_and(followed, settle_installation(parts, succeeded, job));
   }
   if (what == Undertaking::detach) {

@@ -7,6 +7,7 @@
 #include "strategies/mysql/follow/read_only.h"
 #include "strategies/mysql/follow/role_change.h"
 #include "strategies/mysql/host/option_file.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/source/snapshot_checks.h"
 #include "strategies/mysql/source/snapshot_source.h"
 
@@ -30,7 +31,10 @@ Check answers(ServerClient& client) {
 }  // namespace
 
 MysqlRoles::MysqlRoles(const Settings& settings, Clock& clock)
-    : settings_(settings.mysql), clock_(clock), accounts_(settings_, settings.agent.state_dir, clock) {}
+    : settings_(settings.mysql),
+      state_dir_(settings.agent.state_dir),
+      clock_(clock),
+      accounts_(settings_, settings.agent.state_dir, clock) {}
 
 Plan MysqlRoles::plan_read_only(const ReadOnlyRequest& request) {
   Plan plan;
@@ -98,6 +102,7 @@ SourceFacts MysqlRoles::open_source(const std::string& id, JobContext& job) {
   if (server.gtid_on) here.gtid = client.gtid_known();
   facts.data_position = facts.lease_position = own(here);
   facts.replication_user = accounts_.make(client, id, facts.replication_password, facts.require_tls, job).user;
+  facts.set = set_of_source(state_dir_);
   facts.master_host = settings_.advertised_address;
   facts.master_port = settings_.advertised_port.value_or(server.port);
   facts.datastore_version = server.version.text();

@@ -24,6 +24,7 @@ class MysqlRoles : public DatastoreRoles {
 
  private:
   const MysqlSettings settings_;
+  const fs::path state_dir_;
   Clock& clock_;
   SourceAccounts accounts_;
 };

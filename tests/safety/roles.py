@@ -268,6 +268,20 @@ class Roles(unittest.TestCase):
             agent.call("attach_replication_slave", {"snapshot": snapshot, "slave_config": {"overwrite": True}})
         self.same_everywhere(self.two)
 
+    def test_7_a_stranger_whose_gtids_look_alike_is_refused(self):
+        """Both are servers number 1 of domain 0, as MariaDB's default has it: by numbers the stranger is merely behind."""
+        stranger = self.site.server("stranger", 1, options=SMALL if FAMILY == "mariadb" else ())
+        agent = self.site.agent(stranger)
+        stranger.sql("CREATE DATABASE other; CREATE TABLE other.t (id INT PRIMARY KEY)")
+        source = self.second.call("open_replication_source")
+        self.refused(
+            lambda: agent.call("attach_replication_slave", {"snapshot": source}),
+            "FAILED_PRECONDITION",
+            "that source's set",
+        )
+        self.assertEqual(stranger.value("SELECT COUNT(*) FROM other.t"), "0")
+        self.assertEqual(agent.call("get_replication_status")["role"], "standalone")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

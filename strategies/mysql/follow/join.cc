@@ -8,6 +8,7 @@
 #include "strategies/mysql/follow/role_change.h"
 #include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/server/journal_steps.h"
 
@@ -39,11 +40,14 @@ std::string names_errant(const SnapshotMetadata& snapshot, const GtidSet& errant
 
 }  // namespace
 
-std::optional<std::string> why_not_join(const MysqlSettings& settings, const AttachRequest& request,
-                                        ServerClient& client, Clock& clock) {
+std::optional<std::string> why_not_join(const MysqlSettings& settings, const fs::path& state_dir,
+                                        const AttachRequest& request, ServerClient& client, Clock& clock) {
   const ServerIdentity here = client.identity();
   if (!here.gtid_on || !follow_by_gtid(settings, request.snapshot, client.dialect()))
     return "without GTIDs nobody can tell whether it has parted from that source";
+  if (request.snapshot.set.empty() || set_of(state_dir) != request.snapshot.set)
+    return "its agent does not know it as one of that source's set";
+  if (client.gtid_known().empty()) return "it has data and no GTIDs";
   if (here.server_id == 0) return "its server_id is 0";
   if (asked_server_id(request.own).value_or(here.server_id) != here.server_id)
     return "another server_id is asked for than its own, " + std::to_string(here.server_id);

@@ -13,10 +13,11 @@
 
 namespace guestagent::mysql {
 
-// Why it cannot follow the snapshot's source from where it is; nullopt when it can. Names and counts the transactions
+// Why it cannot follow the snapshot's source from where it is; nullopt when it can: its agent knows it as one of that
+// set, and the source has all that it has. Names and counts the transactions
 // that only this server has. Asks both servers, for a few seconds at most; changes nothing. REQUIRES: no replica.
-std::optional<std::string> why_not_join(const MysqlSettings& settings, const AttachRequest& request,
-                                        ServerClient& client, Clock& clock);
+std::optional<std::string> why_not_join(const MysqlSettings& settings, const fs::path& state_dir,
+                                        const AttachRequest& request, ServerClient& client, Clock& clock);
 
 // Datastore::start_replicating of a request with data_is_here, on a server that is no replica. Writes are refused
 // first, then it is looked again. A server that would not log what it applies is restarted with that on: no other could

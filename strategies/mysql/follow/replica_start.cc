@@ -5,6 +5,7 @@
 
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/server/replication_errors.h"
 #include "strategies/mysql/server/sql_connection.h"
@@ -48,6 +49,7 @@ class Follower {
     out.read_only = request_.read_only;
     out.caught_up = catch_up();
     save_replica_record(state_dir, record);
+    keep_set(state_dir, snapshot.set);
     return out;
   }
 

@@ -392,7 +392,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
       const bool data = replica || client->has_user_data();
       const auto why = !data     ? std::optional<std::string>("it has no data")
                        : replica ? why_not_repoint(settings, state_dir, request, *client, clock)
-                                 : why_not_join(settings, request, *client, clock);
+                                 : why_not_join(settings, state_dir, request, *client, clock);
       if (!why && replica) plan_repoint(settings, request, *client, *here, checks, plan);
       if (!why && !replica) {
         check_configuration(checks, settings, *client, *here, source, request);

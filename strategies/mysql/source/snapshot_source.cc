@@ -7,6 +7,7 @@
 #include "strategies/mysql/copy/clone_copy.h"
 #include "strategies/mysql/copy/copy_place.h"
 #include "strategies/mysql/copy/tool_copy.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/host/work_places.h"
 #include "strategies/mysql/server/journal_steps.h"
 #include "strategies/mysql/source/snapshot_checks.h"
@@ -125,6 +126,7 @@ std::unique_ptr<SnapshotStream> SnapshotSource::open(const SnapshotRequest& requ
   const SourceAccount account =
       accounts_.make(client, request.snapshot_id, facts.replication_password, facts.require_tls, job);
   facts.replication_user = account.user;
+  facts.set = set_of_source(state_dir_);
   const Position lease = client.binlog_status().position;
   facts.lease_position = own(lease);
   facts.master_host = settings_.advertised_address;

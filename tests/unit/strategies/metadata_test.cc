@@ -72,6 +72,15 @@ TEST(Metadata, OfASourceAloneItTellsOfNoData) {
             "FAILED_PRECONDITION");
 }
 
+TEST(Metadata, ASetIsAnId) {
+  const std::string text =
+      with(R"("digest":"sha256:x","format_version":1)", R"("digest":"sha256:x","format_version":1,"set":"a-1")");
+  EXPECT_EQ(read(text).set, "a-1");
+  EXPECT_EQ(write_metadata(read(text)), text);
+  EXPECT_EQ(code_of([] { read(with(R"("format_version":1)", R"("format_version":1,"set":"a/../b")")); }),
+            "INVALID_ARGUMENT");
+}
+
 // Every string that comes with metadata, and what a stranger could put there.
 TEST(Metadata, HostileTextsAreRefusedInEveryMember) {
   const std::pair<std::string, std::string> members[] = {
