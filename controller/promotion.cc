@@ -1,5 +1,7 @@
 #include "controller/promotion.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "controller/at_once.h"
 #include "controller/cleaner.h"
@@ -78,25 +80,32 @@ std::optional<State::HandOverEnd> Promotion::drain(const Task& task, std::stop_t
     if (stop.stop_requested()) throw;
     return failed("asking " + target + ": ", task_error(e), false);
   }
+  // Twice: what takes long is waited for while the source still takes writes.
+  const auto wait = [&](const std::string& name, bool restore) -> std::optional<State::HandOverEnd> {
+    std::string position;
+    try {
+      const std::string answer = ask(task.source_id, "get_replication_position", "{}", stop);
+      const JsonDocument place = parse_json(answer, "the position");
+      position = to_json(JsonReader(place, "position", Code::internal).object("executed").value());
+    } catch (const Error& e) {
+      if (stop.stop_requested()) throw;
+      return failed("asking " + source + " where it is: ", task_error(e), restore);
+    }
+    const std::string params = JsonWriter().begin_object().key("position").raw(position).end_object().text();
+    // Begun again, the source may be further.
+    const std::string id = name + "-" + std::to_string(std::hash<std::string>{}(position));
+    const JobEnd end = run(task, task.target_id, "wait_for_position", params, id, true, stop);
+    if (end.how == JobEnd::How::succeeded) return std::nullopt;
+    return failed(target + " has not all that " + source + " has: ", end.error, restore);
+  };
+  if (auto end = wait("near", false)) return end;
   JsonWriter params;
   params.begin_object().member("read_only", true);
   if (wants(task, "promote_to_replica_source", "force")) params.member("force", true);
   const JobEnd still = run(task, task.source_id, "set_read_only", params.end_object().text(), "read-only", true, stop);
   if (still.how != JobEnd::How::succeeded)
     return failed(source + " does not stand still: ", still.error, still.how == JobEnd::How::lost);
-  std::string position;
-  try {
-    const std::string answer = ask(task.source_id, "get_replication_position", "{}", stop);
-    const JsonDocument place = parse_json(answer, "the position");
-    position = to_json(JsonReader(place, "position", Code::internal).object("executed").value());
-  } catch (const Error& e) {
-    if (stop.stop_requested()) throw;
-    return failed("asking " + source + " where it is: ", task_error(e), true);
-  }
-  const std::string wait = JsonWriter().begin_object().key("position").raw(position).end_object().text();
-  const JobEnd drained = run(task, task.target_id, "wait_for_position", wait, "wait", true, stop);
-  if (drained.how != JobEnd::How::succeeded)
-    return failed(target + " has not all that " + source + " has: ", drained.error, true);
+  if (auto end = wait("wait", true)) return end;
   if (cancelled_()) return failed("", kCancelledHandOver, true);
   return std::nullopt;
 }
@@ -148,26 +157,36 @@ void Promotion::hand_over(const Task& task, std::stop_token stop) {
     if (const auto end = choose(task, now.target_id, stop)) return t_.state.hand_over_failed(task.id, *end);
     t_.state.target_chosen(task.id, now.target_id);
   }
-  if (task.kind == "promote") {
-    if (const auto end = drain(task, stop)) return t_.state.hand_over_failed(task.id, *end);
+  const auto rows = t_.state.replicas(task.id);
+  const auto row =
+      std::find_if(rows.begin(), rows.end(), [&](const Replica& each) { return each.instance_id == now.target_id; });
+  // Once it may have been asked to end replication, the target may take writes: then there is only forward.
+  if (row->state != ReplicaState::detaching) {
+    if (task.kind == "promote") {
+      if (const auto end = drain(task, stop)) return t_.state.hand_over_failed(task.id, *end);
+    }
+    t_.state.replica_state(task.id, row->number, ReplicaState::detaching);
   }
   const bool promote = task.kind == "promote";
   const std::string target = t_.state.instance(now.target_id).name;
   const JobEnd detached = insist(now, now.target_id, "detach_replication_slave", drain_params(), "detach", stop);
-  if (detached.how == JobEnd::How::lost) {
-    return t_.state.hand_over_failed(
-        task.id, {{detached.error.code, "whether " + target + " takes writes is not known: " + detached.error.message,
-                   "the old source refuses writes; when " + target +
-                       " answers again: promote it anew, or set_read_only {\"read_only\": false} on the old source"},
-                  false,
-                  false,
-                  true});
-  }
   if (detached.how != JobEnd::How::succeeded) {
+    // A failed detach may yet be finished by its agent. Before the source takes writes again it is seen to that the
+    // target takes none, whichever of the two it has become.
+    const bool known = detached.how != JobEnd::How::lost;
+    const bool held =
+        promote && known &&
+        insist(now, now.target_id, "set_read_only", R"({"read_only": true, "force": true})", "hold", stop).how ==
+            JobEnd::How::succeeded;
+    const std::string hint = "the old source refuses writes; when it is known whether " + target +
+                             " takes them: promote it anew, or set_read_only {\"read_only\": false} on the old source";
     return t_.state.hand_over_failed(
         task.id,
-        {{detached.error.code, target + " does not end replication: " + detached.error.message, detached.error.hint},
-         promote,
+        {{detached.error.code,
+          (known ? target + " does not end replication: " : "whether " + target + " takes writes is not known: ") +
+              detached.error.message,
+          held || !promote ? detached.error.hint : hint},
+         held,
          false,
          is_cancel(detached)});
   }

@@ -18,7 +18,7 @@ class RoleHosts {
   struct Server {
     bool read_only = true, up = true, dead = false;
     std::string follows;
-    std::uint64_t received = 10;
+    std::uint64_t received = 10, executed = 1;
   };
   std::map<std::string, Server> servers;
   std::map<std::string, Code> fails;   // "HOST METHOD": its job ends so, every time
@@ -53,7 +53,8 @@ class RoleHosts {
     if (call.method == "get_replication_status")
       return server.dead ? R"({"verdict":"unreachable"})" : R"({"verdict":"healthy"})";
     if (call.method == "get_replication_position") {
-      return R"({"executed":{"at":1},"received":null,"received_transactions":)" + std::to_string(server.received) + "}";
+      return R"({"executed":{"at":)" + std::to_string(server.executed) +
+             R"(},"received":null,"received_transactions":)" + std::to_string(server.received) + "}";
     }
     const JsonDocument params = parse_json(call.params, "params");
     if (params.HasMember("dry_run")) {
@@ -227,6 +228,34 @@ TEST_F(PromotionTest, WhetherTheNewOneTakesWritesIsFoundOut) {
   hosts.with([&] { return hosts.servers["b"].up = true; });
   EXPECT_EQ(end_of(begun).state, RunState::succeeded);
   EXPECT_EQ(hosts.writable(), "b");
+}
+
+// The new one takes writes, the controller dies, and what was asked of the source before would be answered otherwise
+// now.
+TEST_F(PromotionTest, AControllerThatDiesAfterTheDetachDoesNotLetBothTakeWrites) {
+  hosts.silent_after = {"b detach_replication_slave"};
+  const Task begun = tasks->promote("b", R"({"promote_to_replica_source":{}})");
+  wait("it is silent", [&] { return hosts.with([&] { return !hosts.servers["b"].up; }); });
+  tasks->shut_down();
+  hosts.with([&] {
+    hosts.fails = {{"b wait_for_position", Code::failed_precondition}, {"b dry_run", Code::failed_precondition}};
+    hosts.servers["m"].executed = 2;
+    hosts.servers["b"].up = true;
+    return 0;
+  });
+  start();
+  EXPECT_EQ(end_of(begun).state, RunState::succeeded);
+  EXPECT_EQ(hosts.writable(), "b");
+}
+
+TEST_F(PromotionTest, WhereTheNewOneCannotBeHeldTheOldOneStandsStill) {
+  hosts.fails = {{"b detach_replication_slave", Code::internal}, {"b set_read_only", Code::unavailable}};
+  const Task task = promote("b");
+  EXPECT_EQ(task.state, RunState::failed);
+  EXPECT_EQ(topology(), "m: a b");
+  std::this_thread::sleep_for(Millis(200));
+  EXPECT_EQ(hosts.writable(), "") << "the detach may yet be finished by its agent";
+  EXPECT_THAT(task.error.hint, HasSubstr("refuses writes"));
 }
 
 TEST_F(PromotionTest, AFollowerThatFailsIsToldAndTheRestStands) {
