@@ -46,7 +46,15 @@ std::vector<TableChecksum> checksum_tables(const MysqlSettings& settings, const 
   // One digest is one answer, which may take hours; it is cancelled from another connection.
   target.read_timeout = std::chrono::hours(24 * 7);
   ServerClient client(std::move(target));
-  if (at) wait_for_position(client, *at, settings.catch_up_timeout, job, clock);
+  if (at) {
+    try {
+      wait_for_position(client, *at, settings.catch_up_timeout, job, clock);
+    } catch (const Error& e) {
+      // As this method always said it, of whatever reason.
+      if (e.code() != Code::failed_precondition) throw;
+      throw Error(Code::deadline_exceeded, e.what(), e.hint());
+    }
+  }
   job.phase("read tables");
   if (!client.read_quietly()) require_none_in_memory(client);
   read_at = client.begin_consistent_read();
