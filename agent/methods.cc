@@ -143,7 +143,7 @@ const std::vector<Method>& methods() {
        Undertaking::stage},
       {"detach_replication_slave",
        MethodKind::changing,
-       {{"drain_timeout_s", "?"}, {"force", "?"}},
+       {{"drain_timeout_s", "?"}, {"force", "?"}, {"start_applying", "?"}},
        "Applies all that was received, then lets the replica live on its own.",
        job_of<read_detach_params, &O::detach_replication_slave, &O::plan_detach>,
        nullptr,

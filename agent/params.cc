@@ -108,6 +108,7 @@ StageParams read_stage_params(const JsonReader& params, const Datastore& datasto
 DetachRequest read_detach_params(const JsonReader& params) {
   DetachRequest read;
   read.drain_timeout = read_seconds(params, "drain_timeout_s");
+  read.start_applying = params.opt_boolean("start_applying").value_or(false);
   read.force = params.opt_boolean("force").value_or(false);
   return read;
 }

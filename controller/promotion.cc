@@ -25,8 +25,12 @@ bool wants(const Task& task, const char* action, const char* option) {
   return params && params->opt_boolean(option).value_or(false);
 }
 
-std::string drain_params() {
-  return JsonWriter().begin_object().member("drain_timeout_s", kDrainSeconds).end_object().text();
+std::string drain_params(bool eject) {
+  JsonWriter out;
+  out.begin_object().member("drain_timeout_s", kDrainSeconds);
+  // Nobody but this replica may have it.
+  if (eject) out.member("start_applying", true);
+  return out.end_object().text();
 }
 
 }  // namespace
@@ -169,7 +173,8 @@ void Promotion::hand_over(const Task& task, std::stop_token stop) {
   }
   const bool promote = task.kind == "promote";
   const std::string target = t_.state.instance(now.target_id).name;
-  const JobEnd detached = insist(now, now.target_id, "detach_replication_slave", drain_params(), "detach", stop);
+  const JobEnd detached =
+      insist(now, now.target_id, "detach_replication_slave", drain_params(!promote), "detach", stop);
   if (detached.how != JobEnd::How::succeeded) {
     // A failed detach may yet be finished by its agent. Before the source takes writes again it is seen to that the
     // target takes none, whichever of the two it has become.

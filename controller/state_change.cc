@@ -150,6 +150,8 @@ std::vector<std::string> StateChange::release_accounts(const std::string& for_ta
   sql.each(
       "SELECT a.source_id, a.name, a.task_id, a.round FROM accounts a WHERE a.released = 0 "
       "AND NOT EXISTS (SELECT 1 FROM members m WHERE m.source_id = a.source_id AND m.account = a.name) "
+      // A source that another has taken over from must write nothing before it refuses writes.
+      "AND NOT EXISTS (SELECT 1 FROM cleanups c WHERE c.kind = 'fence' AND c.instance_id = a.source_id) "
       "AND NOT EXISTS (SELECT 1 FROM cleanups c WHERE c.kind = 'attach_job' AND c.task_id = a.task_id AND "
       "c.round = a.round) "
       "AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = a.task_id AND t.round = a.round AND t.state = "

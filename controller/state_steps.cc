@@ -220,6 +220,7 @@ void State::cleanup_done(std::int64_t id) {
                   .task_id = done->task_id,
                   .message = change.instance(done->instance_id).name +
                              " answers again and refuses writes: it is no source any more"});
+    change.release_accounts("");
   } else if (!done->error.empty()) {
     change.event({.kind = "cleanup",
                   .instance_id = done->instance_id,

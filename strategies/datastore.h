@@ -139,6 +139,7 @@ struct AttachOutcome {
 struct DetachRequest {
   std::optional<Millis> drain_timeout;  // else the setting
   bool force = false;
+  bool start_applying = false;  // what was received and stands because somebody stopped it is applied
 };
 
 struct DetachOutcome {

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from agent import RpcError
 from control import log, wait_for
 from end_to_end import check_equal, document, same_data
 from hosts import Hosts, source_accounts
@@ -182,9 +183,11 @@ def ejected(lab, team):
     team.hosts[behind].server.sql("STOP SLAVE IO_THREAD")
     server.sql("INSERT INTO lab.acked VALUES (1)")
     wait_for("row 1", lambda: team.hosts[ahead].server.value("SELECT COUNT(*) FROM lab.acked WHERE n=1") == "1", 30)
-    # Received by one, applied by none.
-    team.hosts[ahead].server.sql("STOP SLAVE IO_THREAD")
+    # Received by one, applied by none: its applying thread was stopped by somebody.
+    team.hosts[ahead].server.sql("STOP SLAVE SQL_THREAD")
     server.sql("INSERT INTO lab.acked VALUES (2)")
+    last = server.position()
+    wait_for("row 2 there", lambda: last in team.hosts[ahead].server.slave_status()["Gtid_IO_Pos"], 30)
     server.kill9()
     team.hosts[behind].server.sql("START SLAVE IO_THREAD")
     task = team.task("eject-replica-source", old)
@@ -194,13 +197,23 @@ def ejected(lab, team):
     team.hosts[ahead].server.sql("INSERT INTO lab.acked VALUES (3)")
     same_data(team.hosts[ahead].server, [team.hosts[behind].server])
     check_equal(
-        team.hosts[ahead].server.sql("SELECT n FROM lab.acked WHERE n < 10 ORDER BY n"), [("1",), ("3",)], "rows"
+        team.hosts[ahead].server.sql("SELECT n FROM lab.acked WHERE n < 10 ORDER BY n"),
+        [("1",), ("2",), ("3",)],
+        "rows",
     )
     server.start()
     wait_for("the fence", lambda: server.value("SELECT @@read_only") == "1", 60)
     wait_for("its word", lambda: any("refuses writes" in e["message"] for e in team.events()), 30)
     server.restart()
     check_equal(server.value("SELECT @@read_only"), "1", "the fence after a restart")
+    # What it has for itself alone is counted, not taken along.
+    server.sql("INSERT INTO lab.acked VALUES (4)")
+    source = team.hosts[ahead].agent.call("open_replication_source")
+    try:
+        team.hosts[old].agent.call("attach_replication_slave", {"snapshot": source})
+        raise AssertionError("a source with a transaction of its own was attached")
+    except RpcError as e:
+        check_equal((e.code, "1 transaction: " in str(e)), ("FAILED_PRECONDITION", True), str(e))
     log("ejected: the most advanced took over, the old source is fenced")
 
 

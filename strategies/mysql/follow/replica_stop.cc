@@ -215,7 +215,12 @@ Plan plan_stop(const ReplicationStatus& status, const DetachRequest& request) {
 DetachOutcome stop_replicating(const MysqlSettings& settings, const fs::path& state_dir, const DetachRequest& request,
                                const RoleChange& role, JobContext& job, Clock& clock) {
   ServerClient client(local_target(settings));
-  const ReplicaStatus before = only_channel(client);
+  ReplicaStatus before = only_channel(client);
+  if (request.start_applying && before.sql == ThreadState::stopped && before.sql_errno == 0 &&
+      before.io != ThreadState::stopped) {
+    client.start_applying();
+    before = only_channel(client);
+  }
   if (before.sql != ThreadState::running && !request.force) throw applying_stopped(before);
   const bool was_receiving = before.io != ThreadState::stopped;
   const bool was_applying = before.sql != ThreadState::stopped;

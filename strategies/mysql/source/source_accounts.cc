@@ -65,9 +65,10 @@ bool same_account(const JsonReader& step, const SourceAccount& account) {
   return step.opt_string("mark").value_or(account.mark) == account.mark;
 }
 
-// A source that is a replica itself must not write transactions of its own.
+// A source that is a replica itself must not write transactions of its own, nor one that refuses writes: another may
+// have taken over from it, and it could not follow that one then.
 bool logs_accounts(ServerClient& client) {
-  return client.replica_status().empty();
+  return client.replica_status().empty() && !client.identity().read_only;
 }
 
 }  // namespace

@@ -21,8 +21,9 @@ class RoleHosts {
     std::uint64_t received = 10, executed = 1;
   };
   std::map<std::string, Server> servers;
-  std::map<std::string, Code> fails;   // "HOST METHOD": its job ends so, every time
-  std::set<std::string> silent_after;  // "HOST METHOD": the job is done, and then the agent is silent
+  std::map<std::string, Code> fails;       // "HOST METHOD": its job ends so, every time
+  std::set<std::string> dropped_writable;  // hosts that dropped an account, and so wrote, while they took writes
+  std::set<std::string> silent_after;      // "HOST METHOD": the job is done, and then the agent is silent
   ScriptedAgents agents{[this](const ScriptedAgents::Call& call, int) { return answer(call); }};
 
   template <typename F>
@@ -80,6 +81,7 @@ class RoleHosts {
   Ended run(const std::string& host, Server& server, const std::string& method, const JsonDocument& params) {
     if (const auto failure = fails.find(host + " " + method); failure != fails.end()) return {"{}", failure->second};
     if (method == "set_read_only") server.read_only = params["read_only"].GetBool();
+    if (method == "cleanup_replication_source" && !server.read_only) dropped_writable.insert(host);
     if (method == "detach_replication_slave") {
       server.follows.clear();
       server.read_only = false;
@@ -317,6 +319,9 @@ TEST_F(PromotionTest, TheOneThatHasReceivedTheMostTakesOverFromADeadSource) {
   // It comes back as the source that it was.
   hosts.with([&] { return hosts.servers["m"].up = true; });
   wait("the fence", [&] { return hosts.writable() == "b"; });
+  // Not before: what it writes then, it could not follow the new source with.
+  wait("its account", [&] { return hosts.agents.calls("cleanup_replication_source").size() == 1; });
+  EXPECT_TRUE(hosts.with([&] { return hosts.dropped_writable.empty(); }));
 }
 
 TEST_F(PromotionTest, AReplicaIsMadeAnewInItsPlace) {
