@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 
+from control import log, wait_for  # first: it finds the others
 from agent import RpcError
-from control import log, wait_for
 from end_to_end import check_equal, document, same_data
 from hosts import Hosts, source_accounts
 from load import AppAccount, seed_small
