@@ -84,7 +84,9 @@ std::string Dispatcher::State::run_job(const Method& method, const JsonReader& p
   }
   if (common.dry_run) return write_plan(prepared.plan());
 
-  const JobKind kind = method.kind == MethodKind::changing ? JobKind::changing : JobKind::reading;
+  const JobKind kind = method.kind == MethodKind::changing  ? JobKind::changing
+                       : method.kind == MethodKind::waiting ? JobKind::waiting
+                                                            : JobKind::reading;
   const std::string id = jobs.start(std::string(method.name), kind, common.job_id, params_digest(params.value()),
                                     std::move(prepared.work));
   if (common.async) {

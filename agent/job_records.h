@@ -20,12 +20,13 @@ namespace guestagent {
 enum class JobKind {
   changing,  // one at a time on a host
   reading,   // changes nothing here; one of a method at a time, in one process
+  waiting,   // as reading, but any number at a time: it takes nothing of the host
 };
 
 enum class JobState { running, succeeded, failed, cancelled };
 
 // Their names in the RPC contract, in the records and in metrics.
-inline constexpr EnumTexts<JobKind, 2> kJobKinds = {{"changing", "reading"}};
+inline constexpr EnumTexts<JobKind, 3> kJobKinds = {{"changing", "reading", "waiting"}};
 inline constexpr EnumTexts<JobState, 4> kJobStates = {{"running", "succeeded", "failed", "cancelled"}};
 inline std::string to_string(JobState state) {
   return std::string(kJobStates.text(state));

@@ -159,9 +159,10 @@ bool Jobs::State::is_recovered_now() {
   return FileLock::is_taken(files.host_lock());
 }
 
-void Jobs::State::check_room_to_read() const {
-  std::size_t reading = 0;
-  for (const auto& [name, jobs] : turns) reading += jobs.size();
+void Jobs::State::check_room_for(JobKind kind) const {
+  const auto reading = static_cast<std::size_t>(std::count_if(live.begin(), live.end(), [&](const auto& each) {
+    return each.second->record.kind == kind && !each.second->record.ended();
+  }));
   if (reading < kMaxReading) return;
   throw Error(Code::busy, std::to_string(reading) + " jobs that read are running or waiting for their turn",
               "wait until one has ended (list_jobs, wait_job), then ask again");
@@ -208,7 +209,7 @@ std::string Jobs::start(const std::string& method, JobKind kind, std::optional<s
     if (state.stopping) {
       throw Error(Code::unavailable, "the agent is stopping", "call it again when it has been restarted");
     }
-    if (kind == JobKind::reading) state.check_room_to_read();
+    if (kind != JobKind::changing) state.check_room_for(kind);
     job->thread = std::thread([&state, job = job.get(), work = std::move(work)] { state.run(*job, work); });
   } catch (const std::exception& e) {
     // The job has not begun: nothing of it stays, and its locks go with it.

@@ -76,7 +76,7 @@ struct Jobs::State {
   bool has_no_job(const LockHolder& holder);
   FileLock take_host_lock(const std::string& job_id, const std::string& method);
   // Throws busy. REQUIRES: the mutex is held.
-  void check_room_to_read() const;
+  void check_room_for(JobKind kind) const;
   void await_turn(Live& job);
   void leave_turn(const Live& job);
   bool is_recovered_now();

@@ -34,7 +34,9 @@ std::string read_href(const JsonReader& params) {
   return read_name_param(params, "snapshot_href");
 }
 SnapshotMetadata read_snapshot(const JsonReader& params) {
-  return read_metadata(params.object("snapshot").value(), params.path() + ".snapshot");
+  SnapshotMetadata read = read_metadata(params.object("snapshot").value(), params.path() + ".snapshot");
+  if (!read.has_data) throw params.error("snapshot", "has no dataset: nothing of it is staged");
+  return read;
 }
 std::string read_user(const JsonReader& params) {
   return read_name_param(params, "replication_user");
@@ -188,7 +190,7 @@ const std::vector<Method>& methods() {
        nullptr,
        Undertaking::demote},
       {"wait_for_position",
-       MethodKind::reading,
+       MethodKind::waiting,
        {{"position"}, {"timeout_s", "?"}},
        "Ends when the server has applied a position of its set.",
        job_of<read_wait_params, &O::wait_for_position, &O::plan_wait>},

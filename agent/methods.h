@@ -14,7 +14,8 @@ namespace guestagent {
 
 enum class MethodKind {
   changing,  // a job, one at a time on a host
-  reading,   // a job, beside others
+  reading,   // a job, beside others; one of a method at a time
+  waiting,   // a job that only waits, beside any other
   at_once,
 };
 

@@ -35,19 +35,17 @@ Plan Operations::plan_attach(const AttachRequest& request) {
   Plan plan;
   plan.checks.push_back(check_places_apart(settings_));
   std::string server = "{}";
-  if (request.snapshot.has_data) {
-    plan.checks.push_back(check_by(
-        "snapshot", "snapshot " + request.snapshot.id + " is there and is the one that the metadata tells of", [&] {
-          if (request.snapshot.datastore != settings_.datastore) {
-            throw Error(Code::failed_precondition, "the snapshot is of datastore " + request.snapshot.datastore +
-                                                       ", this agent serves " + settings_.datastore);
-          }
-          ForegroundJob look;
-          SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
-          check_same_snapshot(request.snapshot, reader.manifest(), datastore_);
-          server = read_server(reader.manifest().dataset_json);
-        }));
-  }
+  const std::string what = request.snapshot.has_data ? "snapshot " + request.snapshot.id +
+                                                           " is there and is the one that the metadata tells of"
+                                                     : "a source is told of, without a copy";
+  plan.checks.push_back(check_by("snapshot", what, [&] {
+    check_datastore(request.snapshot, settings_.datastore, "attach");
+    if (!request.snapshot.has_data) return;
+    ForegroundJob look;
+    SnapshotReader reader(store_, request.snapshot.snapshot_href, settings_.snapshot, throttle_, look);
+    check_same_snapshot(request.snapshot, reader.manifest(), datastore_);
+    server = read_server(reader.manifest().dataset_json);
+  }));
   if (plan.checks.back().result == Check::Result::failed) return plan;
   Plan there = datastore_.plan_attach(request, server);
   plan.checks.insert(plan.checks.end(), there.checks.begin(), there.checks.end());

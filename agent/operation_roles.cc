@@ -3,6 +3,7 @@
 
 #include "agent/operations.h"
 #include "agent/plans.h"
+#include "agent/snapshot_metadata.h"
 #include "base/id.h"
 
 namespace guestagent {
@@ -64,21 +65,10 @@ std::string Operations::wait_for_position(const WaitParams& params, JobContext& 
 
 std::string Operations::open_replication_source(const NoParams&, JobContext& job) {
   upkeep_.tend();
-  SnapshotMetadata metadata;
-  metadata.has_data = false;
-  metadata.id = new_id(clock_);
+  const std::string id = new_id(clock_);
+  SnapshotMetadata metadata = source_metadata(settings_.datastore, roles_.open_source(id, job));
+  metadata.id = id;
   metadata.created_at = format_utc(clock_.now());
-  const SourceFacts facts = roles_.open_source(metadata.id, job);
-  metadata.datastore = settings_.datastore;
-  metadata.datastore_version = facts.datastore_version;
-  metadata.master_host = facts.master_host;
-  metadata.master_port = facts.master_port;
-  metadata.data_position = facts.data_position;
-  metadata.lease_position = facts.lease_position;
-  metadata.replication_user = facts.replication_user;
-  metadata.replication_password = facts.replication_password;
-  metadata.require_tls = facts.require_tls;
-  metadata.set = facts.set;
   return journal_result(job, write_metadata(metadata));
 }
 

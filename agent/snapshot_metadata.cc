@@ -40,21 +40,28 @@ std::string read_server(const std::string& dataset_json) {
   return server ? to_json(server->value()) : "{}";
 }
 
-SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored) {
+SnapshotMetadata source_metadata(const std::string& datastore, const SourceFacts& facts) {
   SnapshotMetadata metadata;
+  metadata.has_data = false;
   metadata.master_host = facts.master_host;
   metadata.master_port = facts.master_port;
   metadata.datastore = datastore;
   metadata.datastore_version = facts.datastore_version;
-  metadata.dataset_size = (facts.dataset_bytes + kGiB - 1) / kGiB;
-  metadata.dataset_bytes = facts.dataset_bytes;
-  metadata.snapshot_href = stored.href;
   metadata.data_position = facts.data_position;
   metadata.lease_position = facts.lease_position;
   metadata.replication_user = facts.replication_user;
   metadata.replication_password = facts.replication_password;
   metadata.require_tls = facts.require_tls;
   metadata.set = facts.set;
+  return metadata;
+}
+
+SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored) {
+  SnapshotMetadata metadata = source_metadata(datastore, facts);
+  metadata.has_data = true;
+  metadata.dataset_size = (facts.dataset_bytes + kGiB - 1) / kGiB;
+  metadata.dataset_bytes = facts.dataset_bytes;
+  metadata.snapshot_href = stored.href;
   const Manifest& manifest = stored.manifest;
   metadata.id = manifest.id;
   metadata.created_at = format_utc(manifest.created_at);

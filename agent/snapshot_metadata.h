@@ -14,6 +14,8 @@ std::string write_dataset(const std::string& datastore, const SourceFacts& facts
 // Error(data_loss).
 std::string read_server(const std::string& dataset_json);
 
+// What is told of a source alone, without data.
+SnapshotMetadata source_metadata(const std::string& datastore, const SourceFacts& facts);
 SnapshotMetadata make_metadata(const std::string& datastore, const SourceFacts& facts, const SnapshotSummary& stored);
 
 // Throws failed_precondition for a snapshot of another datastore than `served`. `doing`: "attach".

@@ -62,7 +62,8 @@ bool Cleaner::run_job(const Cleanup& cleanup, const std::string& method, const s
   job.params = params.end_object().text();
   const JobEnd end = runner_.run(
       job, [] { return false; }, [](const JobView&) {}, stop, hurry);
-  if (end.how == JobEnd::How::succeeded || (end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {
+  if (end.how == JobEnd::How::succeeded ||
+      (!key.empty() && end.how == JobEnd::How::failed && end.error.code == "NOT_FOUND")) {
     state_.cleanup_done(cleanup.id);
     return true;
   }

@@ -10,6 +10,8 @@ namespace guestagent::controller {
 namespace {
 
 constexpr Millis kSilence{2000};
+// The source refuses writes meanwhile.
+constexpr Millis kBusy{5000};
 constexpr std::uint64_t kDrainSeconds = 3600;  // nothing that was received is given up because of time
 
 const TaskError kCancelledHandOver{"CANCELLED", "cancelled on request", ""};
@@ -36,7 +38,8 @@ std::string drain_params(bool eject) {
 }  // namespace
 
 JobEnd Promotion::run(const Task& task, const std::string& instance_id, const std::string& method,
-                      const std::string& params, const std::string& name, bool may_cancel, std::stop_token stop) {
+                      const std::string& params, const std::string& name, bool may_cancel, std::stop_token stop,
+                      std::optional<Millis> busy) {
   RemoteJob job;
   job.address = t_.state.instance(instance_id).address;
   job.method = method;
@@ -44,13 +47,15 @@ JobEnd Promotion::run(const Task& task, const std::string& instance_id, const st
   job.params = params;
   return runner_.run(
       job, [&] { return may_cancel && cancelled_(); },
-      [&](JobView view) { t_.live.set_job(task.id, 0, std::move(view)); }, stop);
+      [&](JobView view) { t_.live.set_job(task.id, 0, std::move(view)); }, stop,
+      [&, begun = t_.clock.steady()] { return busy && t_.clock.steady() - begun > *busy; });
 }
 
 JobEnd Promotion::insist(const Task& task, const std::string& instance_id, const std::string& method,
-                         const std::string& params, const std::string& name, std::stop_token stop) {
+                         const std::string& params, const std::string& name, std::stop_token stop,
+                         std::optional<Millis> busy) {
   for (;;) {
-    JobEnd end = run(task, instance_id, method, params, name, false, stop);
+    JobEnd end = run(task, instance_id, method, params, name, false, stop, busy);
     if (end.how != JobEnd::How::lost || cancelled_()) return end;
     t_.clock.sleep(kSilence, stop);
     if (stop.stop_requested()) throw Error(Code::cancelled, "the controller stops");
@@ -114,20 +119,47 @@ std::optional<State::HandOverEnd> Promotion::drain(const Task& task, std::stop_t
   return std::nullopt;
 }
 
+std::optional<std::string> Promotion::alive(const Task& task, std::stop_token stop) {
+  const auto verdict = [&](const std::string& instance_id) -> std::optional<Verdict> {
+    try {
+      const std::string status = ask(instance_id, "get_replication_status", "{}", stop);
+      const JsonDocument document = parse_json(status, "the status");
+      return from_text<Verdict>(JsonReader(document, "status", Code::internal).string("verdict"))
+          .value_or(Verdict::unknown);
+    } catch (const NoAnswer&) {
+      if (stop.stop_requested()) throw;
+      return std::nullopt;
+    }
+  };
+  // An agent that refuses this controller, say, is one that answers.
+  try {
+    const auto source = verdict(task.source_id);
+    if (source && *source != Verdict::unreachable) return "it answers";
+  } catch (const Error& e) {
+    if (stop.stop_requested()) throw;
+    return "its agent answers: " + std::string(e.what());
+  }
+  // It may be this controller alone whom it does not reach.
+  for (const Replica& replica : t_.state.replicas(task.id)) {
+    try {
+      const auto of_replica = verdict(replica.instance_id);
+      if (of_replica == Verdict::healthy || of_replica == Verdict::lagging)
+        return replica.instance_name + " receives from it, as far as that one knows";
+    } catch (const Error&) {
+      if (stop.stop_requested()) throw;  // what it has received is asked next
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<State::HandOverEnd> Promotion::choose(const Task& task, std::string& target, std::stop_token stop) {
   const std::string source = t_.state.instance(task.source_id).name;
   const auto refused = [&](const std::string& why, const std::string& hint) {
     return State::HandOverEnd{{"FAILED_PRECONDITION", "ejecting " + source + ": " + why, hint}};
   };
   if (!wants(task, "eject_replica_source", "force")) {
-    try {
-      const std::string status = ask(task.source_id, "get_replication_status", "{}", stop);
-      const JsonDocument document = parse_json(status, "the status");
-      if (JsonReader(document, "status", Code::internal).string("verdict") != to_text(Verdict::unreachable))
-        return refused("it answers", "promote a replica in its place; \"force\": true ejects it all the same");
-    } catch (const Error&) {
-      if (stop.stop_requested()) throw;
-    }
+    if (const auto why = alive(task, stop))
+      return refused(*why, "promote a replica in its place; \"force\": true ejects it all the same");
   }
   std::uint64_t most = 0;
   std::string silent;
@@ -173,16 +205,18 @@ void Promotion::hand_over(const Task& task, std::stop_token stop) {
   }
   const bool promote = task.kind == "promote";
   const std::string target = t_.state.instance(now.target_id).name;
-  const JobEnd detached =
-      insist(now, now.target_id, "detach_replication_slave", drain_params(!promote), "detach", stop);
+  const JobEnd detached = insist(now, now.target_id, "detach_replication_slave", drain_params(!promote), "detach", stop,
+                                 promote ? std::optional(kBusy) : std::nullopt);
   if (detached.how != JobEnd::How::succeeded) {
     // A failed detach may yet be finished by its agent. Before the source takes writes again it is seen to that the
     // target takes none, whichever of the two it has become.
     const bool known = detached.how != JobEnd::How::lost;
-    const bool held =
-        promote && known &&
-        insist(now, now.target_id, "set_read_only", R"({"read_only": true, "force": true})", "hold", stop).how ==
-            JobEnd::How::succeeded;
+    const bool begun = detached.error.code != code_row(Code::busy).wire;
+    const auto hold = [&] {
+      return insist(now, now.target_id, "set_read_only", R"({"read_only": true, "force": true})", "hold", stop).how ==
+             JobEnd::How::succeeded;
+    };
+    const bool held = promote && known && (!begun || hold());
     const std::string hint = "the old source refuses writes; when it is known whether " + target +
                              " takes them: promote it anew, or set_read_only {\"read_only\": false} on the old source";
     return t_.state.hand_over_failed(

@@ -28,14 +28,17 @@ class Promotion {
 
  private:
   JobEnd run(const Task& task, const std::string& instance_id, const std::string& method, const std::string& params,
-             const std::string& name, bool may_cancel, std::stop_token stop);
-  // To its end, however long the agent is silent; lost only once the task is cancelled.
+             const std::string& name, bool may_cancel, std::stop_token stop, std::optional<Millis> busy = std::nullopt);
+  // To its end, however long the agent is silent; lost only once the task is cancelled. A host that is busy with
+  // another job is waited for no longer than `busy` (else as the settings say): then the job has not begun.
   JobEnd insist(const Task& task, const std::string& instance_id, const std::string& method, const std::string& params,
-                const std::string& name, std::stop_token stop);
+                const std::string& name, std::stop_token stop, std::optional<Millis> busy = std::nullopt);
   std::string ask(const std::string& instance_id, const std::string& method, const std::string& params,
                   std::stop_token stop);
   // nullopt: the source stands still, and the target has all that it has.
   std::optional<State::HandOverEnd> drain(const Task& task, std::stop_token stop);
+  // Why the source is not gone: it answers, or a replica receives from it. nullopt where nobody hears of it.
+  std::optional<std::string> alive(const Task& task, std::stop_token stop);
   // nullopt: the source is gone; `target` has received the most.
   std::optional<State::HandOverEnd> choose(const Task& task, std::string& target, std::stop_token stop);
 

@@ -177,6 +177,8 @@ void State::handed_over(const std::string& task_id, const Secret& metadata, cons
   for (const Replica& replica : replicas_of(change, task_id)) {
     if (replica.instance_id == task.target_id) change.end_replica(replica, ReplicaState::succeeded, {});
   }
+  // What was wanted of it when it was another's source, or one that was gone.
+  change.sql.run("DELETE FROM cleanups WHERE kind IN ('fence', 'writable') AND instance_id = ?", {task.target_id});
   if (task.kind == "eject") change.add_cleanup(task, "fence", task.source_id, "");
   change.set_step(task_id, "follow");
   change.event({.kind = "task",

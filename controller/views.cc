@@ -69,7 +69,7 @@ int task_percent(const Task& task, const std::vector<Replica>& replicas,
   }
   if (task.step == "clean_up") return 97;
   if (task.step == "snapshot") return static_cast<int>(40 * fraction(snapshot));
-  const double first = task.kind == "replicate" ? 40 : 0;
+  const double first = task.kind == "replicate" || task.kind == "rebuild" ? 40 : 0;
   double done = 0;
   for (std::size_t n = 0; n < replicas.size(); ++n) done += replicas[n].ended() ? 1 : 0.95 * fraction(jobs[n]);
   return static_cast<int>(first + (95 - first) * (replicas.empty() ? 0 : done / static_cast<double>(replicas.size())));

@@ -122,6 +122,28 @@ def detach(site, failpoint):
     site.nothing_left(accounts=0)
 
 
+def promoted(site, failpoint):
+    """Whenever it dies, one server takes writes in the end, and the topology says who follows it."""
+    site.start()
+    site.controller.wait_task(site.controller.replicate("m", 2)["task"]["id"])
+    site.controller.stop()
+    site.killed = 0
+    site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
+    task = finish(site, submit(site, "/instances/s1/action", {"promote_to_replica_source": {}}, "k")["task"]["id"])
+    must_be_killed(site)
+    assert task["state"] == "succeeded", task
+    new, other = site.hosts[0], site.hosts[1]
+    once(site, new, "detach_replication_slave", 1)
+    once(site, new, "open_replication_source", 1)
+    for host in (site.source, other):
+        assert host.following and host.following["source"] is new, host.name
+    assert (site.source.refuses_writes, new.refuses_writes) == (True, False)
+    members = site.controller.topology("s1")["topology"]["members"]
+    assert [m["id"] for m in members] == ["s1", "s2", "m"], members
+    assert site.source.accounts == set() and len(new.accounts) == 1, (site.source.accounts, new.accounts)
+    assert all(host.violations == [] for host in (site.source, new, other))
+
+
 def one_fails(site, failpoint):
     site.hosts[1].fail["attach_replication_slave"] = ("RESOURCE_EXHAUSTED", "disk full", 1)
     site.controller.start(env={"GUESTAGENT_FAILPOINT": failpoint})
@@ -344,6 +366,25 @@ def both(steps):
 CASES = (
     [(replicate, f) for f in both(STEPS)]
     + [(detach, f) for f in both(DETACH)]
+    + [
+        (promoted, f)
+        for f in both(
+            [
+                "state:start_promote",
+                "rpc:set_read_only",
+                "rpc:wait_for_position",
+                "state:replica_detaching",
+                "rpc:detach_replication_slave",
+                "rpc:open_replication_source",
+                "state:handed_over",
+                "rpc:attach_replication_slave",
+                "state:follower_ended",
+                "state:set_reshaped",
+                "state:cleanup_done",
+                "state:finish",
+            ]
+        )
+    ]
     + [(one_fails, f) for f in both(["state:replica_failed", "state:retry"])]
     + [(snapshot_fails, f) for f in both(["state:snapshot_failed"])]
     + [(snapshot_fails_late, f) for f in both(["rpc:stage_replication_snapshot", "state:snapshot_failed"])]

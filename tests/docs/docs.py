@@ -82,9 +82,9 @@ class Documents(unittest.TestCase):
                     re.findall(r"(?m)^\| `(\w+)` \| (?!required$)", re.split(r"\bResult\b", told[name])[0]),
                     re.findall(r'"(\w+)"', params),
                 )
-                kind = {"changing": "Changing job.", "reading": "Reading job."}.get(how)
+                kind = {"changing": "Changing job.", "reading": "Reading job.", "waiting": "Waiting job."}.get(how)
                 self.assertEqual(
-                    [k for k in ("Changing job.", "Reading job.") if told[name].lstrip().startswith(k)],
+                    [k for k in ("Changing job.", "Reading job.", "Waiting job.") if told[name].lstrip().startswith(k)],
                     [kind] if kind else [],
                 )
                 sent = json.loads(re.search(r"```json\n(.*?)```", told[name], re.S).group(1))

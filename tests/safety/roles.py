@@ -70,8 +70,15 @@ class Roles(unittest.TestCase):
         wait_for("beats", lambda: int(self.one.value(beats)) > 1, 30)
         plan = self.agent.call("set_read_only", {"read_only": True, "dry_run": True})
         self.assertTrue(plan["ok"], plan)
+        if FAMILY == "mariadb":
+            # By a role that is granted to a role: no list of privileges has it.
+            self.one.sql(
+                "CREATE ROLE passes; GRANT READ_ONLY ADMIN ON *.* TO passes; CREATE ROLE around; GRANT passes TO around;"
+                "CREATE USER by_role@localhost; GRANT around TO by_role@localhost"
+            )
         result = self.agent.call("set_read_only", {"read_only": True})
         self.assertTrue(result["read_only"])
+        self.assertEqual("'by_role'@'localhost'" in result["may_still_write"], FAMILY == "mariadb", result)
         # Who administers MariaDB passes read_only; MySQL holds everybody back.
         passes = any(name.startswith("'root'@") for name in result["may_still_write"])
         self.assertEqual(passes, FAMILY == "mariadb", result)
@@ -286,6 +293,17 @@ class Roles(unittest.TestCase):
             "that source's set",
         )
         self.assertEqual(stranger.value("SELECT COUNT(*) FROM other.t"), "0")
+        # Nor does a replica go over to another set, whatever its GTIDs say.
+        relay = self.agent.call("open_replication_source")
+        other = {**relay, "source": {**relay["source"], "set": "another"}}
+        self.refused(
+            lambda: self.third.call("attach_replication_slave", {"snapshot": other}),
+            "FAILED_PRECONDITION",
+            "another set",
+        )
+        self.assertEqual(self.site.healthy(self.third)["source"]["port"], self.two.port)
+        self.third.call("attach_replication_slave", {"snapshot": relay})
+        self.assertEqual(self.site.healthy(self.third)["source"]["port"], self.one.port)
         self.assertEqual(agent.call("get_replication_status")["role"], "standalone")
 
 

@@ -38,6 +38,9 @@ CHANGING = {
     "detach_replication_slave",
     "delete_replication_snapshot",
     "cleanup_replication_source",
+    "set_read_only",
+    "wait_for_position",
+    "open_replication_source",
 }
 
 
@@ -69,6 +72,7 @@ class FakeAgent:
         self.accounts, self.violations = set(), []
         self.server, self.address = None, None
         self.original_server_id = server_id
+        self.refuses_writes = False
 
     # --- life
 
@@ -143,6 +147,8 @@ class FakeAgent:
             return handler(params)
         if method not in CHANGING or method in self.lacks:
             raise RpcError("UNIMPLEMENTED", f"no method {method}")
+        if params.get("dry_run"):
+            return {"dry_run": True, "ok": True, "checks": [], "steps": []}
         job_id, run_async = params.pop("job_id"), params.pop("async", False)
         if not run_async:
             raise RpcError("INVALID_ARGUMENT", "this fake only runs jobs")
@@ -154,7 +160,7 @@ class FakeAgent:
                 raise RpcError("ALREADY_EXISTS", f"job {job_id} is another one")
             return {"job_id": job_id}
         running = next((j for j in self.jobs.values() if j["state"] == "running"), None)
-        if running:
+        if running and method != "wait_for_position":
             raise RpcError("BUSY", f"job {running['job_id']} runs")
         job = {
             "job_id": job_id,
@@ -335,6 +341,8 @@ class FakeAgent:
         return {"discarded_bytes": 0}
 
     def _check_attach_replication_slave(self, params):
+        if "dataset" not in params["snapshot"]:
+            return
         if self.has_data and not params["slave_config"].get("overwrite"):
             raise RpcError("FAILED_PRECONDITION", "the host has user data", "overwrite: true")
         if params["snapshot"]["dataset"]["snapshot_href"] not in self.fleet.snapshots:
@@ -342,6 +350,8 @@ class FakeAgent:
 
     def _do_attach_replication_slave(self, job, params):
         snapshot, wanted = params["snapshot"], params["slave_config"]
+        if "dataset" not in snapshot:
+            return self._go_on_by(snapshot, wanted)
         if snapshot["dataset"]["snapshot_href"] not in self.fleet.snapshots:
             self.violations.append("the snapshot was deleted while it was restored")
             raise RpcError("DATA_LOSS", "the snapshot is gone")
@@ -367,12 +377,46 @@ class FakeAgent:
             "status": {"verdict": "healthy"},
         }
 
+    def _go_on_by(self, snapshot, wanted):
+        source = self.fleet.agents[snapshot["master"]["host"]]
+        if snapshot["replication_user"]["name"] not in source.accounts:
+            raise RpcError("FAILED_PRECONDITION", "no such account")
+        if not self.following and not self.refuses_writes:
+            self.violations.append("a source that takes writes was attached")
+        self.following = {
+            "source": source,
+            "account": snapshot["replication_user"]["name"],
+            "read_only": wanted["read_only"],
+        }
+        return {"state": "replica", "status": {"verdict": "healthy"}}
+
+    def _now_get_replication_position(self, params):
+        return {"executed": {"gtid": "0-1-300"}, "received": None, "applied": None, "received_transactions": 300}
+
+    def _do_wait_for_position(self, job, params):
+        return {"reached": True}
+
+    def _do_set_read_only(self, job, params):
+        self.refuses_writes = params["read_only"]
+        return {"read_only": params["read_only"], "may_still_write": [], "ended_sessions": 0}
+
+    def _do_open_replication_source(self, job, params):
+        account = f"repl_{job['job_id'][-20:]}"
+        self.accounts.add(account)
+        return {
+            "master": {"host": self.name, "port": 3306},
+            "binlog_position": {"gtid": "0-1-300"},
+            "lease_position": {"gtid": "0-1-300"},
+            "replication_user": {"name": account, "password": "pw", "require_tls": False},
+            "source": {"id": "x", "format_version": 1, "requires": []},
+        }
+
     def _check_detach_replication_slave(self, params):
         if not self.following:
             raise RpcError("FAILED_PRECONDITION", "it is no replica")
 
     def _do_detach_replication_slave(self, job, params):
-        self.following = None
+        self.following, self.refuses_writes = None, False
         return {"state": "standalone", "last_applied": {"gtid": "0-1-300"}, "status": {"verdict": "standalone"}}
 
     def _do_delete_replication_snapshot(self, job, params):

@@ -27,6 +27,16 @@ GtidSet not_in_history_soon(GtidKind kind, const GtidSet& here, ServerClient& so
   }
 }
 
+GtidSet own_transactions(ServerClient& client) {
+  const GtidKind kind = client.dialect().gtid;
+  const ServerIdentity server = client.identity();
+  if (kind == GtidKind::mariadb) {
+    return GtidSet::parse(kind, client.variable("gtid_binlog_state").value_or(""))
+        .written_by(std::to_string(server.server_id));
+  }
+  return GtidSet::parse(kind, client.gtid_executed()).written_by(server.server_uuid);
+}
+
 std::string count_and_name(const GtidSet& transactions) {
   const std::uint64_t count = GtidSet().missing(transactions);
   return std::to_string(count) + (count == 1 ? " transaction: " : " transactions: ") +

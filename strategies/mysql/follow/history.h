@@ -22,6 +22,9 @@ GtidSet not_in_history(GtidKind kind, const GtidSet& here, ServerClient& source)
 GtidSet not_in_history_soon(GtidKind kind, const GtidSet& here, ServerClient& source, Millis patience, Clock& clock,
                             const std::stop_token& stop);
 
+// What a server has written itself.
+GtidSet own_transactions(ServerClient& client);
+
 // For people: "3 transactions: 0-1-505".
 std::string count_and_name(const GtidSet& transactions);
 

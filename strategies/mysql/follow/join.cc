@@ -67,10 +67,15 @@ AttachOutcome join(const MysqlSettings& settings, const fs::path& state_dir, Ser
   // Its relay logs begin before its next start: under another name it would not find them then.
   if (server.log_updates) options.relay_log = server.relay_log_basename;
   const std::string managed = write_managed(options, dialect);
+  options.read_only = true;
+  const std::string held = write_managed(options, dialect);
   job.journal().record(step::kJoinBegin, step::write_writes_before(writes_now(settings, client, true)));
   job.phase("refuse writes");
-  // Also where the replica is to be writable: what is compared must stand still.
+  // Also where the replica is to be writable: what is compared must stand still, over a restart too. Events are of
+  // accounts that often pass read_only.
+  if (!server.event_scheduler_disabled) client.set_event_scheduler(false);
   refuse_writes(client, kJoinWritesTimeout, false, job, clock);
+  const GtidSet own_before = own_transactions(client);
   const GtidSet errant = only_here(settings, snapshot, client, kJoinPatience, clock, job.stop_token());
   job.check_cancelled();
   if (!errant.empty()) {
@@ -82,19 +87,28 @@ AttachOutcome join(const MysqlSettings& settings, const fs::path& state_dir, Ser
     job.phase("restart");
     job.journal().record(step::kJoinRestart);
     control.stop(settings.server.stop_timeout);
-    put_managed(settings.managed_file, managed);
+    put_managed(settings.managed_file, held);
     control.start(settings.server.start_timeout, job.stop_token());
     client.wait_until_up(settings.server.start_timeout, clock, job.stop_token());
     job.journal().record(step::kJoinRestarted);
   }
-  put_managed(settings.managed_file, managed);
-  if (!server.event_scheduler_disabled) client.set_event_scheduler(false);
+  put_managed(settings.managed_file, held);
   if (dialect.gtid == GtidKind::mariadb) {
     client.stop_replica();
     client.start_from(GtidSet::parse(dialect.gtid, client.gtid_known()).position().text());
   }
   const AttachOutcome out = start_replicating(settings, state_dir, request, job, clock);
-  if (!request.read_only) client.set_read_only(false);
+  // By who passes read_only: it was not looked at, and is not known on the new source.
+  if (const GtidSet later = own_transactions(client).minus(own_before); !later.empty()) {
+    throw Error(Code::failed_precondition,
+                "letting this server follow " + source_of(snapshot) + ": somebody wrote to it meanwhile, " +
+                    count_and_name(later),
+                "take SUPER and READ_ONLY ADMIN from accounts that applications use");
+  }
+  if (!request.read_only) {
+    put_managed(settings.managed_file, managed);
+    client.set_read_only(false);
+  }
   if (!client.identity().log_updates) {
     job.warn(
         "this server does not write what it applies to its binary log: no replica may follow it, and it cannot take "

@@ -48,7 +48,7 @@ std::uint64_t end_sessions_of(ServerClient& client, const std::vector<std::strin
     const bool theirs = std::any_of(accounts.begin(), accounts.end(), [&](const std::string& account) {
       return account.starts_with("'" + session.user + "'@");
     });
-    if (!theirs || session.user == client.target().user || session.command == "Binlog Dump") continue;
+    if (!theirs || session.user == client.target().user || session.command.starts_with("Binlog Dump")) continue;
     client.kill_session(session.id);
     ++ended;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "strategies/mysql/follow/history.h"
 #include "strategies/mysql/follow/replica_record.h"
 #include "strategies/mysql/host/server_identity.h"
 #include "strategies/mysql/host/set_mark.h"
@@ -40,7 +41,7 @@ class Follower {
     start_set_ = by_gtid_ ? client_.gtid_start() : "";
 
     ReplicaRecord record{snapshot.master_host,          snapshot.master_port, snapshot.replication_user,
-                         snapshot.replication_password, snapshot.require_tls, own_transactions(server)};
+                         snapshot.replication_password, snapshot.require_tls, own_transactions(client_).text()};
     client_.start_replica();
     ask_source(record);
 
@@ -95,15 +96,6 @@ class Follower {
                   "take the snapshot again");
     }
     return out;
-  }
-
-  std::string own_transactions(const ServerIdentity& server) {
-    if (client_.dialect().gtid == GtidKind::mariadb) {
-      return GtidSet::parse(GtidKind::mariadb, client_.variable("gtid_binlog_state").value_or(""))
-          .written_by(std::to_string(server.server_id))
-          .text();
-    }
-    return GtidSet::parse(client_.dialect().gtid, client_.gtid_executed()).written_by(server.server_uuid).text();
   }
 
   void ask_source(const ReplicaRecord& record) {

@@ -200,7 +200,9 @@ Plan plan_stop(const ReplicationStatus& status, const DetachRequest& request) {
   const auto thread =
       std::find_if(status.threads.begin(), status.threads.end(), [](const auto& each) { return each.applies; });
   const bool known = thread != status.threads.end();
-  if ((!known || !thread->running()) && !request.force) {
+  if (known && !thread->running() && request.start_applying) {
+    applies.message = "the SQL thread is " + to_string(thread->state) + ", and is started";
+  } else if ((!known || !thread->running()) && !request.force) {
     applies.result = Check::Result::failed;
     applies.message =
         "the SQL thread is " + (known ? to_string(thread->state) : "unknown") + ": what was received cannot be applied";

@@ -6,6 +6,7 @@
 #include "strategies/mysql/follow/replica_start.h"
 #include "strategies/mysql/host/option_file.h"
 #include "strategies/mysql/host/server_identity.h"
+#include "strategies/mysql/host/set_mark.h"
 #include "strategies/mysql/server/gtid.h"
 #include "strategies/mysql/server/journal_steps.h"
 
@@ -27,16 +28,6 @@ std::string place(const std::string& host, std::uint16_t port) {
 
 GtidSet applied_here(ServerClient& client, const ReplicaStatus& channel) {
   return GtidSet::parse(client.dialect().gtid, channel.applied.gtid.value_or(""));
-}
-
-GtidSet own_transactions(ServerClient& client) {
-  const GtidKind kind = client.dialect().gtid;
-  const ServerIdentity server = client.identity();
-  if (kind == GtidKind::mariadb) {
-    return GtidSet::parse(kind, client.variable("gtid_binlog_state").value_or(""))
-        .written_by(std::to_string(server.server_id));
-  }
-  return GtidSet::parse(kind, client.gtid_executed()).written_by(server.server_uuid);
 }
 
 // What of `here` is not on the source, which may itself be on its way to there.
@@ -123,6 +114,11 @@ std::optional<std::string> why_not_repoint(const MysqlSettings& settings, const 
   // The source keeps its binary logs from the lease on: what comes after it can be had from there. What comes before
   // may be there or not: one that is told of without data says so itself when it is asked for it.
   const SnapshotMetadata& snapshot = request.snapshot;
+  // GTIDs of servers that never met may look alike.
+  const bool same_source = snapshot.master_host == record->host && snapshot.master_port == record->port;
+  if (const std::string set = set_of(state_dir);
+      !same_source && !set.empty() && !snapshot.set.empty() && set != snapshot.set)
+    return "it is of another set than " + place(snapshot.master_host, snapshot.master_port);
   auto from = position_of(snapshot.lease_position).gtid;
   if (!from) from = position_of(snapshot.data_position).gtid;
   if (!from) return "the snapshot has no GTID position";

@@ -131,10 +131,11 @@ void plan_repoint(const MysqlSettings& settings, const AttachRequest& request, S
                     " from where this replica is, and catch up; any failure lets it follow " + now + " again"};
 }
 
-void plan_join(const MysqlSettings& settings, const AttachRequest& request, const ServerIdentity& here, Checks& checks,
-               Plan& plan) {
+void plan_join(const MysqlSettings& settings, const AttachRequest& request, ServerClient& client,
+               const ServerIdentity& here, Checks& checks, Plan& plan) {
   checks.add("data", [] { return "all that this server has is in the source's history: no copy is needed"; });
   checks.append(check_option_files(settings, true));
+  checks.append(check_replica_hazards(read_replica_hazards(client)));
   if (!here.log_updates) {
     checks.warn("binary log", "this server does not write what it applies to its binary log: it is restarted for that",
                 "log_slave_updates in its option file beforehand");
@@ -396,7 +397,7 @@ Plan plan_attach_checks(const MysqlSettings& settings, const fs::path& state_dir
       if (!why && replica) plan_repoint(settings, request, *client, *here, checks, plan);
       if (!why && !replica) {
         check_configuration(checks, settings, *client, *here, source, request);
-        plan_join(settings, request, *here, checks, plan);
+        plan_join(settings, request, *client, *here, checks, plan);
       }
       if (!why) return plan;
       why_not = *why;

@@ -160,6 +160,14 @@ constexpr std::string_view kMariadbAgent =
     "SELECT, RELOAD, PROCESS, SHUTDOWN, CREATE USER, SUPER, REPLICATION SLAVE, BINLOG MONITOR, BINLOG ADMIN, "
     "SLAVE MONITOR, "
     "REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, READ_ONLY ADMIN, CONNECTION ADMIN";
+// SUPER is bit 15 of an account's access, READ_ONLY ADMIN bit 33; roles have an empty host.
+constexpr std::string_view kPassesByRole =
+    "WITH RECURSIVE pass (name) AS (SELECT User FROM mysql.global_priv WHERE Host='' AND "
+    "(CAST(JSON_VALUE(Priv,'$.access') AS UNSIGNED) & (32768|8589934592))<>0 UNION SELECT m.User FROM "
+    "mysql.roles_mapping m JOIN pass p ON m.Role=p.name WHERE m.Host='') SELECT "
+    "CONCAT(QUOTE(m.User),'@',QUOTE(m.Host)) AS GRANTEE "
+    "FROM mysql.roles_mapping m JOIN pass p ON m.Role=p.name WHERE m.Host<>'' UNION SELECT "
+    "CONCAT(QUOTE(name),'@') FROM pass WHERE name='PUBLIC'";
 constexpr std::string_view kOldAgent =
     "SELECT, RELOAD, LOCK TABLES, PROCESS, SHUTDOWN, CREATE USER, SUPER, REPLICATION SLAVE, REPLICATION CLIENT";
 constexpr std::string_view kMysqlAgent =
@@ -199,6 +207,7 @@ constexpr Dialect mariadb_10_4() {
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
       .passes_read_only = "'SUPER','READ_ONLY ADMIN'",
+      .passes_by_role = kPassesByRole,
       .user_name_max = 32,
       .account_hash = AccountHash::native,
       .create_account =
@@ -276,6 +285,7 @@ constexpr Dialect mysql_5_6() {
       .gtid_wait_timed_out = "-1",
       .super_read_only = false,
       .passes_read_only = "'SUPER'",
+      .passes_by_role = "",
       .user_name_max = 16,
       .account_hash = AccountHash::native,
       .create_account = "CREATE USER {account} IDENTIFIED BY PASSWORD {hash}",

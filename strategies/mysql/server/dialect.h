@@ -80,6 +80,9 @@ struct Dialect {
   bool super_read_only;
   // Quoted privileges, any of which lets an account write while read_only is on; "" with super_read_only.
   std::string_view passes_read_only;
+  // Query: GRANTEE, "'user'@'host'", of those who have one of them by a role, which may be granted to a role itself;
+  // "" where there are no roles. Not in information_schema.
+  std::string_view passes_by_role;
   std::size_t user_name_max;  // bytes of an account's name
   AccountHash account_hash;
   // With {account}, {hash}, {require}, {limit} and {lasting}; {hash} is a quoted string. A limit of connections of its

@@ -1,6 +1,7 @@
 // The server client's replication, as a replica.
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "strategies/mysql/server/server_client.h"
 #include "strategies/mysql/server/server_client_state.h"
@@ -286,14 +287,19 @@ std::vector<OpenWrite> ServerClient::open_writes() {
 
 std::vector<std::string> ServerClient::who_passes_read_only() {
   if (dialect().super_read_only) return {};
-  const Rows rows = state_->connection.read(
-      "SELECT DISTINCT GRANTEE FROM information_schema.user_privileges WHERE PRIVILEGE_TYPE IN (" +
-      std::string(dialect().passes_read_only) +
-      ") AND GRANTEE<>CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',1)),'@',"
-      "QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',-1))) ORDER BY GRANTEE");
-  std::vector<std::string> out;
-  for (std::size_t i = 0; i < rows.size(); ++i) out.push_back(rows.text(i, "GRANTEE"));
-  return out;
+  std::set<std::string> names;
+  const auto add = [&](const std::string& query) {
+    const Rows rows = state_->connection.read(query);
+    for (std::size_t i = 0; i < rows.size(); ++i) names.insert(rows.text(i, "GRANTEE"));
+  };
+  add("SELECT DISTINCT GRANTEE FROM information_schema.user_privileges WHERE PRIVILEGE_TYPE IN (" +
+      std::string(dialect().passes_read_only) + ")");
+  if (!dialect().passes_by_role.empty()) add(std::string(dialect().passes_by_role));
+  names.erase(state_->connection
+                  .read("SELECT CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',1)),'@',"
+                        "QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',-1)))")
+                  .scalar());
+  return {names.begin(), names.end()};
 }
 
 bool ServerClient::refuses_all_writes() {

@@ -646,6 +646,17 @@ TEST_F(JobsTest, JobsThatReadTakeTurnsAndAreNotTooMany) {
   EXPECT_EQ(order, wanted);
 }
 
+TEST_F(JobsTest, WhoOnlyWaitsHoldsUpNobody) {
+  const auto jobs = make();
+  Gate gate;
+  jobs->start("wait_for_it", JobKind::waiting, "long", "d1", [&](JobContext&) { return gate.wait(), "{}"; });
+  const std::string other =
+      jobs->start("wait_for_it", JobKind::waiting, {}, "d2", [](JobContext&) { return std::string("{}"); });
+  EXPECT_EQ(jobs->wait(other, Millis(10000)).state, JobState::succeeded) << "though the first still waits";
+  EXPECT_EQ(jobs->get("long").state, JobState::running);
+  gate.open();
+}
+
 TEST_F(JobsTest, AWaiterOfADeadJobHearsHowItWasRecovered) {
   leave_dead_job("one", {{"made", "{}"}});
   recovery_.what = "put it back";
